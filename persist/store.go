@@ -1,0 +1,108 @@
+package persist
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Store is everything that a backend keeps. Its methods are safe for
+// concurrent use.
+type Store interface {
+	Outbox
+	Processed
+	Sessions
+	DeadLetters
+	Admin
+
+	// Identity is made once, when the store is created, and never changes:
+	// what tells two stores apart. 32 hexadecimal digits.
+	Identity() string
+
+	// Durability says in a sentence what the store survives as it is set up.
+	Durability() string
+
+	// Close ends the store after the calls that are under way; later calls
+	// return an error that wraps ErrClosed. A pool or file that the caller
+	// opened stays open. Close is idempotent.
+	Close(ctx context.Context) error
+}
+
+// SQLEnqueuer is implemented by stores whose outbox can join a transaction of
+// database/sql.
+type SQLEnqueuer interface {
+	// EnqueueTx is Enqueue within the caller's transaction, which must be one
+	// of the database that the store lives in: the messages exist if and only
+	// if it commits [OUTBOX-13].
+	EnqueueTx(ctx context.Context, tx *sql.Tx, msgs []Message) ([]Enqueued, error)
+}
+
+// SQLProcessor is implemented by stores whose marks can commit together with a
+// handler's writes, through database/sql.
+type SQLProcessor interface {
+	// ProcessTx runs fn in one transaction, which commits if fn returns nil
+	// and rolls back if it returns an error or panics.
+	ProcessTx(ctx context.Context, fn func(ctx context.Context, p SQLProcess) error) error
+}
+
+// SQLProcess is a transaction in which keys are marked and effects written.
+// It must not be used after the function that got it has returned.
+type SQLProcess interface {
+	// Tx is the transaction. It must not be committed or rolled back.
+	Tx() *sql.Tx
+
+	// Begin looks a key up and, if the answer is ClaimGranted, marks it as
+	// completed for window within this transaction [CLAIM-9]: the mark exists
+	// if and only if the transaction commits. A live claim of a replica that
+	// works without transactions is answered ClaimBusy.
+	Begin(ctx context.Context, group, key string, window time.Duration) (Claim, error)
+
+	// Step runs fn so that it can fail alone: if it returns an error, what fn
+	// did in the transaction is undone, and that error is returned.
+	Step(ctx context.Context, fn func() error) error
+
+	// AddDeadLetter stores a letter within the transaction.
+	AddDeadLetter(ctx context.Context, letter DeadLetter) error
+}
+
+// Driver opens the stores of one backend. Each backend exports one.
+type Driver interface {
+	// Schemes are the URL schemes that the driver opens.
+	Schemes() []string
+	// Open opens, and if need be creates, the store of a URL.
+	Open(ctx context.Context, u *url.URL) (Store, error)
+}
+
+// Open opens the store of a URL with the driver whose scheme it has:
+//
+//	store, err := persist.Open(ctx, "sqlite:///var/lib/app/outbox.db", sqlite.Driver{})
+//
+// The drivers are given by hand, so that a program links the backends that it
+// uses and no package registers itself behind the caller's back. The error
+// wraps ErrInvalid for a URL that cannot be read or names no driver's scheme;
+// it never shows a password.
+func Open(ctx context.Context, rawURL string, drivers ...Driver) (Store, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		// The text of a url.Error holds the URL, and with it the password.
+		return nil, fmt.Errorf("%w: store URL cannot be parsed", ErrInvalid)
+	}
+	var known []string
+	for _, d := range drivers {
+		schemes := d.Schemes()
+		if slices.Contains(schemes, u.Scheme) {
+			return d.Open(ctx, u)
+		}
+		known = append(known, schemes...)
+	}
+	if u.Scheme == "" {
+		return nil, fmt.Errorf("%w: store URL has no scheme; this program knows %s",
+			ErrInvalid, strings.Join(known, ", "))
+	}
+	return nil, fmt.Errorf("%w: store scheme %q is unknown; this program knows %s",
+		ErrInvalid, u.Scheme, strings.Join(known, ", "))
+}

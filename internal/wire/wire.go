@@ -1,0 +1,269 @@
+// Package wire encodes a message as the bytes that a store keeps.
+//
+// The first byte is the version. What a version wrote is read by every later
+// one: a change of the layout is a new version, and the old reader stays.
+//
+// Version 1, in this order; lengths and numbers are unsigned varints:
+//
+//	byte      version, 1
+//	byte      flags: QoS in bits 0 and 1, then from bit 2 on Retain, Receipt,
+//	          Strict, Idempotent, Droppable, Properties.UTF8
+//	byte      which optional fields follow: from bit 0 on OrderingKey,
+//	          ContentType, ResponseTopic, CorrelationData, MaxAttempts, User
+//	string    ID
+//	string    Topic
+//	...       the optional fields that are there, in the order of their bits;
+//	          User is a number of pairs, then name and value of each
+//	bytes     Payload
+//	4 bytes   CRC-32C of all before it, little-endian
+//
+// The checksum is there because the page of a database may have none: a flipped
+// bit would be published as if it were the message.
+//
+// [persist.Message.Expiry] and [persist.Message.Delay] are not part of it: they
+// count from the commit, so that a store keeps the times that they end at.
+package wire
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"math"
+
+	"github.com/oncemq/oncemq/persist"
+)
+
+const version1 = 1
+
+// The bits of the flags byte.
+const (
+	maskQoS        = 0x03
+	flagRetain     = 1 << 2
+	flagReceipt    = 1 << 3
+	flagStrict     = 1 << 4
+	flagIdempotent = 1 << 5
+	flagDroppable  = 1 << 6
+	flagUTF8       = 1 << 7
+)
+
+// The bits of the byte that tells which optional fields follow.
+const (
+	hasOrderingKey = 1 << iota
+	hasContentType
+	hasResponseTopic
+	hasCorrelationData
+	hasMaxAttempts
+	hasUser
+
+	hasKnown = 1<<iota - 1
+)
+
+const checksumSize = 4
+
+// AppendMessage appends the encoding of m to dst and returns the extended
+// slice. It allocates only if dst has no room. A QoS above 2 is not a message:
+// what was encoded of it is refused by [DecodeMessage]. A negative MaxAttempts
+// is encoded as zero.
+func AppendMessage(dst []byte, m *persist.Message) []byte {
+	start := len(dst)
+	p := &m.Properties
+
+	flags := m.QoS & maskQoS
+	flags |= bit(m.Retain, flagRetain) | bit(m.Receipt, flagReceipt) | bit(m.Strict, flagStrict)
+	flags |= bit(m.Idempotent, flagIdempotent) | bit(m.Droppable, flagDroppable) | bit(p.UTF8, flagUTF8)
+
+	has := bit(m.OrderingKey != "", hasOrderingKey) | bit(p.ContentType != "", hasContentType)
+	has |= bit(p.ResponseTopic != "", hasResponseTopic)
+	// Correlation data may be there and empty.
+	has |= bit(p.CorrelationData != nil, hasCorrelationData)
+	has |= bit(m.MaxAttempts > 0, hasMaxAttempts) | bit(len(p.User) > 0, hasUser)
+
+	dst = append(dst, version1, flags, has)
+	dst = appendString(dst, m.ID)
+	dst = appendString(dst, m.Topic)
+	if has&hasOrderingKey != 0 {
+		dst = appendString(dst, m.OrderingKey)
+	}
+	if has&hasContentType != 0 {
+		dst = appendString(dst, p.ContentType)
+	}
+	if has&hasResponseTopic != 0 {
+		dst = appendString(dst, p.ResponseTopic)
+	}
+	if has&hasCorrelationData != 0 {
+		dst = binary.AppendUvarint(dst, uint64(len(p.CorrelationData)))
+		dst = append(dst, p.CorrelationData...)
+	}
+	if has&hasMaxAttempts != 0 {
+		dst = binary.AppendUvarint(dst, uint64(m.MaxAttempts))
+	}
+	if has&hasUser != 0 {
+		dst = binary.AppendUvarint(dst, uint64(len(p.User)))
+		for i := range p.User {
+			dst = appendString(dst, p.User[i].Name)
+			dst = appendString(dst, p.User[i].Value)
+		}
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(m.Payload)))
+	dst = append(dst, m.Payload...)
+	return binary.LittleEndian.AppendUint32(dst, checksum(dst[start:]))
+}
+
+// DecodeMessage reads what [AppendMessage] wrote. Its error wraps
+// [persist.ErrCorrupt]: the version is unknown, the bytes are not whole, or
+// they are not those that were written. It reads any input without panicking
+// and in memory proportional to it.
+//
+// The message keeps b: Payload and CorrelationData are parts of it, so b must
+// not be changed afterwards. The strings share one allocation.
+func DecodeMessage(b []byte) (persist.Message, error) {
+	if len(b) == 0 {
+		return persist.Message{}, fmt.Errorf("%w: message is empty", persist.ErrCorrupt)
+	}
+	if b[0] != version1 {
+		return persist.Message{}, fmt.Errorf("%w: message has version %d, this program reads version %d",
+			persist.ErrCorrupt, b[0], version1)
+	}
+	if len(b) < 3+checksumSize {
+		return persist.Message{}, fmt.Errorf("%w: message is cut short", persist.ErrCorrupt)
+	}
+	end := len(b) - checksumSize
+	if binary.LittleEndian.Uint32(b[end:]) != checksum(b[:end]) {
+		return persist.Message{}, fmt.Errorf("%w: message has a wrong checksum", persist.ErrCorrupt)
+	}
+	m, ok := decodeVersion1(b[:end:end])
+	if !ok {
+		return persist.Message{}, fmt.Errorf("%w: message has a field out of range", persist.ErrCorrupt)
+	}
+	return m, nil
+}
+
+func decodeVersion1(b []byte) (m persist.Message, ok bool) {
+	flags, has := b[1], b[2]
+	if flags&maskQoS > 2 || has&^hasKnown != 0 {
+		return m, false
+	}
+	m.QoS = flags & maskQoS
+	m.Retain = flags&flagRetain != 0
+	m.Receipt = flags&flagReceipt != 0
+	m.Strict = flags&flagStrict != 0
+	m.Idempotent = flags&flagIdempotent != 0
+	m.Droppable = flags&flagDroppable != 0
+	p := &m.Properties
+	p.UTF8 = flags&flagUTF8 != 0
+
+	// The first pass finds where each field lies, the second cuts the strings
+	// out of one copy of all that comes before the payload.
+	r := reader{b: b, at: 3}
+	id, topic := r.span(), r.span()
+	var key, contentType, responseTopic, correlation span
+	if has&hasOrderingKey != 0 {
+		key = r.span()
+	}
+	if has&hasContentType != 0 {
+		contentType = r.span()
+	}
+	if has&hasResponseTopic != 0 {
+		responseTopic = r.span()
+	}
+	if has&hasCorrelationData != 0 {
+		correlation = r.span()
+	}
+	if has&hasMaxAttempts != 0 {
+		n := r.uvarint()
+		if n > math.MaxInt {
+			return persist.Message{}, false
+		}
+		m.MaxAttempts = int(n)
+	}
+	user, pairs := r.at, 0
+	if has&hasUser != 0 {
+		n := r.uvarint()
+		// A pair takes two bytes at least.
+		if n > uint64(len(b)-r.at)/2 {
+			return persist.Message{}, false
+		}
+		user, pairs = r.at, int(n)
+		for range 2 * pairs {
+			r.span()
+		}
+	}
+	stringsEnd := r.at
+	payload := r.span()
+	if r.bad || r.at != len(b) {
+		return persist.Message{}, false
+	}
+
+	text := string(b[:stringsEnd])
+	m.ID, m.Topic = id.of(text), topic.of(text)
+	m.OrderingKey = key.of(text)
+	p.ContentType, p.ResponseTopic = contentType.of(text), responseTopic.of(text)
+	if has&hasCorrelationData != 0 {
+		p.CorrelationData = b[correlation.from:correlation.to:correlation.to]
+	}
+	if pairs > 0 {
+		r.at = user
+		p.User = make([]persist.UserProperty, pairs)
+		for i := range p.User {
+			p.User[i].Name = r.span().of(text)
+			p.User[i].Value = r.span().of(text)
+		}
+	}
+	if payload.from < payload.to {
+		m.Payload = b[payload.from:payload.to:payload.to]
+	}
+	return m, true
+}
+
+// span is where a field lies.
+type span struct{ from, to int }
+
+func (s span) of(text string) string { return text[s.from:s.to] }
+
+// reader walks over fields. Once something did not fit it is bad and yields
+// nothing more.
+type reader struct {
+	b   []byte
+	at  int
+	bad bool
+}
+
+func (r *reader) uvarint() uint64 {
+	if r.bad {
+		return 0
+	}
+	v, n := binary.Uvarint(r.b[r.at:])
+	if n <= 0 {
+		r.bad = true
+		return 0
+	}
+	r.at += n
+	return v
+}
+
+func (r *reader) span() span {
+	n := r.uvarint()
+	if r.bad || n > uint64(len(r.b)-r.at) {
+		r.bad = true
+		return span{}
+	}
+	s := span{from: r.at, to: r.at + int(n)}
+	r.at = s.to
+	return s
+}
+
+func bit(set bool, mask byte) byte {
+	if set {
+		return mask
+	}
+	return 0
+}
+
+func appendString(dst []byte, s string) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(s)))
+	return append(dst, s...)
+}
+
+func checksum(b []byte) uint32 {
+	return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli))
+}

@@ -1,0 +1,151 @@
+package persisttest
+
+import (
+	"context"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/oncemq/oncemq/persist"
+)
+
+// RunModel lets a store and a model of it go through the same random history:
+// calls, the passing of time, crashes. After each step the store must hold what
+// the model holds: nothing lost, nothing doubled, each lane in its order, all
+// counts right, every fence higher than the last.
+//
+// The flags of package rapid say how long: -rapid.checks histories of about
+// -rapid.steps steps. Parallel histories are the business of Run.
+func RunModel(t *testing.T, h Harness) {
+	t.Helper()
+	runModel(t, h)
+}
+
+// runModel is RunModel for anything that rapid can report to.
+func runModel(t rapid.TB, h Harness) {
+	t.Helper()
+	rapid.Check(t, func(rt *rapid.T) {
+		m := newModel(rt, h)
+		m.rt.Repeat(map[string]func(*rapid.T){
+			"":                    m.check,
+			"acknowledge":         m.acknowledge,
+			"acquire":             m.acquire,
+			"acquire and drain":   m.acquireAndDrain,
+			"add dead letters":    m.addLetters,
+			"advance":             m.advance,
+			"claim":               m.claimKeys,
+			"claim again":         m.claimKeys,
+			"complete":            m.completeKeys,
+			"enqueue":             m.enqueue,
+			"enqueue again":       m.enqueue,
+			"expire":              m.expireKeys,
+			"forget":              m.forgetKeys,
+			"next":                m.next,
+			"next again":          m.next,
+			"purge dead letters":  m.purgeLetters,
+			"purge outbox":        m.purge,
+			"release":             m.release,
+			"release claims":      m.releaseKeys,
+			"renew":               m.renew,
+			"renew claims":        m.renewKeys,
+			"reopen":              m.reopen,
+			"retry dead letters":  m.retryLetters,
+			"session":             m.session,
+			"settle":              m.settle,
+			"settle again":        m.settle,
+			"use of a lost lease": m.useLost,
+		})
+	})
+}
+
+// All times of the model are made of ticks: the clock moves by whole ticks, and
+// whatever ends does so half a tick after one, so that it does not matter how
+// long a step took on a clock that does not stand still.
+const tick = 10 * time.Minute
+
+// ticks draws a time after which something ends.
+func ticks(t *rapid.T, what string, most int) time.Duration {
+	return time.Duration(rapid.IntRange(0, most).Draw(t, what))*tick + tick/2
+}
+
+// model is what a store should hold.
+type model struct {
+	*env
+	rt  *rapid.T
+	now time.Duration
+
+	limit    int
+	lanes    []*modelLane
+	letters  []*modelLetter
+	keys     map[[2]string]*modelKey
+	sessions map[string]*modelSession
+	fates    map[persist.Ref]persist.Fate // of places whose message is gone
+	dropped  int64
+	serial   int // of message IDs and names
+}
+
+// newModel makes a store and its model.
+func newModel(rt *rapid.T, h Harness) *model {
+	opts := Options{Lanes: rapid.IntRange(1, 3).Draw(rt, "lanes")}
+	if rapid.Bool().Draw(rt, "limited") {
+		opts.MaxMessages = rapid.IntRange(3, 12).Draw(rt, "max messages")
+	}
+	t := rapidT{rt}
+	ctx, cancel := context.WithTimeout(rt.Context(), time.Minute)
+	t.Cleanup(cancel)
+	e := &env{T: t, h: h, ctx: ctx, backend: h.New(t, opts)}
+	e.store = e.open()
+	m := &model{env: e, rt: rt, limit: opts.MaxMessages}
+	m.forget(opts.Lanes)
+	return m
+}
+
+// forget makes the model empty.
+func (m *model) forget(lanes int) {
+	m.lanes = make([]*modelLane, lanes)
+	for i := range m.lanes {
+		m.lanes[i] = &modelLane{number: i}
+	}
+	m.letters = nil
+	m.keys = make(map[[2]string]*modelKey)
+	m.sessions = make(map[string]*modelSession)
+	m.fates = make(map[persist.Ref]persist.Fate)
+	m.dropped = 0
+}
+
+// advance lets time pass.
+func (m *model) advance(t *rapid.T) {
+	d := tick * time.Duration(rapid.SampledFrom([]int{1, 1, 3, 10, 200}).Draw(t, "ticks"))
+	m.now += d
+	m.env.advance(d)
+}
+
+// reopen crashes. Leases last, but nobody has them any more.
+func (m *model) reopen(*rapid.T) {
+	m.crash()
+	if !m.h.Durable {
+		m.forget(len(m.lanes))
+		return
+	}
+	for _, l := range m.lanes {
+		l.lease, l.lost = nil, nil
+	}
+}
+
+// rapidT is a check of rapid as a T.
+type rapidT struct{ *rapid.T }
+
+// TempDir makes a folder for one check.
+func (t rapidT) TempDir() string {
+	dir, err := os.MkdirTemp("", "persisttest")
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Errorf("remove the check's folder: %v", err)
+		}
+	})
+	return dir
+}

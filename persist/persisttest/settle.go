@@ -1,0 +1,186 @@
+package persisttest
+
+import (
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/oncemq/oncemq/persist"
+)
+
+// settleCases are about what becomes of messages.
+func settleCases() []testCase {
+	return []testCase{
+		{tag: "Settle", name: "delivered messages are gone", run: checkDelivered},
+		{tag: "Settle", name: "each outcome survives a crash", run: checkOutcomesSurvive},
+		{tag: "OUTBOX-10", name: "a position that is gone", run: checkSettleGone},
+		{tag: "OUTBOX-11", name: "failed and expired become dead letters", run: checkBuried},
+		{tag: "OUTBOX-11", name: "all or none", run: checkSettleAllOrNone},
+		{tag: "Lookup", name: "each fate", options: Options{Lanes: 2}, run: checkLookup},
+	}
+}
+
+func checkDelivered(e *env) {
+	places := e.enqueue(messages("m", 4)...)
+	lane := e.acquire(0)
+	handed := e.next(lane)
+	e.deliver(lane, handed[2], handed[0])
+	require.Equal(e, []string{"m1", "m3"}, ids(e.stored(0)))
+	require.EqualValues(e, 2, e.stats().Pending)
+	_, err := e.store.GetOutbox(e.ctx, "m0")
+	require.ErrorIs(e, err, persist.ErrNotFound)
+	e.deliver(lane, handed[1], handed[3])
+	require.Empty(e, e.stored(0))
+	for _, place := range places {
+		require.Equal(e, persist.StateDelivered, e.lookup(place.Ref)[0].State, "gone means delivered")
+	}
+	require.Empty(e, e.letters(persist.DeadLetterFilter{}))
+	e.release(lane)
+	require.Empty(e, e.next(e.acquire(0)))
+}
+
+func checkOutcomesSurvive(e *env) {
+	if !e.h.Durable {
+		return // nothing is what survives, as OUTBOX-1 shows
+	}
+	e.enqueue(messages("m", 5)...)
+	lane := e.acquire(0)
+	handed := e.next(lane)
+	for i, outcome := range []persist.Outcome{
+		persist.OutcomeDelivered, persist.OutcomeRetry, persist.OutcomeFailed, persist.OutcomeExpired, persist.OutcomeReturned,
+	} {
+		e.settle(lane, persist.Settlement{Position: handed[i].Position, Outcome: outcome, Reason: "why", ReasonCode: 0x80})
+	}
+	e.crash()
+	left := e.stored(0)
+	require.Equal(e, []string{"m1", "m4"}, ids(left))
+	require.Equal(e, 1, left[0].Attempts)
+	require.Equal(e, "why", left[0].LastError)
+	letters := e.letters(persist.DeadLetterFilter{})
+	require.Len(e, letters, 2)
+	require.Equal(e, "m2", letters[0].Message.ID)
+	require.Equal(e, "m3", letters[1].Message.ID)
+	stats := e.stats()
+	require.EqualValues(e, 2, stats.Pending)
+	require.EqualValues(e, 1, stats.Failed)
+	require.EqualValues(e, 1, stats.Expired)
+}
+
+func checkSettleGone(e *env) {
+	e.enqueue(messages("m", 3)...)
+	lane := e.acquire(0)
+	handed := e.next(lane)
+	e.deliver(lane, handed[0])
+	for outcome := persist.OutcomeDelivered; outcome <= persist.OutcomeReturned; outcome++ {
+		e.settle(lane,
+			persist.Settlement{Position: handed[0].Position, Outcome: outcome, Reason: "late"},
+			persist.Settlement{Position: 1 << 40, Outcome: outcome, Reason: "never was"},
+		)
+	}
+	require.Empty(e, e.letters(persist.DeadLetterFilter{}), "a message that is gone cannot fail")
+	require.Empty(e, e.next(lane))
+	e.settle(lane, persist.Settlement{Position: handed[0].Position}, persist.Settlement{Position: handed[1].Position})
+	require.Equal(e, []string{"m2"}, ids(e.stored(0)), "the others of the batch are settled")
+	require.EqualValues(e, 1, e.stats().Pending)
+}
+
+func checkBuried(e *env) {
+	msgs := remarkable()
+	places := e.enqueue(msgs...)
+	lane := e.acquire(0)
+	handed := e.next(lane)
+	e.settle(lane, persist.Settlement{Position: handed[1].Position, Outcome: persist.OutcomeRetry, ReasonCode: 0x97, Reason: "quota"})
+	settlements := make([]persist.Settlement, len(handed))
+	for i, entry := range handed {
+		settlements[i] = persist.Settlement{
+			Position: entry.Position, Outcome: persist.OutcomeFailed, ReasonCode: 0x87, Reason: "größe: \"not\" authorized",
+		}
+		if i%2 == 1 {
+			settlements[i].Outcome, settlements[i].ReasonCode = persist.OutcomeExpired, 0
+		}
+	}
+	e.settle(lane, settlements...)
+	require.Empty(e, e.stored(0))
+	require.Empty(e, e.next(lane))
+	letters := e.letters(persist.DeadLetterFilter{})
+	require.Len(e, letters, len(msgs))
+	last := int64(0)
+	for i, letter := range letters {
+		require.Greater(e, letter.Number, last)
+		last = letter.Number
+		require.Equal(e, persist.SideOutbox, letter.Side)
+		require.Equal(e, places[i].Ref, letter.Ref)
+		require.Equal(e, settlements[i].ReasonCode, letter.ReasonCode)
+		require.Equal(e, settlements[i].Reason, letter.Reason)
+		e.sameMessage(msgs[i], letter.Message)
+		require.Zero(e, letter.At.Nanosecond()%int(time.Millisecond))
+		require.False(e, letter.At.Before(handed[i].EnqueuedAt))
+		if i%2 == 1 {
+			require.Equal(e, persist.StateExpired, letter.State)
+		} else {
+			require.Equal(e, persist.StateFailed, letter.State)
+			require.Equal(e, 1, letter.Attempts, "the refusal itself")
+		}
+	}
+	require.Equal(e, 1, letters[1].Attempts, "refused once, then expired")
+	require.Zero(e, letters[3].Attempts)
+	stats := e.stats()
+	require.EqualValues(e, len(msgs)/2, stats.Expired)
+	require.EqualValues(e, len(msgs)-len(msgs)/2, stats.Failed)
+}
+
+func checkSettleAllOrNone(e *env) {
+	e.enqueue(messages("m", 3)...)
+	lane := e.acquire(0)
+	handed := e.next(lane)
+	before := snapshot(e)
+	err := lane.Settle(e.ctx, []persist.Settlement{
+		{Position: handed[0].Position},
+		{Position: handed[1].Position, Outcome: persist.OutcomeFailed},
+		{Position: handed[2].Position, Outcome: persist.OutcomeReturned + 1},
+	})
+	require.ErrorIs(e, err, persist.ErrInvalid)
+	require.Equal(e, before, snapshot(e))
+	e.release(lane)
+	require.ErrorIs(e, lane.Settle(e.ctx, []persist.Settlement{
+		{Position: handed[0].Position},
+		{Position: handed[1].Position, Outcome: persist.OutcomeFailed},
+	}), persist.ErrLeaseLost)
+	require.Equal(e, []string{"m0", "m1", "m2"}, ids(e.next(e.acquire(0))))
+	require.Empty(e, e.letters(persist.DeadLetterFilter{}))
+}
+
+func checkLookup(e *env) {
+	key := keyOf(e, 1)
+	msgs := messages("m", 6)
+	for i := range msgs {
+		msgs[i].OrderingKey = key
+		msgs[i].Receipt = i == 1
+	}
+	places := e.enqueue(msgs...)
+	lane := e.acquire(1)
+	handed := e.next(lane)
+	e.settle(lane,
+		persist.Settlement{Position: handed[0].Position},
+		persist.Settlement{Position: handed[1].Position},
+		persist.Settlement{Position: handed[2].Position, Outcome: persist.OutcomeFailed, ReasonCode: 0x87, Reason: "not authorized"},
+		persist.Settlement{Position: handed[3].Position, Outcome: persist.OutcomeExpired, Reason: "too late"},
+		persist.Settlement{Position: handed[4].Position, Outcome: persist.OutcomeReturned},
+	)
+	refs := make([]persist.Ref, len(places))
+	for i := range places {
+		refs[len(refs)-1-i] = places[i].Ref
+	}
+	fates := e.lookup(refs...)
+	require.Equal(e, persist.Fate{State: persist.StatePending}, fates[0])
+	require.Equal(e, persist.StatePending, fates[1].State)
+	require.Equal(e, persist.Fate{State: persist.StateExpired, LastError: "too late"}, fates[2])
+	require.Equal(e, persist.Fate{State: persist.StateFailed, ReasonCode: 0x87, LastError: "not authorized"}, fates[3])
+	require.Equal(e, persist.Fate{State: persist.StateDelivered}, fates[4], "a receipt is awaited")
+	require.Equal(e, persist.Fate{State: persist.StateDelivered}, fates[5], "gone")
+
+	here := e.enqueue(with(message("same position, other lane"), func(m *persist.Message) { m.OrderingKey = keyOf(e, 0) }))[0]
+	require.Equal(e, persist.StatePending, e.lookup(here.Ref)[0].State)
+	require.Equal(e, persist.StateFailed, e.lookup(places[2].Ref, here.Ref)[0].State)
+	require.Equal(e, []persist.Fate{fates[3], fates[3]}, e.lookup(places[2].Ref, places[2].Ref), "asked for twice")
+}

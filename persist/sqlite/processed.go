@@ -1,0 +1,375 @@
+package sqlite
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/oncemq/oncemq/persist"
+)
+
+// The states of a processed key, as they are stored.
+const (
+	keyInWork    = 0
+	keyCompleted = 1
+	keyReleased  = 2
+)
+
+// maxKeyBytes is up to which length a dedup key is stored as it is. Of a longer
+// one its SHA-256 is stored in its stead.
+const maxKeyBytes = 64
+
+// uncompletedFor is how long after its lease a key that nobody completed is
+// remembered: it carries the attempts, which count across redeliveries.
+const uncompletedFor = 24 * time.Hour
+
+// minWindow is the shortest window.
+const minWindow = time.Second
+
+// storedKey is what stands for a dedup key in the table: text, or a hash, which
+// is a BLOB and so never equal to a text.
+func storedKey(key string) any {
+	if len(key) <= maxKeyBytes {
+		return key
+	}
+	sum := sha256.Sum256([]byte(key))
+	return sum[:]
+}
+
+// Claim asks for keys; see [persist.Processed]. A key that occurs twice in one
+// request is busy the second time.
+func (s *Store) Claim(ctx context.Context, req persist.ClaimRequest) ([]persist.Claim, error) {
+	const op = "claim"
+	if req.TTL <= 0 {
+		return nil, invalidTTL(op, groupName(req.Group), req.TTL)
+	}
+	if len(req.Keys) == 0 {
+		return nil, nil
+	}
+	group, err := s.group(ctx, op, req.Group)
+	if err != nil {
+		return nil, err
+	}
+	t := &claimTask{call: newCall(op, groupName(req.Group), len(req.Keys)), group: group, req: req}
+	t.leaseOnly = true
+	if err := s.submit(ctx, t); err != nil {
+		return nil, err
+	}
+	return t.claims, nil
+}
+
+// claimTask is one call of Claim.
+type claimTask struct {
+	call
+	group  int64
+	req    persist.ClaimRequest
+	claims []persist.Claim
+	args   []any
+}
+
+func (t *claimTask) run(ctx context.Context, tx *txn) error {
+	epoch, err := nextClaimEpoch(ctx, tx)
+	if err != nil {
+		return err
+	}
+	if t.claims == nil {
+		t.claims = make([]persist.Claim, len(t.req.Keys))
+	}
+	for i, key := range t.req.Keys {
+		t.claims[i] = persist.Claim{Key: key, State: persist.ClaimGranted, Epoch: epoch, Attempts: 1}
+	}
+	until := tx.now + millis(t.req.TTL)
+	return tx.q.insertClaims.each(len(t.claims), func(stmt *statement, from, to int) error {
+		t.args = append(t.args[:0], t.group, epoch, t.req.Owner, until)
+		for _, key := range t.req.Keys[from:to] {
+			t.args = append(t.args, storedKey(key))
+		}
+		added, err := tx.exec(ctx, stmt, t.args...)
+		if err != nil || added == int64(to-from) {
+			return err
+		}
+		// Some keys are known: look at each. Those that were added have our
+		// epoch.
+		for i := from; i < to; i++ {
+			if err := t.look(ctx, tx, &t.claims[i], until); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// look answers a claim of a key that may be known.
+func (t *claimTask) look(ctx context.Context, tx *txn, claim *persist.Claim, until int64) error {
+	known, err := getKey(ctx, tx, t.group, claim.Key)
+	if err != nil || known.epoch == claim.Epoch {
+		return err
+	}
+	if !known.decide(tx.now, claim) {
+		return nil
+	}
+	return putKey(ctx, tx, t.group, claim, keyInWork, t.req.Owner, until)
+}
+
+// knownKey is a row of the processed keys.
+type knownKey struct {
+	found                         bool
+	state, epoch, until, attempts int64
+}
+
+func getKey(ctx context.Context, tx *txn, group int64, key string) (k knownKey, err error) {
+	var dest [4]driver.Value
+	k.found, err = queryRow(ctx, tx, dest[:], tx.q.claimGet, group, storedKey(key))
+	k.state, k.epoch, k.until, k.attempts = asInt(dest[0]), asInt(dest[1]), asInt(dest[2]), asInt(dest[3])
+	return k, err
+}
+
+// putKey stores what was granted.
+func putKey(ctx context.Context, tx *txn, group int64, claim *persist.Claim, state int64, owner any, until int64) error {
+	_, err := tx.exec(ctx, tx.q.claimPut, group, storedKey(claim.Key), state, claim.Epoch, owner, until, int64(claim.Attempts))
+	return err
+}
+
+// decide fills in the answer to a claim and tells whether it is granted.
+func (k knownKey) decide(now int64, claim *persist.Claim) bool {
+	live := k.found && k.until > now
+	switch {
+	case live && k.state == keyCompleted:
+		*claim = persist.Claim{Key: claim.Key, State: persist.ClaimCompleted}
+		return false
+	case live && k.state == keyInWork:
+		*claim = persist.Claim{
+			Key: claim.Key, State: persist.ClaimBusy,
+			Remaining: time.Duration(k.until-now) * time.Millisecond,
+		}
+		return false
+	}
+	claim.State = persist.ClaimGranted
+	claim.Attempts = 1
+	if k.found && k.state != keyCompleted {
+		claim.Attempts += int(k.attempts)
+	}
+	return true
+}
+
+// nextClaimEpoch is higher than all before it.
+func nextClaimEpoch(ctx context.Context, tx *txn) (int64, error) {
+	var dest [1]driver.Value
+	_, err := queryRow(ctx, tx, dest[:], tx.q.claimEpoch)
+	return asInt(dest[0]), err
+}
+
+// RenewClaims extends the leases of claims; see [persist.Processed].
+func (s *Store) RenewClaims(ctx context.Context, group string, claims []persist.Claim, ttl time.Duration) ([]bool, error) {
+	const op = "renew claims"
+	if ttl <= 0 {
+		return nil, invalidTTL(op, groupName(group), ttl)
+	}
+	t := &keysTask{kind: renewKeys, claims: claims, until: ttl}
+	t.call = newCall(op, groupName(group), len(claims))
+	t.leaseOnly = true
+	return s.submitKeys(ctx, group, t)
+}
+
+// Complete marks keys as processed; see [persist.Processed].
+func (s *Store) Complete(ctx context.Context, group string, completions []persist.Completion, window time.Duration) ([]bool, error) {
+	const op = "complete"
+	if err := checkWindow(op, group, window); err != nil {
+		return nil, err
+	}
+	t := &keysTask{kind: completeKeys, completions: completions, until: window}
+	t.call = newCall(op, groupName(group), len(completions))
+	return s.submitKeys(ctx, group, t)
+}
+
+// Release gives keys back; see [persist.Processed].
+func (s *Store) Release(ctx context.Context, group string, claims []persist.Claim) error {
+	t := &keysTask{kind: releaseKeys, claims: claims}
+	t.call = newCall("release claims", groupName(group), len(claims))
+	t.leaseOnly = true
+	_, err := s.submitKeys(ctx, group, t)
+	return err
+}
+
+// Forget removes completed keys; see [persist.Processed].
+func (s *Store) Forget(ctx context.Context, group string, keys []string) (int, error) {
+	t := &keysTask{kind: forgetKeys, keys: keys}
+	t.call = newCall("forget", groupName(group), len(keys))
+	done, err := s.submitKeys(ctx, group, t)
+	n := 0
+	for _, ok := range done {
+		if ok {
+			n++
+		}
+	}
+	return n, err
+}
+
+func (s *Store) submitKeys(ctx context.Context, group string, t *keysTask) (_ []bool, err error) {
+	if t.rows == 0 {
+		return nil, nil
+	}
+	if t.group, err = s.group(ctx, t.op, group); err != nil {
+		return nil, err
+	}
+	if err := s.submit(ctx, t); err != nil {
+		return nil, err
+	}
+	return t.done, nil
+}
+
+type keysKind int
+
+const (
+	renewKeys keysKind = iota
+	completeKeys
+	releaseKeys
+	forgetKeys
+)
+
+// keysTask does one thing with each of many keys.
+type keysTask struct {
+	call
+	kind  keysKind
+	group int64
+	until time.Duration // from now
+	// One of these, by kind.
+	claims      []persist.Claim
+	completions []persist.Completion
+	keys        []string
+
+	done []bool
+}
+
+func (t *keysTask) run(ctx context.Context, tx *txn) error {
+	if t.done == nil {
+		t.done = make([]bool, t.rows)
+	}
+	until := tx.now + millis(t.until)
+	for i := range t.done {
+		var err error
+		switch t.kind {
+		case renewKeys:
+			c := &t.claims[i]
+			t.done[i], err = changes(tx.exec(ctx, tx.q.claimRenew, t.group, storedKey(c.Key), c.Epoch, until))
+		case releaseKeys:
+			c := &t.claims[i]
+			t.done[i], err = changes(tx.exec(ctx, tx.q.claimRelease, t.group, storedKey(c.Key), c.Epoch))
+		case completeKeys:
+			c := &t.completions[i]
+			t.done[i], err = changes(tx.exec(ctx, tx.q.claimComplete, t.group, storedKey(c.Claim.Key), c.Claim.Epoch, until))
+			if err == nil && t.done[i] && c.Dead != nil {
+				err = addDeadLetter(ctx, tx, c.Dead) // [CLAIM-6]
+			}
+		case forgetKeys:
+			var dest [1]driver.Value
+			t.done[i], err = queryRow(ctx, tx, dest[:], tx.q.claimForget, t.group, storedKey(t.keys[i]))
+			t.done[i] = t.done[i] && asInt(dest[0]) > tx.now
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// changes tells whether a statement changed something.
+func changes(n int64, err error) (bool, error) { return n > 0, err }
+
+// ExpireProcessed forgets keys; see [persist.Processed]. It goes through the
+// table in the order of its primary key, and the place where it stopped is kept
+// in the store, so that short-lived processes get round as well.
+func (s *Store) ExpireProcessed(ctx context.Context, limit int) (int, error) {
+	const op = "expire keys"
+	if limit <= 0 {
+		return 0, &persist.Error{Op: op, Object: s.name, Kind: persist.ErrInvalid, Err: fmt.Errorf("limit is %d, must be positive", limit)}
+	}
+	t := &sweepTask{call: newCall(op, s.name, limit), limit: limit}
+	t.leaseOnly = true // what comes back after a loss of power is swept again
+	err := s.submit(ctx, t)
+	return t.forgotten, err
+}
+
+// sweepTask is one call of ExpireProcessed.
+type sweepTask struct {
+	call
+	limit     int
+	forgotten int
+}
+
+func (t *sweepTask) run(ctx context.Context, tx *txn) error {
+	var from, to [2]driver.Value
+	if _, err := queryRow(ctx, tx, from[:], tx.q.sweepFrom); err != nil {
+		return err
+	}
+	uncompleted := tx.now - uncompletedFor.Milliseconds()
+	more, err := queryRow(ctx, tx, to[:], tx.q.sweepEnd, from[0], from[1], int64(t.limit-1))
+	if err != nil {
+		return err
+	}
+	var n int64
+	if more {
+		n, err = tx.exec(ctx, tx.q.sweepDelete, from[0], from[1], to[0], to[1], tx.now, uncompleted)
+	} else {
+		n, err = tx.exec(ctx, tx.q.sweepDeleteRest, from[0], from[1], tx.now, uncompleted)
+		to = [2]driver.Value{int64(0), ""}
+	}
+	t.forgotten = int(n)
+	if err != nil || to == from {
+		return err
+	}
+	_, err = tx.exec(ctx, tx.q.sweepSave, to[0], to[1])
+	return err
+}
+
+// group is the number of a group. A group that is new is numbered in a
+// transaction of its own, so that a number is known here only once it is
+// committed; from then on it is not asked for again.
+func (s *Store) group(ctx context.Context, op, name string) (int64, error) {
+	if id, ok := s.groups.Load(name); ok {
+		return id.(int64), nil
+	}
+	t := &groupTask{call: newCall(op, groupName(name), 1), name: name}
+	t.leaseOnly = true
+	if err := s.submit(ctx, t); err != nil {
+		return 0, err
+	}
+	s.groups.Store(name, t.id)
+	return t.id, nil
+}
+
+type groupTask struct {
+	call
+	name string
+	id   int64
+}
+
+func (t *groupTask) run(ctx context.Context, tx *txn) (err error) {
+	t.id, err = addGroup(ctx, tx, t.name)
+	return err
+}
+
+// addGroup is the number of a group, which is new perhaps.
+func addGroup(ctx context.Context, tx *txn, name string) (int64, error) {
+	if _, err := tx.exec(ctx, tx.q.groupAdd, name); err != nil {
+		return 0, err
+	}
+	var dest [1]driver.Value
+	_, err := queryRow(ctx, tx, dest[:], tx.q.groupGet, name)
+	return asInt(dest[0]), err
+}
+
+func groupName(name string) string { return "group " + name }
+
+func checkWindow(op, group string, window time.Duration) error {
+	if window >= minWindow {
+		return nil
+	}
+	return &persist.Error{
+		Op: op, Object: groupName(group), Kind: persist.ErrInvalid,
+		Err: errors.New("window is " + window.String() + ", must be at least " + minWindow.String()),
+	}
+}

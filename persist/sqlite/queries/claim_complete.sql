@@ -1,0 +1,5 @@
+-- Purpose: mark a claimed key as processed; completing twice is done twice.
+-- Parameters: ?1 group, ?2 key, ?3 epoch, ?4 until.
+-- Result: changes one row; none if the claim was lost or released.
+UPDATE oncemq_processed SET state = 1, owner = NULL, until = ?4
+WHERE group_id = ?1 AND key = ?2 AND epoch = ?3 AND state <> 2

@@ -1,0 +1,8 @@
+-- Purpose: delete dead letters.
+-- Parameters: as of dead_list.
+-- Result: changes the deleted rows.
+DELETE FROM oncemq_dead_letters WHERE number IN (
+  SELECT number FROM oncemq_dead_letters
+  WHERE number > ?1 AND (?2 = 0 OR side = ?2) AND (?3 = '' OR group_name = ?3)
+    AND (?4 IS NULL OR number IN (SELECT value FROM json_each(?4)))
+  ORDER BY number LIMIT ?5)

@@ -1,0 +1,7 @@
+-- Purpose: give positions to new messages.
+-- Parameters: ?1 lane, ?2 number of messages.
+-- Result: one row with the first of the positions; none if there is no such
+-- lane.
+UPDATE oncemq_lanes SET next = next + ?2, pending = pending + ?2
+WHERE lane = ?1
+RETURNING next - ?2

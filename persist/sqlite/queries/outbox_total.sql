@@ -1,0 +1,4 @@
+-- Purpose: count the messages in the outbox.
+-- Parameters: none.
+-- Result: one row with the number.
+SELECT coalesce(sum(pending + delivered), 0) FROM oncemq_lanes

@@ -1,0 +1,6 @@
+-- Purpose: the same up to the last key.
+-- Parameters: ?1 and ?2 group and key after which to begin, ?3 now, ?4 the time
+-- before which an uncompleted key is forgotten.
+-- Result: changes the deleted rows.
+DELETE FROM oncemq_processed
+WHERE (group_id, key) > (?1, ?2) AND until <= iif(state = 1, ?3, ?4)

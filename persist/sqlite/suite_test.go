@@ -1,0 +1,92 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/oncemq/oncemq/persist"
+	"github.com/oncemq/oncemq/persist/persisttest"
+)
+
+// harness tells the suite what a store in a file can do: everything.
+func harness() persisttest.Harness {
+	return persisttest.Harness{
+		New: func(t persisttest.T, opts persisttest.Options) persisttest.Backend {
+			return &backend{t: t, path: filepath.Join(t.TempDir(), "store.db"), opts: opts, clock: newClock()}
+		},
+		Durable: true, Shared: true, FrozenClock: true, Notifies: true, SQL: true, Corrupts: true,
+	}
+}
+
+func TestStore(t *testing.T) {
+	t.Parallel()
+	persisttest.Run(t, harness())
+}
+
+func TestModel(t *testing.T) {
+	t.Parallel()
+	persisttest.RunModel(t, harness())
+}
+
+// clock stands still but for advance.
+type clock struct {
+	mu sync.Mutex // guards at
+	at time.Time
+}
+
+func newClock() *clock { return &clock{at: time.Unix(1_700_000_000, 123_456_789)} }
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.at
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = c.at.Add(d)
+}
+
+// backend opens the handles of one file.
+type backend struct {
+	t     persisttest.T
+	path  string
+	opts  persisttest.Options
+	clock *clock
+
+	once sync.Once
+	db   *sql.DB // the caller's
+}
+
+func (b *backend) Open(ctx context.Context) (persist.Store, error) {
+	return Open(ctx, b.path, Options{Lanes: b.opts.Lanes, MaxMessages: b.opts.MaxMessages, Clock: b.clock.now})
+}
+
+func (b *backend) Advance(d time.Duration) { b.clock.advance(d) }
+
+func (b *backend) DB() *sql.DB {
+	b.once.Do(func() {
+		db, err := sql.Open("sqlite", "file:"+b.path+"?_pragma=busy_timeout(5000)")
+		require.NoError(b.t, err)
+		b.t.Cleanup(func() { require.NoError(b.t, db.Close()) })
+		b.db = db
+	})
+	return b.db
+}
+
+func (b *backend) CorruptMessage(ctx context.Context, ref persist.Ref) error {
+	_, err := b.DB().ExecContext(ctx, "UPDATE oncemq_outbox SET body = substr(body, 1, length(body) - 1) WHERE position = ?", ref.Position)
+	return err
+}
+
+func (b *backend) CorruptDeadLetter(ctx context.Context, number int64) error {
+	_, err := b.DB().ExecContext(ctx, "UPDATE oncemq_dead_letters SET body = x'01' WHERE number = ?", number)
+	return err
+}

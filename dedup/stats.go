@@ -1,0 +1,53 @@
+package dedup
+
+// Stats are counters since New, and gauges. Every delivery that was received and
+// is not Open was counted under exactly one of Processed, Dead, Duplicates and
+// Released.
+type Stats struct {
+	// Received counts the deliveries that Submit accepted.
+	Received uint64
+	// Unkeyed counts those among them that had no key.
+	Unkeyed uint64
+	// Processed counts the deliveries whose mark became durable.
+	Processed uint64
+	// Dead counts those that became dead letters.
+	Dead uint64
+	// Duplicates counts those whose key another delivery had completed.
+	Duplicates uint64
+	// Released counts those that were given back undecided.
+	Released uint64
+	// Lost counts the claims that passed to another, or may have, while they
+	// were in work here.
+	Lost uint64
+	// Forgotten counts the keys whose window had closed and that this replica
+	// removed from the store.
+	Forgotten uint64
+
+	// Open is how many deliveries are not settled now.
+	Open int
+	// Held is how many keys are busy elsewhere, and waited for.
+	Held int
+	// StoreError is the last error of the store, or nil if it answers.
+	StoreError error
+}
+
+// counters are the counting part of Stats.
+type counters struct {
+	received, unkeyed, lost, forgotten uint64
+	outcomes                           [OutcomeReleased + 1]uint64
+}
+
+func (c *counters) stats() Stats {
+	s := Stats{
+		Received:   c.received,
+		Unkeyed:    c.unkeyed,
+		Processed:  c.outcomes[OutcomeProcessed],
+		Dead:       c.outcomes[OutcomeDead],
+		Duplicates: c.outcomes[OutcomeDuplicate],
+		Released:   c.outcomes[OutcomeReleased],
+		Lost:       c.lost,
+		Forgotten:  c.forgotten,
+	}
+	s.Open = int(s.Received - s.Processed - s.Dead - s.Duplicates - s.Released)
+	return s
+}

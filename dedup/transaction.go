@@ -1,0 +1,353 @@
+package dedup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/oncemq/oncemq/persist"
+)
+
+// transaction is the working memory of the goroutine that runs transactions.
+type transaction struct {
+	nodes   []*Node
+	results []result // of the first nodes, in their order
+	// failure is the last error of a handler in the transaction, whether or not
+	// it could be undone.
+	failure error
+	out     []settlement
+	// single is how many of the next deliveries get a transaction each, because
+	// one of them may have spoilt the one that they shared.
+	single int
+}
+
+// result is what a transaction means to do with one delivery once it commits.
+type result struct {
+	outcome  Outcome       // zero holds it
+	until    time.Duration // for one that is held
+	attempts int
+}
+
+// handlerError marks an error as a handler's, so that it is told from the
+// store's when both come out of one call.
+type handlerError struct{ err error }
+
+func (e *handlerError) Error() string { return e.err.Error() }
+func (e *handlerError) Unwrap() error { return e.err }
+
+// runTransactions takes what is queued, in batches of what came while the last
+// transaction ran.
+func (c *TxConsumer) runTransactions(ctx context.Context) {
+	var w transaction
+	var retry backoff
+	for {
+		next := c.take(&w)
+		var err error
+		switch {
+		case len(w.nodes) > 0:
+			err = c.process(ctx, &w)
+		case c.health.isFailing(loopProcess):
+			err = c.probe(ctx)
+		default:
+			if next != never {
+				next -= c.now()
+			}
+			if !await(ctx, next, c.wake) {
+				return
+			}
+			continue
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			c.health.failed(loopProcess, err)
+			if !retry.wait(ctx) {
+				return
+			}
+			continue
+		}
+		c.health.succeeded(loopProcess)
+		retry.reset()
+	}
+}
+
+// take moves the next batch to w, and tells when something that is held is due.
+func (c *TxConsumer) take(w *transaction) (next time.Duration) {
+	limit := c.cfg.MaxBatch
+	if w.single > 0 {
+		limit = 1
+		w.single--
+	}
+	w.nodes = w.nodes[:0]
+	now := c.now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for n := c.held.popDue(now); n != nil; n = c.held.popDue(now) {
+		n.phase = phaseQueued
+		c.queue.pushBack(&n.place)
+	}
+	for len(w.nodes) < limit {
+		n := c.queue.popFront()
+		if n == nil {
+			break
+		}
+		n.phase = phaseGranted
+		w.nodes = append(w.nodes, n)
+	}
+	c.working = len(w.nodes)
+	next, ok := c.held.next()
+	if !ok {
+		return never
+	}
+	return next
+}
+
+// process runs one transaction. If it does not commit, or nobody knows whether
+// it did, nothing is settled and all of it is tried again: where it had
+// committed, Begin then finds the marks, and the deliveries are duplicates.
+func (c *TxConsumer) process(ctx context.Context, w *transaction) error {
+	began := c.now()
+	w.failure = nil
+	_, err := call(ctx, c.cfg.Timeout, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, c.cfg.Store.ProcessTx(ctx, func(ctx context.Context, p persist.SQLProcess) error {
+			w.results = w.results[:0]
+			for i, n := range w.nodes {
+				if i > 0 && c.now()-began > c.cfg.MaxHold {
+					break
+				}
+				r, err := c.step(ctx, w, p, n)
+				if err != nil {
+					return err
+				}
+				w.results = append(w.results, r)
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return c.processFailed(ctx, w, err)
+	}
+	c.mu.Lock()
+	for i, r := range w.results {
+		c.apply(w, w.nodes[i], r)
+	}
+	c.putBack(w, len(w.results))
+	c.unlock()
+	w.tell()
+	return nil
+}
+
+// step does one delivery in the transaction. An error is the store's, and means
+// that the transaction is of no use any more.
+func (c *TxConsumer) step(ctx context.Context, w *transaction, p persist.SQLProcess, n *Node) (result, error) {
+	letter := n.dead
+	if letter == nil {
+		r, failure, err := c.handlerStep(ctx, p, n)
+		if failure != nil {
+			w.failure = failure
+		}
+		if failure == nil || err != nil {
+			return r, err
+		}
+		verdict := n.txDelivery.Failed(failure, r.attempts)
+		if verdict.Dead == nil {
+			return c.judged(verdict, r.attempts), nil
+		}
+		letter = fillLetter(verdict.Dead, c.cfg.Group, n.key, r.attempts)
+	}
+	return c.letterStep(ctx, p, n, letter)
+}
+
+// handlerStep marks the key and runs the handler, so that both are undone
+// together if the handler fails. The failure is the handler's, err the store's.
+func (c *TxConsumer) handlerStep(ctx context.Context, p persist.SQLProcess, n *Node) (r result, failure, err error) {
+	grant := Grant{Attempts: n.attempts + 1}
+	r = result{outcome: OutcomeProcessed, attempts: grant.Attempts}
+	var failed *handlerError
+	ran := false
+	err = p.Step(ctx, func() error {
+		failed, ran = nil, false
+		if ours, err := c.mark(ctx, p, n, &r, &grant); err != nil || !ours {
+			return err
+		}
+		ran = true
+		err := c.handle(ctx, p, n, grant)
+		if err == nil {
+			err = ctx.Err() // it did not heed its time limit; nothing can be committed now
+		}
+		if err != nil {
+			failed = &handlerError{err}
+			return failed
+		}
+		return nil
+	})
+	switch {
+	case failed == nil && err != nil && ran:
+		return r, err, err // the handler may have ended the transaction
+	case failed == nil:
+		return r, nil, err
+	case !errors.Is(err, failed):
+		// The step could not be undone, or claims that the handler succeeded.
+		return r, failed.err, fmt.Errorf("dedup: handler's writes could not be undone: %w", err)
+	case ctx.Err() != nil:
+		// The handler was made to stop; the transaction cannot commit.
+		return r, failed.err, ctx.Err()
+	}
+	return r, failed.err, nil
+}
+
+// letterStep marks the key and stores the dead letter.
+func (c *TxConsumer) letterStep(
+	ctx context.Context, p persist.SQLProcess, n *Node, letter *persist.DeadLetter,
+) (result, error) {
+	var grant Grant
+	r := result{outcome: OutcomeDead, attempts: n.attempts}
+	err := p.Step(ctx, func() error {
+		if ours, err := c.mark(ctx, p, n, &r, &grant); err != nil || !ours {
+			return err
+		}
+		return p.AddDeadLetter(ctx, *letter)
+	})
+	return r, err
+}
+
+// mark marks n's key as completed within the step, or tells that it is another's
+// and sets r to what that means.
+func (c *TxConsumer) mark(
+	ctx context.Context, p persist.SQLProcess, n *Node, r *result, grant *Grant,
+) (ours bool, err error) {
+	if n.key == "" {
+		return true, nil
+	}
+	claim, err := p.Begin(ctx, c.cfg.Group, n.key, c.cfg.Window)
+	if err != nil {
+		return false, err
+	}
+	switch claim.State {
+	case persist.ClaimGranted:
+		grant.Epoch, grant.Attempts = claim.Epoch, max(grant.Attempts, claim.Attempts)
+		return true, nil
+	case persist.ClaimCompleted:
+		*r = result{outcome: OutcomeDuplicate}
+	case persist.ClaimBusy:
+		wait := min(leaseEnd(claim.Remaining), jittered(c.cfg.PollInterval))
+		*r = result{until: c.now() + wait, attempts: n.attempts}
+	}
+	return false, nil
+}
+
+// handle runs the handler, and turns a panic into an error.
+func (c *TxConsumer) handle(ctx context.Context, p persist.SQLProcess, n *Node, grant Grant) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	return n.txDelivery.Process(ctx, p.Tx(), grant)
+}
+
+// judged is the result of a verdict without a dead letter.
+func (c *TxConsumer) judged(v Verdict, attempts int) result {
+	if v.Release {
+		return result{outcome: OutcomeReleased}
+	}
+	return result{until: c.now() + max(0, v.After), attempts: attempts}
+}
+
+// apply does what the transaction meant to do. The caller holds the mutex.
+func (c *TxConsumer) apply(w *transaction, n *Node, r result) {
+	c.working--
+	if r.outcome == 0 && (c.closing || n.unwanted) {
+		r.outcome = OutcomeReleased
+	}
+	if r.outcome != 0 {
+		w.out = c.settle(n, r.outcome, w.out)
+		return
+	}
+	n.attempts = r.attempts
+	n.phase = phaseHeld
+	c.held.add(n, r.until)
+}
+
+// putBack returns the nodes from that index on to the front of the queue, for
+// the next transaction. The caller holds the mutex.
+func (c *TxConsumer) putBack(w *transaction, from int) {
+	for i := len(w.nodes) - 1; i >= from; i-- {
+		n := w.nodes[i]
+		c.working--
+		if c.closing || n.unwanted {
+			w.out = c.settle(n, OutcomeReleased, w.out)
+			continue
+		}
+		n.phase = phaseQueued
+		c.queue.pushFront(&n.place)
+	}
+}
+
+// processFailed acts on a transaction that did not commit for certain.
+//
+// Usually the store is at fault, and the batch waits for it. But a handler can
+// spoil the transaction for all: by a statement upon which the database rolls
+// everything back, by writes whose constraint is checked at commit, or by
+// running beyond the time limit. If that may be so, each delivery gets a
+// transaction of its own; and if that fails although an empty one then commits,
+// the failure is the handler's, and is judged as such.
+func (c *TxConsumer) processFailed(ctx context.Context, w *transaction, err error) error {
+	suspected := (w.failure != nil || isRefusal(err)) && ctx.Err() == nil
+	if !suspected || len(w.nodes) > 1 {
+		if suspected {
+			w.single = len(w.nodes)
+			err = nil
+		}
+		c.mu.Lock()
+		c.putBack(w, 0)
+		c.unlock()
+		w.tell()
+		return err
+	}
+
+	n := w.nodes[0]
+	r := result{attempts: n.attempts}
+	probeErr := c.probe(ctx)
+	switch {
+	case probeErr != nil:
+		err = probeErr
+	case n.dead != nil:
+		c.logHeld(err)
+		err = nil
+		r.until = c.now() + refusedPause
+	default:
+		failure := w.failure
+		if failure == nil {
+			failure = err
+		}
+		err = nil
+		verdict := n.txDelivery.Failed(failure, n.attempts+1)
+		r = c.judged(verdict, n.attempts+1)
+		if verdict.Dead != nil {
+			// The next transaction stores it, without running the handler.
+			r = result{until: c.now(), attempts: n.attempts + 1}
+			n.dead = fillLetter(verdict.Dead, c.cfg.Group, n.key, r.attempts)
+		}
+	}
+	c.mu.Lock()
+	if probeErr != nil {
+		c.putBack(w, 0)
+	} else {
+		c.apply(w, n, r)
+	}
+	c.unlock()
+	w.tell()
+	return err
+}
+
+// tell makes the calls of Settled, and forgets the batch.
+func (w *transaction) tell() {
+	tell(w.out)
+	clear(w.out)
+	w.out = w.out[:0]
+	clear(w.nodes)
+}

@@ -1,0 +1,122 @@
+package dedup
+
+import (
+	"context"
+	"database/sql"
+	"log/slog"
+	"time"
+
+	"github.com/oncemq/oncemq/persist"
+)
+
+// TxStore is what a TxConsumer needs of a store.
+type TxStore interface {
+	persist.SQLProcessor
+	// ExpireProcessed is as in [persist.Processed].
+	ExpireProcessed(ctx context.Context, limit int) (forgotten int, err error)
+}
+
+// TxDelivery is one delivery of a message in transactional mode. A type becomes
+// one by embedding [Node]. Its methods are called by one goroutine, one after
+// another.
+type TxDelivery interface {
+	// Process is the handler. What it writes through tx commits together with
+	// the mark, or not at all; it must neither commit nor roll back. While it
+	// runs, the transaction is open, and with SQLite nobody else can write: it
+	// should write and return, and wait for nothing. An error or a panic undoes
+	// what it wrote. ctx ends with the transaction's time limit and when Close
+	// gives up.
+	//
+	// Process may be called again after it succeeded, if the transaction could
+	// not be committed: effects outside tx are not fenced.
+	Process(ctx context.Context, tx *sql.Tx, grant Grant) error
+
+	// Failed says what is to be done after Process failed for the attempts-th
+	// time; a panic comes as a *PanicError. It must not block, and may be
+	// called more than once for one attempt if the transaction could not be
+	// committed. Attempts are counted by this process alone: nothing is left of
+	// an attempt that was undone.
+	Failed(err error, attempts int) Verdict
+
+	// Settled is the last word on the delivery, as in [Delivery].
+	Settled(outcome Outcome)
+
+	node() *Node
+}
+
+// Verdict is what is to be done with a message whose handler failed. The zero
+// Verdict tries again at once.
+type Verdict struct {
+	// Dead, if set, gives the message up: the letter and the mark are stored in
+	// one step, and the delivery is settled with OutcomeDead.
+	Dead *persist.DeadLetter
+	// Release gives the delivery back: it is settled with OutcomeReleased.
+	Release bool
+	// After is how long to wait before the next attempt. Other deliveries go
+	// on meanwhile.
+	After time.Duration
+}
+
+// TxConfig sets a TxConsumer up. Store and Group are required.
+type TxConfig struct {
+	// Store keeps the marks, in the database that the handlers write to. It is
+	// not closed by the consumer.
+	Store TxStore
+
+	// Group, Window, PollInterval, SweepInterval, StoreTimeout, Logger,
+	// OnStoreError and OnStoreBack are as in [Config]; StoreTimeout bounds the
+	// sweeps only.
+	Group         string
+	Window        time.Duration
+	PollInterval  time.Duration
+	SweepInterval time.Duration
+	StoreTimeout  time.Duration
+	Logger        *slog.Logger
+	OnStoreError  func(err error)
+	OnStoreBack   func()
+
+	// MaxBatch is how many deliveries share a transaction, and with it the cost
+	// of a commit: 1 to 10,000. If the transaction cannot be committed, the
+	// handlers of all of them run again. Zero means DefaultMaxBatch.
+	MaxBatch int
+
+	// MaxHold is for how long a transaction takes in further deliveries: it
+	// commits after the first handler that ends later than that. With SQLite
+	// every other writer waits that long. Zero means DefaultMaxHold.
+	MaxHold time.Duration
+
+	// Timeout bounds a transaction from begin to commit, handlers included. A
+	// handler that is still running then fails; it must heed its context. At
+	// least MaxHold; zero means DefaultTxTimeout, or MaxHold if that is more.
+	Timeout time.Duration
+}
+
+// Validate reports all faults at once. Every error wraps [persist.ErrInvalid].
+func (cfg TxConfig) Validate() error {
+	var f faults
+	f.check(cfg.Store != nil, "Store is missing")
+	f.group(cfg.Group)
+	f.atLeast("Window", cfg.Window, MinWindow)
+	f.batch(cfg.MaxBatch)
+	f.notNegative("PollInterval", cfg.PollInterval)
+	f.notNegative("SweepInterval", cfg.SweepInterval)
+	f.notNegative("StoreTimeout", cfg.StoreTimeout)
+	f.notNegative("MaxHold", cfg.MaxHold)
+	f.atLeast("Timeout", cfg.Timeout, max(cfg.MaxHold, 1))
+	return f.join()
+}
+
+// withDefaults is a copy without zeros.
+func (cfg TxConfig) withDefaults() TxConfig {
+	orDefault(&cfg.Window, DefaultWindow)
+	orDefault(&cfg.MaxBatch, DefaultMaxBatch)
+	orDefault(&cfg.PollInterval, DefaultPollInterval)
+	orDefault(&cfg.SweepInterval, DefaultSweepInterval)
+	orDefault(&cfg.StoreTimeout, DefaultStoreTimeout)
+	orDefault(&cfg.MaxHold, DefaultMaxHold)
+	orDefault(&cfg.Timeout, max(DefaultTxTimeout, cfg.MaxHold))
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return cfg
+}

@@ -1,0 +1,205 @@
+package dedup
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/oncemq/oncemq/persist"
+)
+
+// TxConsumer runs the handlers of one group in one process, in transactional
+// mode: in the same transaction as their marks, many handlers to a commit, one
+// after another. Replicas exclude each other by the database's own locks, so
+// that there are no leases, and nothing to lose while a process is paused.
+//
+// Unkeyed deliveries run in the same transactions, without a mark: after a
+// commit whose outcome is unknown they run again.
+//
+// It owns three goroutines: one that runs transactions, one that sweeps, and one
+// that reports the store's state. Its methods are safe for concurrent use, and
+// none but Close waits for the store.
+type TxConsumer struct {
+	cfg     TxConfig
+	started time.Time
+	health  *health
+
+	stop       context.CancelFunc
+	goroutines sync.WaitGroup
+	drained    chan struct{}
+	wake       chan struct{}
+
+	mu sync.Mutex // guards all below, and the nodes of the open deliveries
+
+	closing  bool
+	idle     bool // drained is closed
+	working  int  // deliveries in the transaction under way
+	counters counters
+	queue    list // phaseQueued
+	held     held // phaseHeld
+}
+
+// NewTx starts a transactional consumer. The error tells all faults of cfg, and
+// wraps [persist.ErrInvalid]. The caller calls Close.
+func NewTx(cfg TxConfig) (*TxConsumer, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	ctx, stop := context.WithCancel(context.Background())
+	c := &TxConsumer{
+		cfg:     cfg,
+		started: time.Now(),
+		health:  newHealth(cfg.OnStoreError, cfg.OnStoreBack, cfg.Logger),
+		stop:    stop,
+		drained: make(chan struct{}),
+		wake:    make(chan struct{}, 1),
+	}
+	for _, run := range []func(context.Context){c.runTransactions, c.runSweeps, c.health.report} {
+		c.goroutines.Go(func() { run(ctx) })
+	}
+	return c, nil
+}
+
+// Submit hands in one delivery with its dedup key; the empty key is a message
+// without one. Handlers run in the order of the submissions, but for what waits
+// for another attempt or for a key that is busy elsewhere. Submit never waits
+// for the store; the caller bounds how many deliveries are open. The error is
+// ErrClosed or ErrSubmitted.
+func (c *TxConsumer) Submit(d TxDelivery, key string) error {
+	key = boundKey(key)
+	n := d.node()
+	c.mu.Lock()
+	switch {
+	case c.closing:
+		c.mu.Unlock()
+		return ErrClosed
+	case n.phase != phaseIdle:
+		c.mu.Unlock()
+		return ErrSubmitted
+	}
+	n.begin(key)
+	n.txDelivery = d
+	c.counters.received++
+	if key == "" {
+		c.counters.unkeyed++
+	}
+	n.phase = phaseQueued
+	c.queue.pushBack(&n.place)
+	c.mu.Unlock()
+	wake(c.wake)
+	return nil
+}
+
+// Release takes a delivery back whose connection is gone. Settled follows with
+// OutcomeReleased, within the call if no transaction has it; else with what
+// becomes of it there. For a delivery that is not open, Release does nothing.
+func (c *TxConsumer) Release(d TxDelivery) {
+	n := d.node()
+	var out []settlement
+	c.mu.Lock()
+	switch n.phase {
+	case phaseQueued, phaseHeld:
+		out = c.settle(n, OutcomeReleased, nil)
+	case phaseGranted:
+		n.unwanted = true
+	default:
+	}
+	c.unlock()
+	tell(out)
+}
+
+// Stats returns the counters and gauges as they are now. Lost is always zero,
+// and Held includes what waits for another attempt.
+func (c *TxConsumer) Stats() Stats {
+	c.mu.Lock()
+	s := c.counters.stats()
+	s.Held = c.held.len()
+	c.mu.Unlock()
+	s.StoreError = c.health.lastError()
+	return s
+}
+
+// Close ends the consumer. Submit is refused from now on, and deliveries that
+// are in no transaction are settled with OutcomeReleased at once; so whoever
+// wants to finish all that was submitted waits for its settlement first. Then
+// Close waits for the transaction under way, ends all goroutines and returns
+// nil.
+//
+// If ctx ends first, the transaction is rolled back, unless its commit is under
+// way already; its deliveries are settled with OutcomeReleased, and the error
+// wraps the context's. Close may be called at any time and more than once.
+func (c *TxConsumer) Close(ctx context.Context) error {
+	c.mu.Lock()
+	var out []settlement
+	if !c.closing {
+		c.closing = true
+		for e := c.queue.head; e != nil; e = c.queue.head {
+			out = c.settle(e.n, OutcomeReleased, out)
+		}
+		for c.held.len() > 0 {
+			out = c.settle(c.held.nodes[0], OutcomeReleased, out)
+		}
+	}
+	c.unlock()
+	tell(out)
+
+	var err error
+	select {
+	case <-c.drained:
+	case <-ctx.Done():
+		c.mu.Lock()
+		if !c.idle {
+			err = fmt.Errorf("dedup: close: a transaction of %d deliveries was under way: %w",
+				c.working, context.Cause(ctx))
+		}
+		c.mu.Unlock()
+	}
+	c.stop()
+	c.goroutines.Wait()
+	return err
+}
+
+// now is the consumer's own time.
+func (c *TxConsumer) now() time.Duration { return time.Since(c.started) }
+
+func (c *TxConsumer) unlock() {
+	if c.closing && !c.idle && c.working == 0 && c.queue.len == 0 && c.held.len() == 0 {
+		c.idle = true
+		close(c.drained)
+	}
+	c.mu.Unlock()
+}
+
+// settle ends n. The caller holds the mutex, and tells.
+func (c *TxConsumer) settle(n *Node, outcome Outcome, out []settlement) []settlement {
+	n.place.remove()
+	c.held.remove(n)
+	c.counters.outcomes[outcome]++
+	out = append(out, settlement{n.txDelivery, outcome})
+	n.end()
+	return out
+}
+
+func (c *TxConsumer) runSweeps(ctx context.Context) {
+	sweep(ctx, c.cfg.Store, c.cfg.SweepInterval, c.cfg.StoreTimeout, func(forgotten int) {
+		c.mu.Lock()
+		c.counters.forgotten += uint64(forgotten)
+		c.mu.Unlock()
+	})
+}
+
+// probe runs an empty transaction, to learn whether the store works.
+func (c *TxConsumer) probe(ctx context.Context) error {
+	_, err := call(ctx, c.cfg.Timeout, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, c.cfg.Store.ProcessTx(ctx, func(context.Context, persist.SQLProcess) error { return nil })
+	})
+	return err
+}
+
+func (c *TxConsumer) logHeld(err error) {
+	c.cfg.Logger.LogAttrs(context.Background(), slog.LevelError, "dedup store refuses one message; it is held",
+		slog.Any("error", err))
+}

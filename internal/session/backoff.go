@@ -1,0 +1,69 @@
+package session
+
+import (
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+)
+
+const (
+	backoffBase = 100 * time.Millisecond
+	// eagerCap bounds the wait while an outage is young, lateCap after that.
+	eagerCap    = time.Second
+	eagerPeriod = 30 * time.Second
+	lateCap     = 30 * time.Second
+	// stableUptime is how long a connection must have lasted to count as
+	// stable, if it moved no message.
+	stableUptime = 5 * time.Second
+)
+
+// reconnect decides how long to wait before a connection attempt: not at all at
+// first, then exponentially with full jitter. It starts over after a connection
+// that was of use: one that moved a message or lasted. autopaho's own count
+// starts over with every CONNACK, so that a server that accepts and drops would
+// be asked hundreds of times a second.
+//
+// It is used by one goroutine, autopaho's.
+type reconnect struct {
+	eager, late *backoff.ExponentialBackOff
+	tries       int
+	since       time.Time // of the first attempt of this outage
+}
+
+func newReconnect() *reconnect {
+	fullJitter := func(limit time.Duration) *backoff.ExponentialBackOff {
+		b := backoff.NewExponentialBackOff()
+		// The interval plus or minus all of it: uniform from zero to twice
+		// the interval.
+		b.InitialInterval, b.RandomizationFactor = backoffBase/2, 1
+		b.Multiplier, b.MaxInterval = 2, limit/2
+		b.Reset()
+		return b
+	}
+	return &reconnect{eager: fullJitter(eagerCap), late: fullJitter(lateCap)}
+}
+
+// next is the wait before the next attempt.
+func (r *reconnect) next(now time.Time) time.Duration {
+	r.tries++
+	if r.tries == 1 {
+		r.since = now
+		return 0
+	}
+	if now.Sub(r.since) < eagerPeriod {
+		return r.eager.NextBackOff()
+	}
+	return r.late.NextBackOff()
+}
+
+// ended tells of a connection that was up and ended.
+func (r *reconnect) ended(uptime time.Duration, progress bool) {
+	if !progress && uptime < stableUptime {
+		return
+	}
+	r.eager.Reset()
+	r.late.Reset()
+	// One try has been made, as it were: the next one waits a little, so that
+	// a server that drops every connection after a few packets is not hammered.
+	r.tries, r.since = 1, time.Now()
+}

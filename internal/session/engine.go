@@ -1,0 +1,494 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/eclipse/paho.golang/packets"
+	paholog "github.com/eclipse/paho.golang/paho/log"
+	pahosession "github.com/eclipse/paho.golang/paho/session"
+
+	"github.com/oncemq/oncemq/qos"
+)
+
+// slowestPace is the window below which losses do not push it.
+const slowestPace = 16
+
+// spareIDs are packet identifiers that publishing leaves for SUBSCRIBE.
+const spareIDs = 32
+
+// EngineConfig is what an engine needs to know. Zero values are not defaulted
+// here: the link does that.
+type EngineConfig struct {
+	// Window is the most QoS 1 and 2 messages in flight, whatever the server
+	// would allow.
+	Window int
+	// WindowBytes bounds the payload bytes in flight; one message is always
+	// allowed.
+	WindowBytes int
+	// ReceiveMaximum and MaximumPacketSize are what we declared in CONNECT.
+	ReceiveMaximum    int
+	MaximumPacketSize int
+	WriteTimeout      time.Duration
+	// Gate holds publishing back on a new session until Open is called, so
+	// that subscriptions can be made first.
+	Gate bool
+	// Source gives the messages to send; nil if there are none.
+	Source Source
+	// Completed is told of messages that ended, without a lock held, from the
+	// reader's or the writer's goroutine. It must not block or keep the slice.
+	Completed func([]Completion)
+	// Received is handed what the server published, in order, by the reader.
+	// While it blocks nothing else is read. It must not keep the slice.
+	Received func([]*Delivery)
+}
+
+// Engine is the session engine: paho's session.SessionManager, and the owner of
+// packet identifiers, of the window and of every PUBLISH and acknowledgement.
+//
+// Locks are taken in the order conn.mu, Engine.mu, the source's own. The reader
+// takes Engine.mu only.
+type Engine struct {
+	cfg  EngineConfig
+	wake chan struct{} // holds one: there may be something to write
+
+	mu       sync.Mutex // guards all below
+	conn     *conn      // nil while there is no connection
+	gen      uint64     // counts connections; what was of an older one is stale
+	limits   Limits
+	present  bool // the server kept the session
+	gated    bool // publishing waits for Open
+	cause    error
+	progress bool                // this connection moved at least one message
+
+	flights  flightList
+	ids      idTable
+	lastID   uint16
+	active   int       // flights that were sent on this connection
+	pace     int       // the window that the link has earned; see window
+	resume   *Outgoing // the first flight that must be sent again; nil if none
+	replies  []reply   // PUBREL and PUBCOMP in the order in which they are due
+	requests map[uint16]chan<- packets.ControlPacket
+
+	isolating bool // suspects are sent one at a time
+	condemned int  // suspects failed in a row, without one that was accepted
+
+	inbox   inbox
+	done    []Completion // ended in this read batch
+	arrived []*Delivery  // received in this read batch
+	stir    bool         // the writer has something to do once the batch ends
+	scratch []*Outgoing
+	waiters []waiter
+}
+
+// reply is a PUBREL or PUBCOMP that is due.
+type reply struct {
+	packetType byte
+	packetID   uint16
+	code       byte
+}
+
+var _ pahosession.SessionManager = (*Engine)(nil)
+
+// NewEngine makes an engine; run must be started for it to write anything.
+func NewEngine(cfg EngineConfig) *Engine {
+	return &Engine{
+		cfg: cfg, wake: make(chan struct{}, 1),
+		requests: make(map[uint16]chan<- packets.ControlPacket),
+		limits:   unlimited(), pace: cfg.Window,
+		inbox:    inbox{exactly: make(map[uint16]*Delivery)},
+	}
+}
+
+// Wake tells the engine that its source may have something. It never blocks.
+func (e *Engine) Wake() {
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Open lets publishing begin on a session that Gate held back.
+func (e *Engine) Open() {
+	e.mu.Lock()
+	e.gated = false
+	e.mu.Unlock()
+	e.Wake()
+}
+
+// ConAckReceived begins a connection. Nothing is sent here: paho calls it
+// before its reader runs, and with both sides sending and neither reading it
+// would never return. The writer does it, a moment later.
+func (e *Engine) ConAckReceived(w io.Writer, connect *packets.Connect, connack *packets.Connack) error {
+	c, ok := w.(*conn)
+	if !ok {
+		return fmt.Errorf("session engine needs a connection of its own, got %T", w)
+	}
+	if connect.CleanStart && connack.SessionPresent {
+		return &protocolError{code: 0x82, text: "session present after clean start"} // [MQTT-3.2.2-2]
+	}
+	e.mu.Lock()
+	e.conn, e.present, e.cause, e.progress = c, connack.SessionPresent, nil, false
+	e.gen++
+	e.gated = e.cfg.Gate && !connack.SessionPresent
+	e.limits = limitsOf(connect, connack)
+	e.active = 0
+	if !connack.SessionPresent {
+		// The server forgot the session, or never had it. Everything that it
+		// did not acknowledge for good is new again [MQTT-3.2.2-5]; order is
+		// kept, and nothing newer is sent before it.
+		for o := e.flights.head; o != nil; o = o.next {
+			o.packetID, o.step = 0, 0
+		}
+		e.ids.clear()
+		e.inbox.forget()
+	}
+	e.resume = e.flights.head
+	e.mu.Unlock()
+	e.Wake()
+	return nil
+}
+
+func limitsOf(connect *packets.Connect, connack *packets.Connack) Limits {
+	l := unlimited()
+	if connect.Properties != nil && connect.Properties.SessionExpiryInterval != nil {
+		l.SessionExpiry = time.Duration(*connect.Properties.SessionExpiryInterval) * time.Second
+	}
+	p := connack.Properties
+	if p == nil {
+		return l
+	}
+	if p.ReceiveMaximum != nil && *p.ReceiveMaximum > 0 {
+		l.ReceiveMaximum = int(*p.ReceiveMaximum)
+	}
+	if p.MaximumQOS != nil {
+		l.MaximumQoS = *p.MaximumQOS
+	}
+	if p.RetainAvailable != nil {
+		l.RetainAvailable = *p.RetainAvailable != 0
+	}
+	if p.MaximumPacketSize != nil && *p.MaximumPacketSize > 0 {
+		l.MaximumPacketSize = int(*p.MaximumPacketSize)
+	}
+	if p.SharedSubAvailable != nil {
+		l.SharedAvailable = *p.SharedSubAvailable != 0
+	}
+	if p.WildcardSubAvailable != nil {
+		l.WildcardAvailable = *p.WildcardSubAvailable != 0
+	}
+	if p.SubIDAvailable != nil {
+		l.SubscriptionIDs = *p.SubIDAvailable != 0
+	}
+	if p.ServerKeepAlive != nil {
+		l.ServerKeepAlive = time.Duration(*p.ServerKeepAlive) * time.Second
+	}
+	if p.SessionExpiryInterval != nil {
+		l.SessionExpiry = time.Duration(*p.SessionExpiryInterval) * time.Second
+	}
+	l.AssignedClientID = p.AssignedClientID
+	return l
+}
+
+// ConnectionLost ends a connection. paho calls it first with the server's
+// DISCONNECT, if there was one, and once more without.
+func (e *Engine) ConnectionLost(dp *packets.Disconnect) error {
+	e.mu.Lock()
+	if e.conn == nil {
+		e.mu.Unlock()
+		return nil
+	}
+	if e.flights.len > 0 {
+		e.pace = max(e.pace/2, min(slowestPace, e.cfg.Window))
+	}
+	if dp != nil && e.cause == nil {
+		e.cause = &DisconnectError{Code: dp.ReasonCode, Reason: reasonOf(dp.Properties)}
+	}
+	ended := append(e.done, e.judge(dp)...)
+	e.done = nil
+	e.conn = nil
+	e.gen++
+	e.active, e.resume = 0, nil
+	e.replies = e.replies[:0]
+	e.inbox.disconnected()
+	waiting := e.requests
+	e.requests = make(map[uint16]chan<- packets.ControlPacket)
+	e.tellWaiters()
+	e.mu.Unlock()
+
+	for _, resp := range waiting {
+		resp <- packets.ControlPacket{} // tells paho that no answer comes; the channel has room
+	}
+	e.complete(ended)
+	return nil
+}
+
+func reasonOf(p *packets.Properties) string {
+	if p == nil {
+		return ""
+	}
+	return p.ReasonString
+}
+
+// AddToSession gives a SUBSCRIBE or UNSUBSCRIBE its packet identifier. PUBLISH
+// does not come this way.
+func (e *Engine) AddToSession(_ context.Context, p pahosession.Packet, resp chan<- packets.ControlPacket) error {
+	if p.Type() == packets.PUBLISH {
+		return errors.New("PUBLISH goes through the engine's source")
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.conn == nil {
+		return pahosession.ErrNoConnection
+	}
+	id := e.allocateID()
+	if id == 0 {
+		return pahosession.ErrPacketIdentifiersExhausted
+	}
+	e.requests[id] = resp
+	p.SetIdentifier(id)
+	return nil
+}
+
+// allocateID returns an identifier that is not in use, zero if there is none.
+// They go round, so that a late or repeated acknowledgement meets no new
+// exchange.
+func (e *Engine) allocateID() uint16 {
+	for range math.MaxUint16 {
+		e.lastID++
+		if e.lastID == 0 {
+			e.lastID = 1 // [MQTT-2.2.1-3]
+		}
+		if e.ids.get(e.lastID) == nil {
+			if _, used := e.requests[e.lastID]; !used {
+				return e.lastID
+			}
+		}
+	}
+	return 0
+}
+
+// PacketReceived brings the answers to requests; the rest went past paho.
+func (e *Engine) PacketReceived(p *packets.ControlPacket, _ chan<- *packets.Publish) error {
+	if p.Type != packets.SUBACK && p.Type != packets.UNSUBACK {
+		return nil
+	}
+	e.mu.Lock()
+	resp, ok := e.requests[p.PacketID()]
+	delete(e.requests, p.PacketID())
+	e.mu.Unlock()
+	if ok {
+		resp <- *p
+	}
+	return nil
+}
+
+// Ack is paho's way to acknowledge; nothing reaches it.
+func (e *Engine) Ack(*packets.Publish) error { return nil }
+
+// Close is part of paho's interface; the link ends the engine.
+func (e *Engine) Close() error { return nil }
+
+// SetErrorLogger and SetDebugLogger are part of paho's interface; the link logs.
+func (e *Engine) SetErrorLogger(paholog.Logger) {}
+
+// SetDebugLogger is part of paho's interface.
+func (e *Engine) SetDebugLogger(paholog.Logger) {}
+
+// noteCause keeps the first reason for which a connection ended.
+func (e *Engine) noteCause(c *conn, err error) {
+	e.mu.Lock()
+	if e.conn == c && e.cause == nil {
+		e.cause = err
+	}
+	e.mu.Unlock()
+}
+
+// handle takes a packet that concerns messages. It is false for packets that
+// come before CONNACK was accepted: paho answers those.
+func (e *Engine) handle(c *conn, first byte, body []byte) (taken bool, err error) {
+	var d *Delivery
+	var a ack
+	if first>>4 == typePublish {
+		d, err = decodePublish(first, body)
+	} else {
+		a, err = decodeAck(body)
+	}
+	if err != nil {
+		return false, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.conn != c {
+		// Not begun, or ended by paho while this was read: there is no
+		// connection on which an answer would mean anything.
+		return e.gen > 0, nil
+	}
+	switch first >> 4 {
+	case typePublish:
+		err = e.published(d)
+	case typePuback:
+		err = e.acknowledged(a, 1)
+	case typePubrec:
+		err = e.recorded(a)
+	case typePubcomp:
+		err = e.acknowledged(a, 2)
+	case typePubrel:
+		e.released(a)
+	}
+	return true, err
+}
+
+// batchEnd is called by the reader when it has used up what it read, before it
+// waits for more: what happened since is passed on in one go.
+func (e *Engine) batchEnd() {
+	e.mu.Lock()
+	done, arrived, stir := e.done, e.arrived, e.stir
+	e.done, e.arrived, e.stir = nil, nil, false
+	if stir {
+		e.tellWaiters()
+	}
+	e.mu.Unlock()
+	if stir {
+		e.Wake()
+	}
+	e.complete(done)
+	if len(arrived) > 0 {
+		e.cfg.Received(arrived)
+	}
+	// Give the slices back: the callbacks keep none of them.
+	e.mu.Lock()
+	if e.done == nil {
+		e.done = done[:0]
+	}
+	if e.arrived == nil {
+		clear(arrived)
+		e.arrived = arrived[:0]
+	}
+	e.mu.Unlock()
+}
+
+func (e *Engine) complete(done []Completion) {
+	if len(done) > 0 {
+		e.cfg.Completed(done)
+	}
+}
+
+// WaitFlushed returns once no acknowledgement waits to be written, or the
+// context ends.
+func (e *Engine) WaitFlushed(ctx context.Context) error {
+	return e.wait(ctx, func() bool { return len(e.replies) == 0 && !e.inbox.due() })
+}
+
+// WaitIdle returns once nothing is in flight and no acknowledgement waits to be
+// written, or the context ends.
+func (e *Engine) WaitIdle(ctx context.Context) error {
+	return e.wait(ctx, func() bool { return e.flights.len == 0 && len(e.replies) == 0 && !e.inbox.due() })
+}
+
+// waiter is somebody who waits for a state of the engine.
+type waiter struct {
+	until func() bool // called under Engine.mu
+	done  chan struct{}
+}
+
+func (e *Engine) wait(ctx context.Context, until func() bool) error {
+	w := waiter{until, make(chan struct{})}
+	e.mu.Lock()
+	if until() {
+		e.mu.Unlock()
+		return nil
+	}
+	e.waiters = append(e.waiters, w)
+	e.mu.Unlock()
+	e.Wake()
+	select {
+	case <-w.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// tellWaiters is called after every change that somebody may wait for.
+func (e *Engine) tellWaiters() {
+	e.waiters = slices.DeleteFunc(e.waiters, func(w waiter) bool {
+		if w.until() {
+			close(w.done)
+			return true
+		}
+		return false
+	})
+}
+
+// Snapshot describes the engine at a moment.
+type Snapshot struct {
+	Connected bool
+	Present   bool // the server kept the session
+	Limits    Limits
+	InFlight  int
+	Progress  bool // a message was moved since the connection began
+	Cause     error
+	// Unacked counts received messages that are not acknowledged yet.
+	Unacked int
+}
+
+// Snapshot returns the engine's state.
+func (e *Engine) Snapshot() Snapshot {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return Snapshot{
+		Connected: e.conn != nil, Present: e.present, Limits: e.limits, InFlight: e.flights.len,
+		Progress: e.progress, Cause: e.cause, Unacked: e.inbox.unacked(),
+	}
+}
+
+// Withdraw takes back every message that is in flight, in order; their fate is
+// unknown. Used once the connection has ended for good.
+func (e *Engine) Withdraw() []*Outgoing {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var all []*Outgoing
+	for o := e.flights.head; o != nil; {
+		next := o.next
+		o.prev, o.next = nil, nil
+		all = append(all, o)
+		o = next
+	}
+	e.flights = flightList{}
+	e.ids.clear()
+	e.resume, e.active = nil, 0
+	e.tellWaiters()
+	return all
+}
+
+// dropStalled ends the connection if the oldest message in flight has waited
+// for its acknowledgement for longer than limit: a server that is alive and
+// does not answer would hold the window for ever. On the next connection it is
+// sent again; on this one it must not be [MQTT-4.4.0-1].
+func (e *Engine) dropStalled(now time.Time, limit time.Duration) bool {
+	e.mu.Lock()
+	c, o := e.conn, e.flights.head
+	stalled := c != nil && o != nil && o.gen == e.gen && now.Sub(o.sentAt) > limit
+	if stalled && e.cause == nil {
+		e.cause = fmt.Errorf("no acknowledgement within %s", limit)
+	}
+	e.mu.Unlock()
+	if stalled {
+		_ = c.Conn.Close() // the reader reports it
+	}
+	return stalled
+}
+
+// classOf is the class of an answer to a PUBLISH.
+func classOf(level, code byte) qos.Class {
+	if level == 2 {
+		return qos.ClassOf(qos.PUBREC, code)
+	}
+	return qos.ClassOf(qos.PUBACK, code)
+}

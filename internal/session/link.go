@@ -1,0 +1,390 @@
+package session
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	pahoauto "github.com/eclipse/paho.golang/autopaho"
+	"github.com/eclipse/paho.golang/paho"
+
+	"github.com/oncemq/oncemq/persist"
+)
+
+// Config describes a link. The caller has validated it and filled in every
+// field but the optional ones.
+type Config struct {
+	Servers  []*url.URL // tried in order; user information in them is not used
+	ClientID string     // not empty: an assigned one would change at each connection
+	Username string
+	Password []byte
+	// TLS is for mqtts and wss; nil uses the system's roots.
+	TLS *tls.Config
+	// Header is sent with the WebSocket handshake.
+	Header http.Header
+	// KeepAlive is in whole seconds, at least one.
+	KeepAlive time.Duration
+	// SessionExpiry is how long the server keeps the session after a
+	// connection; the largest value keeps it for ever.
+	SessionExpiry uint32
+	// CleanStart drops the server's session at the first connection.
+	CleanStart bool
+	// Will, if set, is the will message; WillProperties may be nil.
+	Will           *paho.WillMessage
+	WillProperties *paho.WillProperties
+
+	ConnectTimeout time.Duration // network, TLS, and until CONNACK
+	PacketTimeout  time.Duration // until SUBACK and UNSUBACK
+	AckTimeout     time.Duration // until PUBACK, PUBREC and PUBCOMP
+
+	Engine EngineConfig
+	Logger *slog.Logger
+	// OnUp, OnDown and OnError are called as connections begin, end and cannot
+	// be made, one at a time, and must not block. OnDown and OnError get the
+	// reason.
+	OnUp    func(Snapshot)
+	OnDown  func(error)
+	OnError func(error)
+}
+
+// Link keeps one MQTT session connected until it is closed or refused for good.
+//
+// It owns autopaho's goroutines, the engine's writer and a watchdog; Done
+// closes once all have ended.
+type Link struct {
+	cfg     Config
+	engine  *Engine
+	manager *pahoauto.ConnectionManager
+	retry   *reconnect
+	cancel  context.CancelFunc
+	done    chan struct{}
+
+	mu      sync.Mutex
+	conn    *conn // the latest one
+	upSince time.Time
+	err     error // why the link ended for good
+}
+
+// Start begins to connect and returns at once.
+func Start(cfg Config) (*Link, error) {
+	// The life of a link is bounded by Close, not by the caller's context: what
+	// was accepted goes on being delivered after the call that accepted it.
+	ctx, cancel := context.WithCancel(context.Background())
+	l := &Link{cfg: cfg, engine: NewEngine(cfg.Engine), retry: newReconnect(), cancel: cancel, done: make(chan struct{})}
+
+	servers := make([]*url.URL, len(cfg.Servers))
+	for i, u := range cfg.Servers {
+		bare := *u
+		bare.User = nil // autopaho puts the URL into its errors
+		servers[i] = &bare
+	}
+	pc := pahoauto.ClientConfig{
+		ServerUrls:                    servers,
+		KeepAlive:                     uint16(max(1, min(cfg.KeepAlive/time.Second, 65535))),
+		CleanStartOnInitialConnection: cfg.CleanStart,
+		SessionExpiryInterval:         cfg.SessionExpiry,
+		ConnectUsername:               cfg.Username,
+		ConnectPassword:               cfg.Password,
+		WillMessage:                   cfg.Will,
+		WillProperties:                cfg.WillProperties,
+		ConnectTimeout:                cfg.ConnectTimeout,
+		ReconnectBackoff:              func(int) time.Duration { return l.retry.next(time.Now()) },
+		AttemptConnection:             l.attempt,
+		ConnectPacketBuilder:          l.connectPacket,
+		OnConnectionUp:                l.up,
+		OnConnectionDown:              l.down,
+		OnConnectError:                l.failed,
+		// paho's own loggers stay silent: its debug output prints CONNECT
+		// with the password.
+		ClientConfig: paho.ClientConfig{
+			ClientID: cfg.ClientID, Session: l.engine, PacketTimeout: cfg.PacketTimeout,
+			// Never called: PUBLISH does not reach paho. Set because paho
+			// would build a router otherwise.
+			OnPublishReceived: []func(paho.PublishReceived) (bool, error){
+				func(paho.PublishReceived) (bool, error) { return true, nil },
+			},
+		},
+	}
+	manager, err := pahoauto.NewConnection(ctx, pc)
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("start link: %w", err)
+	}
+	l.manager = manager
+	go l.run(ctx)
+	return l, nil
+}
+
+// run owns the link's goroutines.
+func (l *Link) run(ctx context.Context) {
+	defer close(l.done)
+	var wg sync.WaitGroup
+	writerCtx, stopWriter := context.WithCancel(context.WithoutCancel(ctx))
+	wg.Go(func() { l.engine.Run(writerCtx) })
+	wg.Go(func() { l.watch(writerCtx) })
+	<-l.manager.Done() // by Close, or because the server refused for good
+	stopWriter()
+	wg.Wait()
+	l.cancel()
+}
+
+// watch drops a connection on which the server does not acknowledge.
+func (l *Link) watch(ctx context.Context) {
+	t := time.NewTicker(max(l.cfg.AckTimeout/4, 10*time.Millisecond))
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-t.C:
+			l.engine.dropStalled(now, l.cfg.AckTimeout)
+		}
+	}
+}
+
+// attempt makes the network connection. autopaho gives it a context without
+// ConnectTimeout.
+func (l *Link) attempt(ctx context.Context, _ pahoauto.ClientConfig, u *url.URL) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.cfg.ConnectTimeout)
+	defer cancel()
+	nc, err := dial(ctx, u, l.cfg.TLS, l.cfg.Header)
+	if err != nil {
+		return nil, err
+	}
+	c := newConn(nc, l.engine)
+	l.mu.Lock()
+	l.conn = c
+	l.mu.Unlock()
+	return c, nil
+}
+
+// connectPacket adds what autopaho has no field for.
+func (l *Link) connectPacket(p *paho.Connect, _ *url.URL) (*paho.Connect, error) {
+	if p.Properties == nil {
+		p.Properties = &paho.ConnectProperties{}
+	}
+	receiveMaximum := uint16(l.cfg.Engine.ReceiveMaximum)
+	maxPacket := uint32(l.cfg.Engine.MaximumPacketSize)
+	p.Properties.ReceiveMaximum = &receiveMaximum
+	p.Properties.MaximumPacketSize = &maxPacket
+	p.Properties.RequestProblemInfo = true
+	return p, nil
+}
+
+func (l *Link) up(*pahoauto.ConnectionManager, *paho.Connack) {
+	l.mu.Lock()
+	l.upSince = time.Now()
+	l.mu.Unlock()
+	if l.cfg.OnUp != nil {
+		l.cfg.OnUp(l.engine.Snapshot())
+	}
+}
+
+// down decides whether to connect again. The engine knows why the connection
+// ended: paho told it before, which it does not promise for its callbacks.
+func (l *Link) down() bool {
+	s := l.engine.Snapshot()
+	l.mu.Lock()
+	uptime := time.Since(l.upSince)
+	l.mu.Unlock()
+	l.retry.ended(uptime, s.Progress)
+	cause := s.Cause
+	if cause == nil {
+		cause = errors.New("connection was lost")
+	}
+	final := errors.Is(cause, ErrRefused) || errors.Is(cause, ErrSessionTakenOver)
+	if final {
+		l.end(cause)
+	}
+	if l.cfg.OnDown != nil {
+		l.cfg.OnDown(cause)
+	}
+	return !final
+}
+
+// failed tells of an attempt that did not become a connection, and gives up if
+// the server's answer will not change by itself.
+func (l *Link) failed(err error) {
+	var refused *pahoauto.ConnackError
+	if errors.As(err, &refused) && refused.ReasonCode >= 0x80 {
+		err = &ConnackError{Code: refused.ReasonCode, Reason: refused.Reason}
+	} else {
+		err = l.redact(err)
+	}
+	if errors.Is(err, ErrRefused) {
+		l.end(err)
+		l.cancel() // ends autopaho's loop
+	}
+	if l.cfg.OnError != nil {
+		l.cfg.OnError(err)
+	}
+}
+
+func (l *Link) redact(err error) error {
+	r := &redacted{err: err}
+	for _, u := range l.cfg.Servers {
+		if u.User != nil {
+			r.secrets = append(r.secrets, u.User.String())
+		}
+	}
+	if len(l.cfg.Password) > 0 {
+		r.secrets = append(r.secrets, string(l.cfg.Password))
+	}
+	return r
+}
+
+func (l *Link) end(err error) {
+	l.mu.Lock()
+	if l.err == nil {
+		l.err = err
+	}
+	l.mu.Unlock()
+}
+
+// Engine is the link's session engine.
+func (l *Link) Engine() *Engine { return l.engine }
+
+// Done closes once the link has ended.
+func (l *Link) Done() <-chan struct{} { return l.done }
+
+// Err tells why the link ended for good: it wraps ErrRefused,
+// ErrSessionTakenOver or ErrClosed, and is nil while the link lives.
+func (l *Link) Err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+// Await returns nil once a connection is up.
+func (l *Link) Await(ctx context.Context) error {
+	err := l.manager.AwaitConnection(ctx)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	<-l.done
+	return l.Err()
+}
+
+// Close ends the session's connection with DISCONNECT, after the bytes that
+// were written have reached the server, and joins every goroutine. Whoever
+// wants messages in flight to be acknowledged first waits with
+// Engine.WaitIdle. Close is idempotent; ctx bounds the wait, and the link ends
+// in any case.
+func (l *Link) Close(ctx context.Context) error {
+	l.end(ErrClosed)
+	l.mu.Lock()
+	c := l.conn
+	l.mu.Unlock()
+	if c != nil {
+		c.beginLinger()
+	}
+	if err := l.manager.Disconnect(ctx); err != nil {
+		// The peer does not read: end the hard way.
+		if c != nil {
+			_ = c.Conn.Close()
+		}
+	}
+	<-l.done
+	return nil
+}
+
+// Drop ends the current connection without a word, as a network failure would.
+// The link connects again.
+func (l *Link) Drop() {
+	l.mu.Lock()
+	c := l.conn
+	l.mu.Unlock()
+	if c != nil {
+		_ = c.Conn.Close()
+	}
+}
+
+// Subscription is one filter with its options, section 3.8.3.1.
+type Subscription struct {
+	Filter            string // $share/<group>/ included
+	QoS               byte
+	NoLocal           bool
+	RetainAsPublished bool
+	RetainHandling    byte
+}
+
+// Subscribe asks the server for the filters in one SUBSCRIBE. The error of a
+// refused filter is a *SubscribeError; that of a lost connection wraps
+// ErrConnectionLost. It returns the QoS that was granted for each filter.
+func (l *Link) Subscribe(ctx context.Context, subs []Subscription, id int) ([]byte, error) {
+	packet := &paho.Subscribe{}
+	if id > 0 {
+		packet.Properties = &paho.SubscribeProperties{SubscriptionIdentifier: &id}
+	}
+	for _, s := range subs {
+		packet.Subscriptions = append(packet.Subscriptions, paho.SubscribeOptions{
+			Topic: s.Filter, QoS: s.QoS, NoLocal: s.NoLocal,
+			RetainAsPublished: s.RetainAsPublished, RetainHandling: s.RetainHandling,
+		})
+	}
+	ack, err := l.manager.Subscribe(ctx, packet)
+	if ack == nil {
+		return nil, l.requestError("subscribe", err)
+	}
+	for i, code := range ack.Reasons {
+		if code >= 0x80 && i < len(subs) {
+			return nil, &SubscribeError{Filter: subs[i].Filter, Code: code}
+		}
+	}
+	return ack.Reasons, nil
+}
+
+// Unsubscribe ends subscriptions.
+func (l *Link) Unsubscribe(ctx context.Context, filters []string) error {
+	ack, err := l.manager.Unsubscribe(ctx, &paho.Unsubscribe{Topics: filters})
+	if ack == nil {
+		return l.requestError("unsubscribe", err)
+	}
+	for i, code := range ack.Reasons {
+		if code >= 0x80 && i < len(filters) {
+			return &SubscribeError{Filter: filters[i], Code: code}
+		}
+	}
+	return nil
+}
+
+func (l *Link) requestError(op string, err error) error {
+	switch {
+	case l.Err() != nil:
+		return l.Err()
+	case errors.Is(err, pahoauto.ConnectionDownError), errors.Is(err, paho.ErrConnectionLost):
+		return fmt.Errorf("%s: %w", op, ErrConnectionLost)
+	}
+	return fmt.Errorf("%s: %w", op, err)
+}
+
+// Will turns a message into a will message; nil into none.
+func Will(m *persist.Message, delay time.Duration) (*paho.WillMessage, *paho.WillProperties) {
+	if m == nil {
+		return nil, nil
+	}
+	seconds := uint32(delay / time.Second)
+	p := &paho.WillProperties{
+		WillDelayInterval: &seconds, ContentType: m.Properties.ContentType,
+		ResponseTopic: m.Properties.ResponseTopic, CorrelationData: m.Properties.CorrelationData,
+	}
+	if m.Properties.UTF8 {
+		one := byte(1)
+		p.PayloadFormat = &one
+	}
+	if m.Expiry > 0 {
+		expiry := uint32(m.Expiry / time.Second)
+		p.MessageExpiry = &expiry
+	}
+	for _, u := range m.Properties.User {
+		p.User.Add(u.Name, u.Value)
+	}
+	return &paho.WillMessage{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain}, p
+}

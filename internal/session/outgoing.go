@@ -1,0 +1,170 @@
+package session
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/oncemq/oncemq/persist"
+	"github.com/oncemq/oncemq/qos"
+)
+
+// Outgoing is one message on its way to the broker. The owner sets the
+// exported fields and hands it to the engine through its [Source]; from then on
+// until it comes back in a [Completion] it is the engine's.
+type Outgoing struct {
+	Message *persist.Message
+	// Ref is the owner's name for it.
+	Ref persist.Ref
+	// ExpiresAt is when the message is not worth sending any more; zero never.
+	ExpiresAt time.Time
+	// ReceiptTopic is the Response Topic to send if a receipt is wanted.
+	ReceiptTopic string
+	// Attempts is the owner's count of refusals; the engine does not use it.
+	Attempts int
+
+	packetID uint16
+	gen      uint64             // the connection on which it was sent last
+	step     persist.PacketStep // zero until it was written once
+	suspect  bool               // in flight when the server dropped us for what we sent
+	strikes  int                // how often it was alone in flight when that happened
+	size     int                // payload bytes, for the byte window
+	noted    byte               // reason code of PUBREC below 0x80, kept for the completion
+	sentAt   time.Time
+	prev     *Outgoing
+	next     *Outgoing
+}
+
+// Completion is the end of one Outgoing.
+type Completion struct {
+	Out *Outgoing
+	// Code is the reason code of the broker's answer, or the one that the
+	// broker would have given if the engine refused the message itself.
+	Code byte
+	// Reason is the broker's reason string or the engine's words. May be empty.
+	Reason string
+	// Class tells what to do about it.
+	Class qos.Class
+	// Expired tells that the message was not sent because its time had passed.
+	Expired bool
+}
+
+// Source gives the engine what to send.
+type Source interface {
+	// Take appends up to limit messages to dst, in order. It must not block;
+	// the engine asks again after Wake and whenever there is room.
+	Take(dst []*Outgoing, limit int) []*Outgoing
+}
+
+// Limits is what the server's CONNACK allows, section 3.2.2.3.
+type Limits struct {
+	ReceiveMaximum    int
+	MaximumQoS        byte
+	RetainAvailable   bool
+	MaximumPacketSize int
+	SharedAvailable   bool
+	WildcardAvailable bool
+	SubscriptionIDs   bool          // subscription identifiers are available
+	ServerKeepAlive   time.Duration // zero if the server set none
+	AssignedClientID  string
+	// SessionExpiry is how long the server keeps the session.
+	SessionExpiry time.Duration
+}
+
+// unlimited are the limits of a CONNACK without properties.
+func unlimited() Limits {
+	return Limits{
+		ReceiveMaximum: math.MaxUint16, MaximumQoS: 2, RetainAvailable: true,
+		MaximumPacketSize: maxRemaining + 5, SharedAvailable: true, WildcardAvailable: true,
+		SubscriptionIDs: true,
+	}
+}
+
+// refuse tells whether the server could never take the message, and the reason
+// code and words it would have used. Checked before sending, since a server
+// that is sent such a packet ends the connection.
+func (l *Limits) refuse(o *Outgoing, size int) (code byte, reason string) {
+	m := o.Message
+	switch {
+	case m.QoS > l.MaximumQoS: // [MQTT-3.2.2-11]
+		return 0x9B, fmt.Sprintf("QoS %d is above the server's Maximum QoS of %d", m.QoS, l.MaximumQoS)
+	case m.Retain && !l.RetainAvailable: // [MQTT-3.2.2-14]
+		return 0x9A, "the server does not keep retained messages"
+	case size > l.MaximumPacketSize: // [MQTT-3.2.2-15]
+		return 0x95, fmt.Sprintf("packet of %d bytes is over the server's Maximum Packet Size of %d",
+			size, l.MaximumPacketSize)
+	}
+	return 0, ""
+}
+
+// expiryLeft is the Message Expiry Interval to send: what is left, rounded up.
+func (o *Outgoing) expiryLeft(now time.Time) (seconds uint32, expired bool) {
+	if o.ExpiresAt.IsZero() {
+		return 0, false
+	}
+	left := o.ExpiresAt.Sub(now)
+	if left <= 0 {
+		return 0, true
+	}
+	return uint32(min((left+time.Second-1)/time.Second, math.MaxUint32)), false
+}
+
+// flightList is the exchanges under way in the order in which they began,
+// which is the order in which they are sent again [MQTT-4.6.0-1].
+type flightList struct {
+	head, tail *Outgoing
+	len        int
+	bytes      int
+}
+
+func (l *flightList) push(o *Outgoing) {
+	o.prev, o.next = l.tail, nil
+	if l.tail != nil {
+		l.tail.next = o
+	} else {
+		l.head = o
+	}
+	l.tail = o
+	l.len++
+	l.bytes += o.size
+}
+
+func (l *flightList) remove(o *Outgoing) {
+	if o.prev != nil {
+		o.prev.next = o.next
+	} else {
+		l.head = o.next
+	}
+	if o.next != nil {
+		o.next.prev = o.prev
+	} else {
+		l.tail = o.prev
+	}
+	o.prev, o.next = nil, nil
+	l.len--
+	l.bytes -= o.size
+}
+
+// idTable maps packet identifiers to exchanges. It grows by pages, so that a
+// session with a small window stays small, and a look-up is two loads.
+type idTable struct {
+	pages [256]*[256]*Outgoing
+}
+
+func (t *idTable) get(id uint16) *Outgoing {
+	if p := t.pages[id>>8]; p != nil {
+		return p[id&0xff]
+	}
+	return nil
+}
+
+func (t *idTable) set(id uint16, o *Outgoing) {
+	p := t.pages[id>>8]
+	if p == nil {
+		p = new([256]*Outgoing)
+		t.pages[id>>8] = p
+	}
+	p[id&0xff] = o
+}
+
+func (t *idTable) clear() { t.pages = [256]*[256]*Outgoing{} }

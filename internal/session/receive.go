@@ -1,0 +1,178 @@
+package session
+
+import (
+	"fmt"
+
+	"github.com/oncemq/oncemq/persist"
+)
+
+// Delivery is one PUBLISH that the server sent. It is acknowledged once, with
+// Ack, when its effect is durable.
+type Delivery struct {
+	Message persist.Message
+	// Dup is the DUP flag: the server may have sent it before.
+	Dup bool
+	// SubscriptionIDs are those of all subscriptions that matched.
+	SubscriptionIDs []uint32
+
+	engine   *Engine
+	packetID uint16
+	gen      uint64 // the connection on which an acknowledgement has a meaning
+	acked    bool
+	recorded bool // PUBREC was written; PUBREL is awaited
+	code     byte
+}
+
+// inbox is the received messages whose exchange has not ended.
+type inbox struct {
+	// order holds what is not acknowledged on this connection, from head on,
+	// in the order of arrival, which is the order of acknowledging
+	// [MQTT-4.6.0-2], [MQTT-4.6.0-3].
+	order []*Delivery
+	head  int
+	// exactly holds the QoS 2 messages until their PUBREL, across connections
+	// of one session.
+	exactly map[uint16]*Delivery
+}
+
+func (in *inbox) unacked() int { return len(in.order) - in.head }
+
+// due tells whether an acknowledgement may be written now.
+func (in *inbox) due() bool { return in.head < len(in.order) && in.order[in.head].acked }
+
+func (in *inbox) add(d *Delivery) {
+	if in.head > 0 && len(in.order) == cap(in.order) {
+		n := copy(in.order, in.order[in.head:])
+		clear(in.order[n:])
+		in.order, in.head = in.order[:n], 0
+	}
+	in.order = append(in.order, d)
+}
+
+// appendAcks writes the acknowledgements that are due.
+func (in *inbox) appendAcks(out []byte) []byte {
+	for in.due() {
+		d := in.order[in.head]
+		in.order[in.head] = nil
+		in.head++
+		if d.Message.QoS == 1 {
+			out = appendAck(out, typePuback, d.packetID, d.code)
+			continue
+		}
+		out = appendAck(out, typePubrec, d.packetID, d.code)
+		if d.code >= 0x80 {
+			delete(in.exactly, d.packetID) // the exchange ends [MQTT-4.3.3-8]
+		} else {
+			d.recorded = true
+		}
+	}
+	if in.head == len(in.order) {
+		in.order, in.head = in.order[:0], 0
+	}
+	return out
+}
+
+// disconnected forgets what a next connection cannot acknowledge. The QoS 2
+// exchanges go on there, if the server kept the session.
+func (in *inbox) disconnected() {
+	clear(in.order)
+	in.order, in.head = in.order[:0], 0
+}
+
+// forget drops all exchanges: the session is a new one.
+func (in *inbox) forget() {
+	in.disconnected()
+	clear(in.exactly)
+}
+
+// published takes a PUBLISH in. e.mu is held.
+func (e *Engine) published(d *Delivery) error {
+	e.progress = true
+	d.engine, d.gen = e, e.gen
+	if d.Message.QoS == 0 {
+		d.acked = true
+		e.arrived = append(e.arrived, d)
+		return nil
+	}
+	if d.Message.QoS == 2 {
+		if known := e.inbox.exactly[d.packetID]; known != nil {
+			e.again(known)
+			return nil
+		}
+	}
+	if e.inbox.unacked() >= e.cfg.ReceiveMaximum {
+		return &protocolError{code: 0x93, text: fmt.Sprintf(
+			"more than our Receive Maximum of %d messages unacknowledged", e.cfg.ReceiveMaximum)} // [MQTT-3.3.4-9]
+	}
+	if d.Message.QoS == 2 {
+		e.inbox.exactly[d.packetID] = d
+	}
+	e.inbox.add(d)
+	e.arrived = append(e.arrived, d)
+	return nil
+}
+
+// again handles a QoS 2 PUBLISH whose exchange is under way: it is the same
+// message until PUBREL [MQTT-4.3.3-10], so nobody is handed it twice.
+func (e *Engine) again(known *Delivery) {
+	switch {
+	case known.recorded:
+		e.replies = append(e.replies, reply{typePubrec, known.packetID, known.code})
+		e.stir = true
+	case known.gen != e.gen:
+		// Still in work since an earlier connection: it takes its place in
+		// this one's order.
+		known.gen = e.gen
+		e.inbox.add(known)
+		e.stir = e.stir || known.acked
+	}
+}
+
+// released handles PUBREL. e.mu is held.
+func (e *Engine) released(a ack) {
+	code := byte(0)
+	if d := e.inbox.exactly[a.packetID]; d == nil {
+		code = 0x92 // packet identifier not found, section 3.7.2.1
+	} else {
+		delete(e.inbox.exactly, a.packetID)
+	}
+	e.replies = append(e.replies, reply{typePubcomp, a.packetID, code})
+	e.stir = true
+}
+
+// Ack acknowledges the message with a reason code of PUBACK or PUBREC. It may
+// be called from any goroutine, at any time, and only the first call counts.
+// The acknowledgement leaves when all messages that came before it are
+// acknowledged too. If the connection that brought the message has ended it is
+// dropped: the packet identifier means nothing on the next one, and the server
+// sends the message again.
+func (d *Delivery) Ack(code byte) {
+	e := d.engine
+	e.mu.Lock()
+	if d.acked {
+		e.mu.Unlock()
+		return
+	}
+	d.acked, d.code = true, code
+	due := e.conn != nil && e.inbox.due()
+	e.mu.Unlock()
+	if due {
+		e.Wake()
+	}
+}
+
+// Stale tells that the connection that brought the message has ended, and that
+// an acknowledgement can no longer reach the server: it will send the message
+// again. A QoS 2 message is not stale while its session lives.
+func (d *Delivery) Stale() bool {
+	e := d.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch d.Message.QoS {
+	case 1:
+		return d.gen != e.gen
+	case 2:
+		return e.inbox.exactly[d.packetID] != d
+	}
+	return false
+}

@@ -1,0 +1,315 @@
+package session
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/eclipse/paho.golang/packets"
+
+	"github.com/oncemq/oncemq/persist"
+	"github.com/oncemq/oncemq/qos"
+)
+
+// maxCondemned is how many suspects in a row may be failed without one that is
+// accepted in between. A server that drops us whatever we send has another
+// quarrel than the messages.
+const maxCondemned = 3
+
+// Run writes until the context ends. It is the only goroutine that writes
+// PUBLISH packets and acknowledgements.
+func (e *Engine) Run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-e.wake:
+			e.pump()
+		}
+	}
+}
+
+// pump writes whatever may be written, a buffer at a time.
+func (e *Engine) pump() {
+	e.mu.Lock()
+	c := e.conn
+	e.mu.Unlock()
+	if c == nil {
+		return
+	}
+	var ended []Completion
+	for more := true; more; {
+		c.mu.Lock()
+		e.mu.Lock()
+		if e.conn != c {
+			e.mu.Unlock()
+			c.mu.Unlock()
+			break
+		}
+		var bare []*Outgoing // QoS 0: over once written
+		c.out, bare, more = e.fill(c.out, &ended)
+		e.mu.Unlock()
+		err := c.flushLocked()
+		c.mu.Unlock()
+		if err == nil && len(bare) > 0 {
+			ended = e.written(bare, ended)
+		}
+		if err != nil {
+			break
+		}
+	}
+	e.mu.Lock()
+	e.tellWaiters()
+	e.mu.Unlock()
+	e.complete(ended)
+}
+
+// written ends QoS 0 messages once their bytes were handed to the system.
+func (e *Engine) written(bare []*Outgoing, ended []Completion) []Completion {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, o := range bare {
+		e.flights.remove(o)
+		ended = append(ended, Completion{Out: o, Class: qos.Success})
+	}
+	return ended
+}
+
+// fill appends packets to out until there are no more or the buffer is full;
+// more tells that it stopped for the latter. e.mu is held.
+func (e *Engine) fill(out []byte, ended *[]Completion) (_ []byte, bare []*Outgoing, more bool) {
+	now := time.Now()
+	for _, r := range e.replies {
+		out = appendAck(out, r.packetType, r.packetID, r.code)
+	}
+	e.replies = e.replies[:0]
+	out = e.inbox.appendAcks(out)
+	if e.gated {
+		return out, nil, false
+	}
+
+	for e.resume != nil && e.active < e.window() {
+		if len(out) >= writeBufferSize {
+			return out, bare, true
+		}
+		o := e.resume
+		e.resume = o.next
+		if o.gen != e.gen { // else an answer came before we sent it again
+			out, bare = e.send(out, bare, o, now, ended)
+		}
+	}
+	if e.resume != nil || e.cfg.Source == nil {
+		return out, bare, false
+	}
+	e.isolating = e.isolating && e.suspects()
+	for {
+		room := e.window() - e.active
+		if room <= 0 || (e.flights.bytes >= e.cfg.WindowBytes && e.flights.len > 0) {
+			return out, bare, false
+		}
+		if len(out) >= writeBufferSize {
+			return out, bare, true
+		}
+		// A few at a time, so that the byte window and the buffer are looked
+		// at now and then.
+		e.scratch = e.cfg.Source.Take(e.scratch[:0], min(room, 64))
+		if len(e.scratch) == 0 {
+			return out, bare, false
+		}
+		for i, o := range e.scratch {
+			e.scratch[i] = nil
+			o.size = len(o.Message.Payload)
+			o.packetID, o.step, o.suspect, o.strikes = 0, 0, false, 0
+			e.flights.push(o)
+			out, bare = e.send(out, bare, o, now, ended)
+		}
+	}
+}
+
+// window is how many exchanges may be under way on this connection.
+//
+// Besides the bounds that are given, it follows a pace: halved when a
+// connection ends with messages in flight, and raised by every one that is
+// answered. A broker that forgets the session at each loss gets everything in
+// flight again; if it then drops the connection after fewer packets than that,
+// a full window would never be answered, at QoS 2 not even in part.
+func (e *Engine) window() int {
+	if e.isolating {
+		return 1
+	}
+	return min(e.pace, e.limits.ReceiveMaximum, 1<<16-1-spareIDs)
+}
+
+// suspects tells whether a suspect is still in flight.
+func (e *Engine) suspects() bool {
+	for o := e.flights.head; o != nil; o = o.next {
+		if o.suspect {
+			return true
+		}
+	}
+	return false
+}
+
+// send appends the packet that the exchange of o needs next on this
+// connection. e.mu is held and o is in e.flights.
+func (e *Engine) send(out []byte, bare []*Outgoing, o *Outgoing, now time.Time, ended *[]Completion) ([]byte, []*Outgoing) {
+	if o.step == persist.StepReleased {
+		// PUBREC was seen: the PUBLISH is never sent again [MQTT-4.3.3-7].
+		e.begun(o, now)
+		return appendAck(out, typePubrel, o.packetID, 0), bare
+	}
+	props, remaining := publishSizes(o)
+	expiry, expired := o.expiryLeft(now)
+	if expired && o.step == 0 {
+		*ended = append(*ended, e.drop(o, Completion{Out: o, Expired: true}))
+		return out, bare
+	}
+	if code, reason := e.limits.refuse(o, 1+varintLen(remaining)+remaining); code != 0 {
+		*ended = append(*ended, e.drop(o, Completion{Out: o, Code: code, Reason: reason, Class: qos.Permanent}))
+		return out, bare
+	}
+	if o.Message.QoS == 0 {
+		return appendPublish(out, o, props, remaining, false, expiry), append(bare, o)
+	}
+	dup := o.step == persist.StepPublished
+	if !dup {
+		o.packetID = e.allocateID() // the window leaves some free
+		e.ids.set(o.packetID, o)
+		o.step = persist.StepPublished
+	}
+	e.begun(o, now)
+	return appendPublish(out, o, props, remaining, dup, max(expiry, 1)), bare
+}
+
+// begun counts o among the exchanges of this connection.
+func (e *Engine) begun(o *Outgoing, now time.Time) {
+	o.gen, o.sentAt = e.gen, now
+	e.active++
+}
+
+// drop takes an exchange out of the engine's books.
+func (e *Engine) drop(o *Outgoing, c Completion) Completion {
+	if e.resume == o {
+		e.resume = o.next
+	}
+	e.flights.remove(o)
+	if o.packetID != 0 {
+		e.ids.set(o.packetID, nil)
+	}
+	o.packetID, o.step = 0, 0
+	return c
+}
+
+// flight finds the exchange of an acknowledgement of a QoS level. It is nil for
+// an identifier that is not in use, which is no fault: the answer may be to an
+// exchange that ended in an earlier life of this session.
+func (e *Engine) flight(a ack, level byte) (*Outgoing, error) {
+	o := e.ids.get(a.packetID)
+	if o != nil && o.Message.QoS != level {
+		return nil, &protocolError{code: 0x82, text: fmt.Sprintf(
+			"acknowledgement of the other QoS for packet identifier %d", a.packetID)}
+	}
+	return o, nil
+}
+
+// acknowledged ends an exchange by PUBACK (level 1) or PUBCOMP (level 2).
+// e.mu is held.
+func (e *Engine) acknowledged(a ack, level byte) error {
+	o, err := e.flight(a, level)
+	if o == nil {
+		return err
+	}
+	c := Completion{Out: o, Code: a.code, Reason: a.reason, Class: classOf(level, a.code)}
+	if level == 2 {
+		if o.step != persist.StepReleased {
+			return nil // PUBCOMP without PUBREC answers nothing of ours
+		}
+		if a.code != 0 {
+			// 0x92, packet identifier not found: the server finished the
+			// exchange before. There is no other code.
+			c.Class = qos.Success
+		}
+	}
+	e.finish(o, c)
+	return nil
+}
+
+// recorded handles PUBREC. e.mu is held.
+func (e *Engine) recorded(a ack) error {
+	o, err := e.flight(a, 2)
+	if err != nil {
+		return err
+	}
+	e.stir = true
+	if o == nil {
+		// Nothing is known of it (section 3.6.2.1, 0x92).
+		e.replies = append(e.replies, reply{typePubrel, a.packetID, 0x92})
+		return nil
+	}
+	if a.code >= 0x80 && o.step != persist.StepReleased {
+		e.finish(o, Completion{Out: o, Code: a.code, Reason: a.reason, Class: classOf(2, a.code)})
+		return nil
+	}
+	e.progress = true
+	if o.gen != e.gen { // an answer to what was sent before, and not yet again
+		e.begun(o, time.Now())
+	}
+	o.step = persist.StepReleased
+	e.replies = append(e.replies, reply{typePubrel, o.packetID, 0})
+	if a.code != 0 {
+		o.noted = a.code
+	}
+	return nil
+}
+
+// finish ends an exchange with the server's answer. e.mu is held.
+func (e *Engine) finish(o *Outgoing, c Completion) {
+	if c.Code == 0 && o.noted != 0 {
+		c.Code, c.Class = o.noted, classOf(2, o.noted)
+	}
+	o.noted = 0
+	if o.gen == e.gen {
+		e.active--
+	}
+	e.progress, e.stir = true, true
+	e.pace = min(e.pace+1, e.cfg.Window)
+	if c.Class == qos.Success || c.Class == qos.NoSubscribers {
+		e.condemned = 0
+	}
+	e.done = append(e.done, e.drop(o, c))
+}
+
+// judge looks for the message that made the server end the connection. A code
+// that complains about what we sent makes all that was in flight suspect; they
+// are then sent one at a time, and one that was alone in flight twice when it
+// happened again is failed. e.mu is held.
+func (e *Engine) judge(dp *packets.Disconnect) []Completion {
+	if dp == nil || qos.ClassOf(qos.DISCONNECT, dp.ReasonCode) != qos.Suspect {
+		return nil
+	}
+	var alone *Outgoing
+	count := 0
+	for o := e.flights.head; o != nil; o = o.next {
+		if o.gen == e.gen && o.step == persist.StepPublished {
+			alone = o
+			o.suspect = true
+			count++
+		}
+	}
+	if count == 0 {
+		return nil
+	}
+	e.isolating = true
+	if count > 1 || e.condemned >= maxCondemned {
+		return nil
+	}
+	if alone.strikes++; alone.strikes < 2 {
+		return nil
+	}
+	e.condemned++
+	return []Completion{e.drop(alone, Completion{
+		Out: alone, Code: dp.ReasonCode, Class: qos.Permanent,
+		Reason: "the server ends the connection whenever it is sent this message: " +
+			qos.Describe(dp.ReasonCode, reasonOf(dp.Properties)),
+	})}
+}

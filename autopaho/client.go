@@ -1,0 +1,183 @@
+package autopaho
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/oncemq/oncemq/internal/session"
+)
+
+// Client is a durable MQTT 5 client. Its methods are safe for concurrent use.
+//
+// It owns: the relay (one goroutine that looks after lanes, one that drains
+// each, and the link of each), the link of subscriptions with the workers of
+// each subscription, and the link of Publish. Close joins them all.
+type Client struct {
+	cfg     Config
+	tracker tracker
+	relay   *relay
+	status  statusBoard
+
+	// closing ends when Close begins; calls counts those that must finish
+	// before anything is taken down.
+	closing chan struct{}
+	calls   sync.WaitGroup
+
+	mu        sync.Mutex // guards the following
+	closed    bool
+	closeDone chan struct{}
+	closeErr  error
+	consumer  *consumer
+	publisher *publisher
+}
+
+// New checks the configuration and returns a client. It does not wait for the
+// broker: Enqueue works without one, and connections are made in the background
+// and made again for as long as the client lives. The context bounds the look
+// at the store.
+//
+// The error wraps ErrConfig and lists every fault, or is the store's.
+func New(ctx context.Context, cfg Config) (*Client, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg.setDefaults()
+	c := &Client{
+		cfg: cfg, closing: make(chan struct{}), closeDone: make(chan struct{}),
+		tracker: tracker{waiting: make(map[string]tracked)},
+		status:  newStatusBoard(),
+	}
+	if cfg.Store != nil && !cfg.Relay.Off {
+		r, err := newRelay(ctx, c)
+		if err != nil {
+			return nil, fmt.Errorf("start relay: %w", err)
+		}
+		c.relay = r
+	}
+	return c, nil
+}
+
+// begin counts a call that Close waits for.
+func (c *Client) begin() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return ErrClosed
+	}
+	c.calls.Add(1)
+	return nil
+}
+
+// tracks tells whether this client's relay will report all open messages of q.
+func (c *Client) tracks(q *Enqueued) bool {
+	return c.relay != nil && c.relay.holdsAll() && c.tracker.knows(q)
+}
+
+// ended closes when no result will come from this client any more.
+func (c *Client) ended() <-chan struct{} {
+	if c.relay != nil {
+		return c.relay.done
+	}
+	return c.closing
+}
+
+func (c *Client) endError() error {
+	if c.relay != nil {
+		if err := c.relay.Err(); err != nil {
+			return err
+		}
+	}
+	return ErrClosed
+}
+
+// Err tells why the client will not connect any more: it wraps ErrRefused or
+// ErrDuplicateClientID, and is nil while it tries.
+func (c *Client) Err() error {
+	if c.relay != nil {
+		if err := c.relay.Err(); err != nil && !errors.Is(err, ErrClosed) {
+			return err
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.consumer != nil {
+		if err := c.consumer.link.Err(); err != nil && !errors.Is(err, session.ErrClosed) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close ends the client: it stops taking messages in, finishes running
+// handlers, sends the acknowledgements, waits for the broker's answers to what
+// is in flight, gives its leases back and disconnects. What the context does
+// not leave time for is left undone, which is safe: un-acknowledged messages
+// stay in the outbox or come again from the broker. Close is idempotent and
+// joins every goroutine.
+//
+// It must not be called from a handler.
+func (c *Client) Close(ctx context.Context) error {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		select {
+		case <-c.closeDone:
+			return c.closeErr
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	c.closed = true
+	close(c.closing)
+	consumer, publisher := c.consumer, c.publisher
+	c.mu.Unlock()
+
+	var errs []error
+	// 1. No new calls; those under way finish, their commits are short.
+	c.calls.Wait()
+	// 2. Handlers finish, their marks become durable, acknowledgements and
+	// receipts leave, and the subscriptions' session is disconnected.
+	if consumer != nil {
+		errs = append(errs, consumer.close(ctx))
+	}
+	// 3. The same for what Publish has under way.
+	if publisher != nil {
+		errs = append(errs, publisher.close(ctx))
+	}
+	// 4. The relay waits for answers, settles, disconnects, and releases its
+	// lanes last: nobody takes a lane whose client is still connected.
+	if c.relay != nil {
+		errs = append(errs, c.relay.close(ctx))
+	}
+	c.closeErr = errors.Join(errs...)
+	close(c.closeDone)
+	return c.closeErr
+}
+
+// sessionConfig is what all links of the client have in common.
+func (c *Client) sessionConfig(clientID string) session.Config {
+	urls, username, password := c.cfg.servers()
+	return session.Config{
+		Servers: urls, ClientID: clientID, Username: username, Password: password,
+		TLS: c.cfg.TLS, Header: c.cfg.Header, KeepAlive: c.cfg.KeepAlive,
+		SessionExpiry:  c.cfg.sessionExpiry(),
+		ConnectTimeout: c.cfg.ConnectTimeout, PacketTimeout: c.cfg.PacketTimeout,
+		AckTimeout: c.cfg.AckTimeout, Logger: c.cfg.Logger,
+		Engine: session.EngineConfig{
+			Window: c.cfg.Relay.Window, WindowBytes: c.cfg.Relay.WindowBytes,
+			ReceiveMaximum: c.cfg.ReceiveMaximum, MaximumPacketSize: c.cfg.MaximumPacketSize,
+			WriteTimeout: c.cfg.WriteTimeout,
+			Completed:    func([]session.Completion) {},
+			Received:     func([]*session.Delivery) {},
+		},
+	}
+}
+
+// event tells the user.
+func (c *Client) event(e Event) {
+	e.Time = time.Now()
+	c.cfg.OnEvent(e)
+}

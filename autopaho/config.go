@@ -1,0 +1,262 @@
+package autopaho
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/oncemq/oncemq/internal/session"
+	"github.com/oncemq/oncemq/persist"
+	"github.com/oncemq/oncemq/qos"
+)
+
+// Config describes a client. Servers is required; every other field has a
+// default that is good for a service on a local network.
+type Config struct {
+	// Servers are the broker's URLs: mqtt://host:1883, mqtts://host:8883,
+	// ws://, wss:// or unix:///path. With several, they are tried in turn. User
+	// information in a URL serves as Username and Password if those are empty.
+	Servers []string
+
+	// ClientID names the MQTT session of subscriptions; the relay's sessions
+	// have names of their own. It must be stable for a replica and differ
+	// between replicas: with one that changes, the broker keeps messages for a
+	// client that never comes back. Default: "oncemq-" and random digits,
+	// which is good for a process that needs no session after it has ended.
+	ClientID string
+
+	// Username and Password go into CONNECT. They appear in no log and no
+	// error of this package.
+	Username string
+	Password []byte
+
+	// TLS is for mqtts and wss. Default: the system's roots, TLS 1.2 or newer.
+	TLS *tls.Config
+
+	// Header is sent with a WebSocket's handshake.
+	Header http.Header
+
+	// KeepAlive is how long the connection may be silent, in whole seconds
+	// from 1 to 65,535. A dead peer is noticed within twice that. Default 15 s.
+	KeepAlive time.Duration
+
+	// SessionExpiry is how long the broker keeps the session of a client that
+	// is away, in whole seconds. Too short, and messages published meanwhile
+	// are lost to this subscriber. Default 24 h; negative means none.
+	SessionExpiry time.Duration
+
+	// CleanStart drops the broker's session, and what it kept, at the first
+	// connection of the subscriptions.
+	CleanStart bool
+
+	// ConnectTimeout bounds one attempt to connect. Default 10 s.
+	ConnectTimeout time.Duration
+	// WriteTimeout bounds one write; a broker that does not read for that
+	// long is disconnected. Default 10 s.
+	WriteTimeout time.Duration
+	// PacketTimeout bounds the wait for the answer to SUBSCRIBE. Default 10 s.
+	PacketTimeout time.Duration
+	// AckTimeout bounds the wait for the answer to PUBLISH; then the
+	// connection is made anew. Default 30 s.
+	AckTimeout time.Duration
+
+	// ReceiveMaximum is the most unacknowledged QoS 1 and 2 messages that the
+	// broker may send us: the bound of memory and of work in progress, 1 to
+	// 65,535. Default 256.
+	ReceiveMaximum int
+	// MaximumPacketSize is the largest packet that we take, in bytes; a larger
+	// one ends the connection. Default 2 MiB.
+	MaximumPacketSize int
+
+	// Will is published by the broker when this client's connection ends
+	// without DISCONNECT. Its Expiry is the will's Message Expiry Interval.
+	Will *persist.Message
+	// WillDelay is how long the broker waits before that, in whole seconds, so
+	// that a reconnection cancels the will.
+	WillDelay time.Duration
+
+	// Store keeps the outbox and the processed keys. Without one there is no
+	// Enqueue, and groups have no dedup. Who opened it closes it, after the
+	// client.
+	Store persist.Store
+
+	// MaxPayload is the largest payload that Enqueue and Publish take, in
+	// bytes. Default 1 MiB.
+	MaxPayload int
+
+	// Policies tell how messages are delivered, by topic.
+	Policies qos.Policies
+
+	// Relay tells how the outbox is drained.
+	Relay RelayConfig
+
+	// Logger gets what an operator should know. Nil discards. No payload, no
+	// credential is ever logged.
+	Logger *slog.Logger
+
+	// OnEvent is told what happens, one event at a time. It must not block:
+	// while it does, connections and acknowledgements wait.
+	OnEvent func(Event)
+}
+
+// RelayConfig tells how a client drains the outbox of its store.
+type RelayConfig struct {
+	// Off leaves the draining to other processes on the same store.
+	Off bool
+
+	// Window is the most messages in flight on a lane, 1 to 65,000; the
+	// broker's Receive Maximum bounds it too. Default 1,024.
+	Window int
+	// WindowBytes is the most payload bytes in flight on a lane. Default 8 MiB.
+	WindowBytes int
+
+	// Lease is how long a lane stays with a relay that has died; it is renewed
+	// at a third of that. At least 1 s. Default 5 s.
+	Lease time.Duration
+
+	// Poll is how often the outbox is looked at without having been notified,
+	// which finds what other processes stored. Default 250 ms.
+	Poll time.Duration
+
+	// ReceiptTopic is where consumers send receipts; the store's identity and
+	// the lane are added to it. Default "oncemq/receipts".
+	ReceiptTopic string
+}
+
+func (c *Config) setDefaults() {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	num := func(n *int, v int) {
+		if *n == 0 {
+			*n = v
+		}
+	}
+	if c.ClientID == "" {
+		c.ClientID = "oncemq-" + uuid.NewString()[:13]
+	}
+	if c.TLS == nil {
+		c.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	def(&c.KeepAlive, 15*time.Second)
+	def(&c.SessionExpiry, 24*time.Hour)
+	def(&c.ConnectTimeout, 10*time.Second)
+	def(&c.WriteTimeout, 10*time.Second)
+	def(&c.PacketTimeout, 10*time.Second)
+	def(&c.AckTimeout, 30*time.Second)
+	num(&c.ReceiveMaximum, 256)
+	num(&c.MaximumPacketSize, 2<<20)
+	num(&c.MaxPayload, 1<<20)
+	num(&c.Relay.Window, 1024)
+	num(&c.Relay.WindowBytes, 8<<20)
+	def(&c.Relay.Lease, 5*time.Second)
+	def(&c.Relay.Poll, 250*time.Millisecond)
+	if c.Relay.ReceiptTopic == "" {
+		c.Relay.ReceiptTopic = "oncemq/receipts"
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.OnEvent == nil {
+		c.OnEvent = func(Event) {}
+	}
+}
+
+// Validate lists everything that is wrong with the configuration, joined; each
+// fault wraps ErrConfig and names its field.
+func (c *Config) Validate() error {
+	var errs []error
+	bad := func(field, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%w: %s: %s", ErrConfig, field, fmt.Sprintf(format, args...)))
+	}
+	if len(c.Servers) == 0 {
+		bad("Servers", "is empty; name at least one broker, such as mqtt://localhost:1883")
+	}
+	for _, s := range c.Servers {
+		if _, err := session.ParseServer(s); err != nil {
+			bad("Servers", "%s", err)
+		}
+	}
+	if err := qos.ValidateString("ClientID", c.ClientID); err != nil {
+		errs = append(errs, fmt.Errorf("%w: %w", ErrConfig, err))
+	}
+	if err := qos.ValidateString("Username", c.Username); err != nil {
+		errs = append(errs, fmt.Errorf("%w: %w", ErrConfig, err))
+	}
+	if len(c.Password) > math.MaxUint16 {
+		bad("Password", "is longer than 65,535 bytes")
+	}
+	within := func(field string, d, low, high time.Duration) {
+		if d != 0 && (d < low || d > high) {
+			bad(field, "%s is out of range; use %s to %s, or 0 for the default", d, low, high)
+		}
+	}
+	within("KeepAlive", c.KeepAlive, time.Second, 65535*time.Second)
+	if c.SessionExpiry > math.MaxUint32*time.Second {
+		bad("SessionExpiry", "%s is more than MQTT can carry", c.SessionExpiry)
+	}
+	const long = 24 * time.Hour
+	within("ConnectTimeout", c.ConnectTimeout, 10*time.Millisecond, long)
+	within("WriteTimeout", c.WriteTimeout, 10*time.Millisecond, long)
+	within("PacketTimeout", c.PacketTimeout, 10*time.Millisecond, long)
+	within("AckTimeout", c.AckTimeout, 40*time.Millisecond, long)
+	within("Relay.Lease", c.Relay.Lease, time.Second, long)
+	within("Relay.Poll", c.Relay.Poll, time.Millisecond, long)
+	count := func(field string, n, low, high int) {
+		if n != 0 && (n < low || n > high) {
+			bad(field, "%d is out of range; use %d to %d, or 0 for the default", n, low, high)
+		}
+	}
+	count("ReceiveMaximum", c.ReceiveMaximum, 1, math.MaxUint16)
+	count("MaximumPacketSize", c.MaximumPacketSize, 128, 256<<20)
+	count("MaxPayload", c.MaxPayload, 1, 256<<20)
+	count("Relay.Window", c.Relay.Window, 1, 65000)
+	count("Relay.WindowBytes", c.Relay.WindowBytes, 1, 1<<30)
+	if t := c.Relay.ReceiptTopic; t != "" {
+		if err := qos.ValidateTopic(t); err != nil {
+			bad("Relay.ReceiptTopic", "%s", err)
+		}
+	}
+	if c.Will != nil {
+		if err := validate(c.Will, math.MaxUint16); err != nil {
+			bad("Will", "%s", err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// servers are the parsed URLs, and the credentials in force.
+func (c *Config) servers() (urls []*url.URL, username string, password []byte) {
+	username, password = c.Username, c.Password
+	for _, s := range c.Servers {
+		u, err := session.ParseServer(s)
+		if err != nil {
+			continue // Validate has refused it
+		}
+		if u.User != nil && username == "" {
+			username = u.User.Username()
+			if p, ok := u.User.Password(); ok && len(password) == 0 {
+				password = []byte(p)
+			}
+		}
+		urls = append(urls, u)
+	}
+	return urls, username, password
+}
+
+// sessionExpiry is the Session Expiry Interval in seconds.
+func (c *Config) sessionExpiry() uint32 {
+	if c.SessionExpiry < 0 {
+		return 0
+	}
+	return uint32(c.SessionExpiry / time.Second)
+}

@@ -1,0 +1,318 @@
+package autopaho
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/oncemq/oncemq/internal/session"
+	"github.com/oncemq/oncemq/qos"
+)
+
+// unroutedWait is how long a message waits for a Subscribe that wants it.
+const unroutedWait = 10 * time.Second
+
+// consumer is the link of all subscriptions: it routes what comes to them, and
+// subscribes again on every connection.
+//
+// Its one goroutine (keep) sends every SUBSCRIBE and UNSUBSCRIBE.
+type consumer struct {
+	client *Client
+	link   *session.Link
+	board  *connBoard
+
+	ctx    context.Context // ends with close
+	cancel context.CancelFunc
+	wake   chan struct{} // holds one: keep has something to do
+	joined chan struct{} // closed when keep has returned
+
+	mu       sync.Mutex // guards the following
+	subs     []*Subscription
+	lastID   int
+	stale    bool // a connection came up on which nothing is subscribed yet
+	present  bool // the broker kept the session on it
+	unrouted []*session.Delivery
+	giveUp   *time.Timer // of the unrouted
+	closed   bool
+}
+
+// ensureConsumer starts the link at the first Subscribe.
+func (c *Client) ensureConsumer() (*consumer, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.consumer != nil {
+		return c.consumer, nil
+	}
+	in := &consumer{client: c, wake: make(chan struct{}, 1), joined: make(chan struct{})}
+	in.ctx, in.cancel = context.WithCancel(context.Background()) // ended by close
+	cfg := c.sessionConfig(c.cfg.ClientID)
+	cfg.CleanStart = c.cfg.CleanStart
+	cfg.Engine.Received = in.received
+	cfg.OnUp = in.up
+	cfg.Will, cfg.WillProperties = session.Will(c.cfg.Will, c.cfg.WillDelay)
+	in.board = c.follow(&cfg)
+	link, err := session.Start(cfg)
+	if err != nil {
+		in.cancel()
+		return nil, err
+	}
+	in.link = link
+	in.board.started(link)
+	go in.keep()
+	c.consumer = in
+	return in, nil
+}
+
+func (in *consumer) up(s session.Snapshot) {
+	in.mu.Lock()
+	in.stale, in.present = true, s.Present
+	in.mu.Unlock()
+	in.signal()
+}
+
+func (in *consumer) signal() {
+	select {
+	case in.wake <- struct{}{}:
+	default:
+	}
+}
+
+// add has a subscription made, and waits until the broker has agreed.
+func (in *consumer) add(ctx context.Context, s *Subscription) error {
+	in.mu.Lock()
+	in.lastID++
+	s.id = in.lastID
+	in.subs = append(in.subs, s)
+	again := in.unrouted
+	in.unrouted = nil
+	in.mu.Unlock()
+	in.received(again) // it may be what they waited for
+	in.signal()
+	select {
+	case err := <-s.made:
+		if err != nil {
+			in.remove(s)
+		}
+		return err
+	case <-ctx.Done():
+		in.remove(s)
+		if err := in.board.status().LastError; err != nil {
+			return fmt.Errorf("%w; last: %w", ctx.Err(), err)
+		}
+		return ctx.Err()
+	case <-in.link.Done():
+		in.remove(s)
+		return in.link.Err()
+	case <-in.client.closing:
+		in.remove(s)
+		return ErrClosed
+	}
+}
+
+func (in *consumer) remove(s *Subscription) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for i := range in.subs {
+		if in.subs[i] == s {
+			in.subs = append(in.subs[:i:i], in.subs[i+1:]...)
+			return
+		}
+	}
+}
+
+// keep subscribes: what is new, and on a new connection everything. If the
+// broker kept the session that is not needed, but harmless and a check.
+func (in *consumer) keep() {
+	defer close(in.joined)
+	for {
+		select {
+		case <-in.ctx.Done():
+			return
+		case <-in.link.Done():
+			return
+		case <-in.wake:
+		}
+		in.mu.Lock()
+		if in.stale {
+			in.stale = false
+			for _, s := range in.subs {
+				s.pending = !s.agreed || !in.present || s.cfg.Retained != RetainedAlways
+			}
+		}
+		subs := append([]*Subscription(nil), in.subs...)
+		in.mu.Unlock()
+		for _, s := range subs {
+			if s.pending && !in.subscribe(s) {
+				break // the next connection goes on
+			}
+		}
+	}
+}
+
+// subscribe makes one subscription; it is false if the connection is gone. Only
+// keep calls it, and only keep uses pending and agreed after they were set.
+func (in *consumer) subscribe(s *Subscription) bool {
+	snap := in.link.Engine().Snapshot()
+	if !snap.Connected {
+		return false
+	}
+	id := s.id
+	if !snap.Limits.SubscriptionIDs {
+		id = 0
+	}
+	_, err := in.link.Subscribe(in.ctx, s.wire(), id)
+	var refused *SubscribeError
+	switch {
+	case err == nil:
+		s.pending, s.agreed = false, true
+		s.tell(nil)
+	case errors.As(err, &refused), !errors.Is(err, ErrConnectionLost) && in.ctx.Err() == nil && !isTimeout(err):
+		s.pending = false
+		s.tell(err)
+		if s.agreed {
+			// It was agreed to once: the broker changed its mind.
+			in.client.cfg.Logger.ErrorContext(in.ctx, "subscription refused", "error", err)
+			in.client.event(Event{Kind: EventError, ClientID: in.board.clientID, Err: err})
+		}
+	case isTimeout(err):
+		in.link.Drop() // a broker that does not answer SUBSCRIBE is not alive
+		return false
+	default:
+		return false
+	}
+	return true
+}
+
+func isTimeout(err error) bool { return errors.Is(err, context.DeadlineExceeded) }
+
+// received routes what the broker sent. It is called by the link's reader.
+func (in *consumer) received(batch []*session.Delivery) {
+	if len(batch) == 0 {
+		return
+	}
+	counters := in.client.status.counters
+	in.mu.Lock()
+	if in.closed {
+		in.mu.Unlock()
+		return // not acknowledged: it comes again
+	}
+	subs := in.subs
+	in.mu.Unlock()
+	now := time.Now()
+	for _, del := range batch {
+		counters.received.Add(1)
+		if del.Dup {
+			counters.redelivered.Add(1)
+		}
+		in.client.event(Event{Kind: EventMessage, ClientID: in.board.clientID, MessageID: del.Message.ID, Topic: del.Message.Topic})
+		if !route(subs, del, now) {
+			in.hold(del)
+		}
+	}
+}
+
+// route hands a message to the subscriptions that it is for: those that its
+// subscription identifiers name, if their filters agree (an identifier may be
+// of an earlier process), else those whose filters match.
+func route(subs []*Subscription, del *session.Delivery, now time.Time) bool {
+	var first *Subscription
+	var more []*Subscription
+	pick := func(s *Subscription) {
+		if first == nil {
+			first = s
+		} else {
+			more = append(more, s)
+		}
+	}
+	for _, id := range del.SubscriptionIDs {
+		for _, s := range subs {
+			if s.id == int(id) && s.matches(del.Message.Topic) {
+				pick(s)
+			}
+		}
+	}
+	if first == nil {
+		for _, s := range subs {
+			if s.matches(del.Message.Topic) {
+				pick(s)
+			}
+		}
+	}
+	if first == nil {
+		return false
+	}
+	share := newShare(del, 1+len(more))
+	first.take(del, share, now)
+	for _, s := range more {
+		s.take(del, share, now)
+	}
+	return true
+}
+
+// hold keeps a message that nobody wants for a Subscribe that may come.
+func (in *consumer) hold(del *session.Delivery) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.unrouted = append(in.unrouted, del)
+	if in.giveUp == nil {
+		in.giveUp = time.AfterFunc(unroutedWait, in.dropUnrouted)
+	}
+}
+
+// dropUnrouted acknowledges what nobody came for: a subscription that an
+// earlier process made in this session, and this one does not have, would fill
+// the Receive Maximum and stop everything.
+func (in *consumer) dropUnrouted() {
+	in.mu.Lock()
+	dropped := in.unrouted
+	in.unrouted, in.giveUp = nil, nil
+	in.mu.Unlock()
+	for _, del := range dropped {
+		del.Ack(0)
+	}
+	if len(dropped) > 0 {
+		in.client.status.counters.unrouted.Add(uint64(len(dropped)))
+		in.client.cfg.Logger.WarnContext(in.ctx, "messages that no subscription wants were dropped",
+			"count", len(dropped), "topic", dropped[0].Message.Topic)
+	}
+}
+
+// close finishes what is in work and disconnects.
+func (in *consumer) close(ctx context.Context) error {
+	in.mu.Lock()
+	in.closed = true
+	if in.giveUp != nil {
+		in.giveUp.Stop()
+	}
+	subs := append([]*Subscription(nil), in.subs...)
+	in.mu.Unlock()
+	var errs []error
+	for _, s := range subs {
+		errs = append(errs, s.closeWork(ctx))
+	}
+	if in.link.Engine().Snapshot().Connected {
+		_ = in.link.Engine().WaitFlushed(ctx) // the acknowledgements of what was finished
+	}
+	in.cancel()
+	<-in.joined
+	errs = append(errs, in.link.Close(ctx))
+	in.board.ended()
+	return errors.Join(errs...)
+}
+
+// wire is the subscription as SUBSCRIBE has it.
+func (s *Subscription) wire() []session.Subscription {
+	subs := make([]session.Subscription, len(s.cfg.Filters))
+	for i, f := range s.cfg.Filters {
+		if s.cfg.Group != "" && !s.cfg.Unshared {
+			f, _ = qos.JoinShared(s.cfg.Group, f) // validated
+		}
+		subs[i] = session.Subscription{
+			Filter: f, QoS: s.cfg.QoS, NoLocal: s.cfg.NoLocal,
+			RetainAsPublished: s.cfg.RetainAsPublished, RetainHandling: s.cfg.Retained.wire(),
+		}
+	}
+	return subs
+}

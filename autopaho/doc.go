@@ -1,0 +1,33 @@
+// Package autopaho is the durable MQTT 5 client: what was accepted by
+// [Client.Enqueue] reaches the broker, whatever dies at whatever moment, and
+// what was processed by a handler of [Client.Subscribe] is not processed again.
+//
+// It keeps autopaho of paho.golang for connecting, reconnecting and keeping
+// alive, and has an outbox, a session engine and an idempotent consumer of its
+// own for the rest.
+//
+// # Publishing
+//
+// Enqueue stores messages and returns. The client's relay (or that of another
+// process on the same store) sends them, in the order of their ordering keys,
+// and deletes what the broker has acknowledged. There are two promises, and
+// they are not the same: a message that is gone from the outbox was
+// acknowledged by the broker; one that asked for a receipt and is gone was
+// processed by a consumer. Only the second survives a broker that forgets what
+// it has acknowledged.
+//
+// # Subscribing
+//
+// A handler runs for each message; the broker gets its acknowledgement once the
+// handler has succeeded and the mark that says so is durable, or the dead
+// letter is. With a store and a group, replicas share the work, and a message
+// that was sent twice is processed once within the window.
+//
+// # Lifecycle
+//
+// [New] returns a client that connects when there is something to do.
+// [Client.Close] stops intake, finishes what is under way, sends the
+// acknowledgements, gives leases back and disconnects, in that order. A client
+// that crashes instead loses nothing that was accepted; its lanes pass to
+// another process when their leases end.
+package autopaho

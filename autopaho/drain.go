@@ -1,0 +1,338 @@
+package autopaho
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/oncemq/oncemq/internal/session"
+	"github.com/oncemq/oncemq/persist"
+)
+
+const (
+	// pageSize is how many messages are read from a lane at once, pageBytes
+	// how many bytes of payload at most. Reading begins again when half a page
+	// is left.
+	pageSize  = 512
+	pageBytes = 4 << 20
+	// settleSize is how many settlements make a batch at once, settleDelay how
+	// long fewer wait for company.
+	settleSize  = 256
+	settleDelay = 2 * time.Millisecond
+	// closeTimeout bounds the writes of a drain that ends after its context.
+	closeTimeout = 2 * time.Second
+)
+
+// drain empties one leased lane over one link.
+//
+// Three goroutines: run reads pages, settles and records receipts, so that the
+// lane is used by one; renew keeps the lease from a path of its own; the link
+// calls Take and completed from its own. What they share is guarded by mu, which
+// no call to the store or the link is made under.
+type drain struct {
+	relay  *relay
+	client *Client
+	lane   persist.Lane
+	work   chan struct{} // holds one: run has something to do
+
+	receipts *receiptInbox
+
+	mayBeMore atomic.Bool // the lane has not been read to its end
+	paused    atomic.Bool // the lease may be over: send nothing
+
+	mu      sync.Mutex
+	link    *session.Link // nil until it is started: it may call back before that
+	queue   sendQueue
+	out     int // handed out by the lane and not ended
+	ended   []ending
+	stopped bool
+}
+
+// ending is a message whose end is to be settled, and what to report then.
+type ending struct {
+	settlement persist.Settlement
+	report     *outcome // nil if it was reported before, or is none
+	over       bool     // the lane's hand-out has ended
+}
+
+func newDrain(r *relay, lane persist.Lane) *drain {
+	d := &drain{relay: r, client: r.client, lane: lane, work: make(chan struct{}, 1)}
+	d.queue.init()
+	d.receipts = newReceiptInbox(d)
+	d.mayBeMore.Store(true)
+	return d
+}
+
+// signal has run look at what is due.
+func (d *drain) signal() {
+	select {
+	case d.work <- struct{}{}:
+	default:
+	}
+}
+
+func (d *drain) setLink(l *session.Link) {
+	d.mu.Lock()
+	d.link = l
+	d.mu.Unlock()
+}
+
+// wakeEngine tells the engine that there may be something to send.
+func (d *drain) wakeEngine() {
+	d.mu.Lock()
+	l := d.link
+	d.mu.Unlock()
+	if l != nil {
+		l.Engine().Wake()
+	}
+}
+
+// look has run read the lane.
+func (d *drain) look() {
+	d.mayBeMore.Store(true)
+	d.signal()
+}
+
+// clientID is the MQTT session of the lane: the store's, so that two stores
+// never meet, and the same wherever the lane is drained.
+func (d *drain) clientID() string {
+	return fmt.Sprintf("oncemq-%s-%d", d.client.cfg.Store.Identity()[:12], d.lane.Number())
+}
+
+// run drains until the relay closes (nil), the lease is lost, another client
+// takes the session, or the broker refuses for good.
+func (d *drain) run() error {
+	ctx, cancel := context.WithCancel(d.relay.ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+
+	cfg := d.client.sessionConfig(d.clientID())
+	// Without its packet state a new process cannot tell what a kept session
+	// means by its packet identifiers, and a QoS 2 message under one of them
+	// would pass for a repetition of another. So the first connection starts
+	// clean; later ones of this process keep the session.
+	cfg.CleanStart = true
+	cfg.Engine.Source = d
+	cfg.Engine.Gate = true
+	cfg.Engine.Completed = d.completed
+	cfg.Engine.Received = d.receipts.received
+	cfg.OnUp = d.receipts.up
+	board := d.client.follow(&cfg)
+	link, err := session.Start(cfg)
+	if err != nil {
+		return err
+	}
+	d.setLink(link)
+	board.started(link)
+	defer board.ended()
+	wg.Go(func() { d.receipts.listen(ctx, link) })
+	lost := make(chan error, 1)
+	wg.Go(func() { lost <- d.renew(ctx, link) })
+	err = d.loop(ctx, link, lost)
+	d.finish(link, err)
+	return err
+}
+
+// loop reads, settles and records receipts as they become due.
+func (d *drain) loop(ctx context.Context, link *session.Link, lost <-chan error) error {
+	settle := time.NewTimer(time.Hour)
+	defer settle.Stop()
+	retry := time.NewTimer(time.Hour)
+	defer retry.Stop()
+	for {
+		if err := d.settle(ctx, false); err != nil {
+			return err
+		}
+		if err := d.receipts.record(ctx); err != nil {
+			return err
+		}
+		if err := d.refill(ctx); err != nil {
+			return err
+		}
+		if d.waiting() {
+			settle.Reset(settleDelay)
+		}
+		if next, ok := d.retryDue(time.Now()); ok {
+			retry.Reset(next)
+		}
+		select {
+		case <-d.work:
+		case <-settle.C:
+			if err := d.settle(ctx, true); err != nil {
+				return err
+			}
+		case <-retry.C:
+		case <-link.Done():
+			return link.Err()
+		case err := <-lost:
+			return err
+		case <-d.relay.stop:
+			return nil
+		}
+	}
+}
+
+// renew keeps the lease. It returns once the lease is lost.
+func (d *drain) renew(ctx context.Context, link *session.Link) error {
+	lease := d.client.cfg.Relay.Lease
+	t := time.NewTicker(lease / 3)
+	defer t.Stop()
+	sure := time.Now().Add(lease) // by our own clock, which does not jump
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+		before := time.Now()
+		rctx, cancel := context.WithTimeout(ctx, lease/3)
+		err := d.lane.Renew(rctx, lease)
+		cancel()
+		switch {
+		case err == nil:
+			sure = before.Add(lease)
+			if d.paused.Swap(false) {
+				link.Engine().Wake()
+			}
+		case errors.Is(err, persist.ErrLeaseLost):
+			return fmt.Errorf("lane %d: %w", d.lane.Number(), err)
+		case ctx.Err() == nil:
+			d.relay.trouble("renew lease", err)
+			if time.Until(sure) < lease/3 {
+				d.paused.Store(true) // another may get it before we try again
+			}
+		}
+	}
+}
+
+// refill reads the next page once the queue is half empty.
+func (d *drain) refill(ctx context.Context) error {
+	for d.mayBeMore.Load() {
+		d.mu.Lock()
+		full := d.queue.len() >= pageSize/2 || d.out >= d.client.cfg.Relay.Window+2*pageSize
+		d.mu.Unlock()
+		if full {
+			return nil
+		}
+		// Cleared before reading: a message that is committed meanwhile sets
+		// it again.
+		d.mayBeMore.Store(false)
+		entries, err := d.lane.Next(ctx, pageSize, pageBytes)
+		if err != nil {
+			d.mayBeMore.Store(true)
+			return d.hold(ctx, "read lane", err)
+		}
+		if len(entries) == 0 {
+			return nil
+		}
+		d.mayBeMore.Store(true)
+		if err := d.put(ctx, entries); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// put queues a page.
+func (d *drain) put(ctx context.Context, entries []persist.Entry) error {
+	now := time.Now()
+	page := make([]session.Outgoing, len(entries)) // one allocation for all
+	wantReceipts := false
+	for i := range entries {
+		e, o := &entries[i], &page[i]
+		o.Message, o.Ref, o.Attempts = &e.Message, e.Ref, e.Attempts
+		if e.Message.Expiry != 0 {
+			o.ExpiresAt = now.Add(e.Message.Expiry)
+		}
+		if e.Message.Receipt {
+			o.ReceiptTopic = d.receipts.topic
+			wantReceipts = true
+		}
+		if e.State == persist.StateDelivered {
+			d.client.status.counters.resent.Add(1)
+		}
+	}
+	if wantReceipts {
+		// Nobody may answer before we listen.
+		if !d.receipts.subscribe(ctx) {
+			return ctx.Err()
+		}
+	}
+	d.mu.Lock()
+	for i := range page {
+		d.queue.push(&page[i])
+	}
+	d.out += len(page)
+	d.mu.Unlock()
+	d.wakeEngine()
+	return nil
+}
+
+// hold waits a moment after an error of the store; a lost lease ends the drain.
+func (d *drain) hold(ctx context.Context, what string, err error) error {
+	if errors.Is(err, persist.ErrLeaseLost) || errors.Is(err, persist.ErrClosed) {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	d.relay.trouble(what, err)
+	d.sleep(ctx, 200*time.Millisecond)
+	d.signal()
+	return nil
+}
+
+// sleep waits; it is false if the drain should end.
+func (d *drain) sleep(ctx context.Context, t time.Duration) bool {
+	timer := time.NewTimer(t)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+	case <-d.relay.stop:
+	}
+	return false
+}
+
+// finish ends the link in good order: nothing new is sent, what is in flight is
+// waited for, every answer is settled, the client disconnects, and the lane is
+// released last, so that its next holder meets no client of ours.
+func (d *drain) finish(link *session.Link, cause error) {
+	d.mu.Lock()
+	d.stopped = true
+	d.out -= d.queue.len()
+	d.queue.init()
+	d.mu.Unlock()
+	ctx := d.relay.ctx
+	engine := link.Engine()
+	if cause == nil && engine.Snapshot().Connected {
+		wait, cancel := context.WithTimeout(ctx, d.client.cfg.AckTimeout)
+		_ = engine.WaitIdle(wait) // what is not answered stays pending
+		cancel()
+	}
+	// The user's patience may be over; the last writes are still worth a try.
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	lostLease := errors.Is(cause, persist.ErrLeaseLost)
+	if !lostLease && d.receipts.record(last) == nil && engine.Snapshot().Connected {
+		flushed, cancel := context.WithTimeout(last, closeTimeout/4)
+		_ = engine.WaitFlushed(flushed) // the receipts' PUBACKs; they come again if not
+		cancel()
+	}
+	_ = link.Close(last)
+	engine.Withdraw()
+	if lostLease {
+		return
+	}
+	if err := d.settle(last, true); err != nil {
+		d.relay.trouble("settle", err)
+	}
+	if err := d.lane.Release(last); err != nil && !errors.Is(err, persist.ErrLeaseLost) {
+		d.relay.trouble("release lane", err)
+	}
+}

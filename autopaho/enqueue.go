@@ -1,0 +1,348 @@
+package autopaho
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/oncemq/oncemq/persist"
+	"github.com/oncemq/oncemq/qos"
+)
+
+// Result is what became of one enqueued message.
+type Result struct {
+	// ID is the message ID.
+	ID string
+	// State is StateDelivered, StateAcknowledged, StateFailed or StateExpired.
+	State persist.State
+	// ReasonCode is the broker's. 0x10 means that it took the message and
+	// nobody subscribes to the topic. Zero as well if another process
+	// delivered the message, since the outbox keeps no reason of a success.
+	ReasonCode byte
+	// Reason says in words why a message failed.
+	Reason string
+}
+
+// NoSubscribers tells that the broker took the message and that nobody was
+// subscribed to its topic.
+func (r *Result) NoSubscribers() bool { return r.ReasonCode == 0x10 }
+
+// Err is nil for a message that was delivered or acknowledged, else a
+// *DeliveryError.
+func (r *Result) Err() error {
+	if r.State == persist.StateFailed || r.State == persist.StateExpired {
+		return &DeliveryError{ID: r.ID, State: r.State, ReasonCode: r.ReasonCode, Reason: r.Reason}
+	}
+	return nil
+}
+
+// Enqueued is one or many messages that were accepted. It may be dropped:
+// delivery does not depend on it.
+type Enqueued struct {
+	client *Client
+	ids    []string
+	refs   []persist.Enqueued
+
+	mu        sync.Mutex
+	results   []Result
+	delivered int // results whose state is final or delivered
+	settled   int // results whose state is final
+	flags     []resultFlag
+	changed   chan struct{} // closed and replaced when a count grows to the full number
+}
+
+// IDs are the message IDs, in the order of the messages.
+func (q *Enqueued) IDs() []string { return q.ids }
+
+type resultFlag uint8
+
+const (
+	flagFinal   resultFlag = 1 << iota // nothing comes after this result
+	flagReceipt                        // the message asked for a receipt
+)
+
+// ID is the first message's ID.
+func (q *Enqueued) ID() string { return q.ids[0] }
+
+// Refs are the places in the outbox, in the order of the messages.
+func (q *Enqueued) Refs() []persist.Enqueued { return q.refs }
+
+// Wait returns once the broker has answered for every message, or each has
+// failed or expired; the results are in the order of the messages. A message
+// that failed is not an error of Wait: see [Result.Err].
+//
+// The error wraps the context's if that ends first, ErrRefused or
+// ErrDuplicateClientID if this client's relay will not connect any more, or
+// ErrClosed; the messages stay in the outbox in each case, and the results are
+// those known so far.
+func (q *Enqueued) Wait(ctx context.Context) ([]Result, error) {
+	return q.wait(ctx, func() bool { return q.delivered == len(q.results) })
+}
+
+// WaitAcknowledged is Wait, but for messages that asked for a receipt it waits
+// until the receipt has come.
+func (q *Enqueued) WaitAcknowledged(ctx context.Context) ([]Result, error) {
+	return q.wait(ctx, func() bool { return q.settled == len(q.results) })
+}
+
+// Results are the results known so far. The State of a message that has none
+// yet is StatePending.
+func (q *Enqueued) Results() []Result {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return append([]Result(nil), q.results...)
+}
+
+func (q *Enqueued) wait(ctx context.Context, done func() bool) ([]Result, error) {
+	// Another process may be the one that delivers: then only the store can
+	// tell. While this client's own relay holds the lanes it is not asked.
+	poll := time.NewTicker(lookupInterval)
+	defer poll.Stop()
+	for {
+		q.mu.Lock()
+		ok, changed := done(), q.changed
+		q.mu.Unlock()
+		if ok {
+			return q.Results(), nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return q.Results(), fmt.Errorf("wait for delivery: %w", ctx.Err())
+		case <-q.client.ended():
+			if err := q.lookup(ctx); err == nil {
+				q.mu.Lock()
+				ok = done()
+				q.mu.Unlock()
+				if ok {
+					return q.Results(), nil
+				}
+			}
+			return q.Results(), fmt.Errorf("wait for delivery: %w", q.client.endError())
+		case <-poll.C:
+			if !q.client.tracks(q) {
+				if err := q.lookup(ctx); err != nil {
+					q.client.cfg.Logger.WarnContext(ctx, "cannot look up messages", "error", err)
+				}
+			}
+		}
+	}
+}
+
+// lookupInterval is how often the store is asked about messages that another
+// process may deliver.
+const lookupInterval = 200 * time.Millisecond
+
+// lookup asks the store for what is not known yet.
+func (q *Enqueued) lookup(ctx context.Context) error {
+	q.mu.Lock()
+	var open []int
+	var refs []persist.Ref
+	for i := range q.results {
+		if q.flags[i]&flagFinal == 0 {
+			open = append(open, i)
+			refs = append(refs, q.refs[i].Ref)
+		}
+	}
+	q.mu.Unlock()
+	fates, err := q.client.cfg.Store.Lookup(ctx, refs)
+	if err != nil {
+		return err
+	}
+	for n, fate := range fates {
+		r := Result{ID: q.ids[open[n]], State: fate.State, ReasonCode: fate.ReasonCode, Reason: fate.LastError}
+		switch {
+		case fate.State == persist.StatePending:
+			continue
+		case fate.Gone && q.flags[open[n]]&flagReceipt != 0:
+			r.State = persist.StateAcknowledged
+		}
+		q.resolve(open[n], r, fate.Gone || fate.State != persist.StateDelivered)
+	}
+	return nil
+}
+
+// resolve records a result; final tells that nothing comes after it.
+func (q *Enqueued) resolve(i int, r Result, final bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.flags[i]&flagFinal != 0 {
+		return
+	}
+	if q.results[i].State == persist.StatePending {
+		q.delivered++
+	}
+	q.results[i] = r
+	if final {
+		q.flags[i] |= flagFinal
+		q.settled++
+	}
+	if q.delivered == len(q.results) || q.settled == len(q.results) {
+		close(q.changed)
+		q.changed = make(chan struct{})
+	}
+}
+
+// Enqueue accepts one or many messages: when it has returned nil they are
+// stored, all of them, and will reach the broker at least once, in the order of
+// their keys, or end visibly as failed or expired. Concurrent calls share a
+// commit; for throughput, pass many messages at once or call it from many
+// goroutines.
+//
+// QoS 0 means the policy's level, 1 if that says nothing. A message ID that the
+// caller chose is accepted once while it is in the outbox: enqueueing it again
+// is not an error and adds nothing, so an Enqueue whose outcome is unknown
+// (persist.ErrUnknownOutcome) may be repeated with the same IDs.
+//
+// The error wraps ErrInvalidMessage (nothing was stored, the message names the
+// field), ErrNoStore, ErrClosed, or what the store says: persist.ErrOutboxFull,
+// persist.ErrStoreFull, persist.ErrUnavailable.
+//
+// Payloads and properties must not be changed before Enqueue has returned.
+func (c *Client) Enqueue(ctx context.Context, msgs ...Message) (*Enqueued, error) {
+	return c.enqueue(ctx, msgs, func(prepared []Message) ([]persist.Enqueued, error) {
+		return c.cfg.Store.Enqueue(ctx, prepared)
+	})
+}
+
+// EnqueueTx is Enqueue within a transaction of the database that the store
+// lives in: the messages are accepted if and only if it commits. The relay finds
+// them at its next poll, or at once after [Client.Wake]. If the transaction
+// rolls back, the handle's Wait reports nothing that would be true.
+func (c *Client) EnqueueTx(ctx context.Context, tx *sql.Tx, msgs ...Message) (*Enqueued, error) {
+	s, ok := c.cfg.Store.(persist.SQLEnqueuer)
+	if c.cfg.Store != nil && !ok {
+		return nil, fmt.Errorf("enqueue in a transaction: %w: it does not join transactions of database/sql", ErrNoStore)
+	}
+	return c.enqueue(ctx, msgs, func(prepared []Message) ([]persist.Enqueued, error) {
+		return s.EnqueueTx(ctx, tx, prepared)
+	})
+}
+
+func (c *Client) enqueue(ctx context.Context, msgs []Message, store func([]Message) ([]persist.Enqueued, error)) (*Enqueued, error) {
+	if c.cfg.Store == nil {
+		return nil, fmt.Errorf("enqueue: %w", ErrNoStore)
+	}
+	if len(msgs) == 0 {
+		return nil, fmt.Errorf("enqueue: %w: no message given", ErrInvalidMessage)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("enqueue: %w", err)
+	}
+	prepared, err := c.prepare(msgs)
+	if err != nil {
+		return nil, fmt.Errorf("enqueue: %w", err)
+	}
+	if err := c.begin(); err != nil {
+		return nil, fmt.Errorf("enqueue: %w", err)
+	}
+	defer c.calls.Done()
+	q := &Enqueued{
+		client: c, ids: make([]string, len(prepared)), results: make([]Result, len(prepared)),
+		flags: make([]resultFlag, len(prepared)), changed: make(chan struct{}),
+	}
+	for i := range prepared {
+		q.ids[i] = prepared[i].ID
+		q.results[i] = Result{ID: prepared[i].ID, State: persist.StatePending}
+		if prepared[i].Receipt {
+			q.flags[i] = flagReceipt
+		}
+	}
+	// Before they are stored: the relay may be faster than this goroutine.
+	c.tracker.add(q)
+	q.refs, err = store(prepared)
+	if err != nil {
+		c.tracker.remove(q)
+		return nil, fmt.Errorf("enqueue: %w", err)
+	}
+	return q, nil
+}
+
+// Wake has the relay look at the outbox at once, after a transaction with
+// EnqueueTx was committed for one.
+func (c *Client) Wake() {
+	if c.relay != nil {
+		c.relay.wakeAll()
+	}
+}
+
+// trackerLimit bounds how many messages the tracker knows. Beyond it a handle
+// learns from the store, which knows all but the reason code of a success.
+const trackerLimit = 100_000
+
+// tracker tells handles what became of their messages.
+type tracker struct {
+	mu      sync.Mutex
+	waiting map[string]tracked
+}
+
+type tracked struct {
+	q *Enqueued
+	i int
+}
+
+func (t *tracker) add(q *Enqueued) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.waiting)+len(q.ids) > trackerLimit {
+		return
+	}
+	for i, id := range q.ids {
+		if _, taken := t.waiting[id]; !taken {
+			t.waiting[id] = tracked{q, i}
+		}
+	}
+}
+
+func (t *tracker) remove(q *Enqueued) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, id := range q.ids {
+		if t.waiting[id].q == q {
+			delete(t.waiting, id)
+		}
+	}
+}
+
+// knows tells whether all open messages of q will be reported to it.
+func (t *tracker) knows(q *Enqueued) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i, id := range q.ids {
+		if q.flags[i]&flagFinal == 0 && t.waiting[id].q != q {
+			return false
+		}
+	}
+	return true
+}
+
+// outcome is what the relay learned of one message.
+type outcome struct {
+	result Result
+	final  bool
+}
+
+// report passes an outcome on. A message that nobody here enqueued is skipped.
+func (t *tracker) report(o outcome) {
+	t.mu.Lock()
+	w, ok := t.waiting[o.result.ID]
+	if ok && o.final {
+		delete(t.waiting, o.result.ID)
+	}
+	t.mu.Unlock()
+	if ok {
+		w.q.resolve(w.i, o.result, o.final)
+	}
+}
+
+// stateOf is the state that a class of answers leads to.
+func stateOf(class qos.Class) persist.State {
+	if class == qos.Success || class == qos.NoSubscribers {
+		return persist.StateDelivered
+	}
+	return persist.StateFailed
+}

@@ -1,0 +1,72 @@
+package autopaho
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/oncemq/oncemq/internal/session"
+	"github.com/oncemq/oncemq/persist"
+	"github.com/oncemq/oncemq/qos"
+)
+
+// What went wrong, for errors.Is. Errors of the store wrap persist's sentinels.
+var (
+	// ErrConfig: a field of a configuration is not right.
+	ErrConfig = errors.New("configuration")
+	// ErrInvalidMessage: a message cannot be sent as it is; nothing of the
+	// call was stored or sent.
+	ErrInvalidMessage = errors.New("invalid message")
+	// ErrNoStore: the client has no store, or one without this ability.
+	ErrNoStore = errors.New("client has no store for this")
+	// ErrClosed: the client was closed.
+	ErrClosed = errors.New("client is closed")
+	// ErrRefused: the broker refused the connection, and would again: bad
+	// credentials, a client ID that it does not take, a ban.
+	ErrRefused = session.ErrRefused
+	// ErrDuplicateClientID: another client connected with the same client ID,
+	// and the broker has ended our session.
+	ErrDuplicateClientID = session.ErrSessionTakenOver
+	// ErrConnectionLost: the connection ended before the broker's answer came.
+	ErrConnectionLost = session.ErrConnectionLost
+	// ErrNotDelivered: the message failed for good or expired.
+	ErrNotDelivered = errors.New("not delivered")
+)
+
+// ConnackError, DisconnectError and SubscribeError are the broker's refusals,
+// with their reason codes.
+type (
+	ConnackError    = session.ConnackError
+	DisconnectError = session.DisconnectError
+	SubscribeError  = session.SubscribeError
+)
+
+// DeliveryError tells why a message was not delivered.
+type DeliveryError struct {
+	// ID is the message ID.
+	ID string
+	// State is StateFailed or StateExpired.
+	State persist.State
+	// ReasonCode is the broker's, zero if it gave none.
+	ReasonCode byte
+	// Reason says in words why.
+	Reason string
+}
+
+// Error tells the message ID, what became of it and why.
+func (e *DeliveryError) Error() string {
+	if e.Reason == "" {
+		return fmt.Sprintf("message %s %s", e.ID, e.State)
+	}
+	return fmt.Sprintf("message %s %s: %s", e.ID, e.State, e.Reason)
+}
+
+// Is makes every DeliveryError match ErrNotDelivered.
+func (e *DeliveryError) Is(target error) bool { return target == ErrNotDelivered }
+
+// reasonText says in words why the broker refused a message.
+func reasonText(c *session.Completion) string {
+	if c.Expired {
+		return "its expiry passed before it could be sent"
+	}
+	return qos.Describe(c.Code, c.Reason)
+}

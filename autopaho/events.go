@@ -1,0 +1,41 @@
+package autopaho
+
+import "time"
+
+// EventKind tells what happened.
+type EventKind string
+
+// The kinds of events.
+const (
+	// EventConnected: a connection is up for the first time.
+	EventConnected EventKind = "connected"
+	// EventReconnected: a connection is up again.
+	EventReconnected EventKind = "reconnected"
+	// EventDisconnected: a connection ended; Err tells why.
+	EventDisconnected EventKind = "disconnected"
+	// EventSessionLost: the broker no longer knows the session that it had
+	// before; what it kept for a subscriber is lost to it.
+	EventSessionLost EventKind = "session_lost"
+	// EventDelivered: a message of the outbox was acknowledged by the broker.
+	EventDelivered EventKind = "delivered"
+	// EventAcknowledged: the receipt of a message came.
+	EventAcknowledged EventKind = "acknowledged"
+	// EventFailed: a message of the outbox failed for good or expired.
+	EventFailed EventKind = "failed"
+	// EventMessage: a message was received.
+	EventMessage EventKind = "message"
+	// EventError: something is wrong that needs attention or time; Err tells.
+	EventError EventKind = "error"
+)
+
+// Event is one thing that happened.
+type Event struct {
+	Kind EventKind
+	Time time.Time
+	// ClientID is the session that it happened to; empty if none.
+	ClientID string
+	// MessageID and Topic are the message that it happened to; empty if none.
+	MessageID, Topic string
+	// Err is the reason; nil if there is none.
+	Err error
+}

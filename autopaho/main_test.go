@@ -1,0 +1,60 @@
+package autopaho_test
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/oncemq/oncemq/autopaho"
+	"github.com/oncemq/oncemq/internal/brokertest"
+	"github.com/oncemq/oncemq/persist"
+	"github.com/oncemq/oncemq/persist/memory"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// within bounds a test's waits.
+func within(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func startBroker(t *testing.T, o brokertest.Options) *brokertest.Broker {
+	t.Helper()
+	b, err := brokertest.NewBroker(o)
+	require.NoError(t, err)
+	t.Cleanup(b.Close)
+	return b
+}
+
+func memoryStore(t *testing.T) persist.Store {
+	t.Helper()
+	s := memory.New(memory.Options{})
+	t.Cleanup(func() { require.NoError(t, s.Close(context.Background())) })
+	return s
+}
+
+// client makes a client that is closed with the test.
+func client(t *testing.T, cfg autopaho.Config) *autopaho.Client {
+	t.Helper()
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.NewTextHandler(logWriter{t}, nil))
+	}
+	c, err := autopaho.New(within(t, 5*time.Second), cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, c.Close(within(t, 10*time.Second))) })
+	return c
+}
+
+type logWriter struct{ t *testing.T }
+
+func (w logWriter) Write(p []byte) (int, error) {
+	w.t.Logf("%s", p)
+	return len(p), nil
+}

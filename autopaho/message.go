@@ -1,0 +1,182 @@
+package autopaho
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/oncemq/oncemq/internal/session"
+	"github.com/oncemq/oncemq/persist"
+	"github.com/oncemq/oncemq/qos"
+)
+
+// Message is an MQTT application message. Enqueue fills in what is left open:
+// the message ID, and what the policy of its topic says.
+type Message = persist.Message
+
+// UserProperty is a name and value that travels with a message.
+type UserProperty = persist.UserProperty
+
+// PropertyMessageID and PropertyOrderingKey are the user properties that carry
+// the message ID, and an ordering key that is not the topic.
+const (
+	PropertyMessageID   = session.PropertyMessageID
+	PropertyOrderingKey = session.PropertyOrderingKey
+)
+
+// maxSeconds is the longest interval of MQTT.
+const maxSeconds = math.MaxUint32 * time.Second
+
+// validate checks what the broker or the wire could not take. Its errors name
+// the field and what would be right.
+func validate(m *Message, maxPayload int) error {
+	if err := qos.ValidateTopic(m.Topic); err != nil {
+		return err
+	}
+	bad := func(field, format string, args ...any) error {
+		return &qos.FieldError{Field: field, Problem: fmt.Sprintf(format, args...)}
+	}
+	switch {
+	case m.QoS > 2:
+		return bad("QoS", "%d is not a level; use 0, 1 or 2", m.QoS)
+	case len(m.Payload) > maxPayload:
+		return bad("payload", "%d bytes are over the limit of %d", len(m.Payload), maxPayload)
+	case len(m.ID) > persist.MaxMessageID:
+		return bad("message ID", "%d bytes are over the limit of %d", len(m.ID), persist.MaxMessageID)
+	case m.Expiry < 0 || m.Expiry > maxSeconds:
+		return bad("expiry", "%s is out of range; use up to %s, or 0 for ever", m.Expiry, maxSeconds)
+	case m.Delay < 0:
+		return bad("delay", "%s is negative", m.Delay)
+	case m.MaxAttempts < 0:
+		return bad("attempts", "%d is negative", m.MaxAttempts)
+	case m.Receipt && m.Properties.ResponseTopic != "":
+		return bad("receipt", "cannot be asked for by a message that has a response topic of its own")
+	}
+	if m.Properties.ResponseTopic != "" {
+		if err := qos.ValidateTopic(m.Properties.ResponseTopic); err != nil { // [MQTT-3.3.2-14]
+			return bad("response topic", "%s", err)
+		}
+	}
+	for _, f := range [...]struct{ name, value string }{
+		{"message ID", m.ID},
+		{"ordering key", m.OrderingKey},
+		{"content type", m.Properties.ContentType},
+	} {
+		if err := qos.ValidateString(f.name, f.value); err != nil {
+			return err
+		}
+	}
+	if err := qos.ValidateBinary("correlation data", m.Properties.CorrelationData); err != nil {
+		return err
+	}
+	for i := range m.Properties.User {
+		u := &m.Properties.User[i]
+		if err := qos.ValidateString("user property name", u.Name); err != nil {
+			return err
+		}
+		if err := qos.ValidateString("user property value", u.Value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prepare returns the messages as they will be stored: checked, with their
+// message IDs and the policy of their topics. The caller's are not changed.
+func (c *Client) prepare(msgs []Message) ([]Message, error) {
+	out := make([]Message, len(msgs))
+	for i := range msgs {
+		m := &out[i]
+		*m = msgs[i]
+		if err := identify(m); err != nil {
+			return nil, invalid(i, len(msgs), err)
+		}
+		c.applyPolicy(m)
+		if err := validate(m, c.cfg.MaxPayload); err != nil {
+			return nil, invalid(i, len(msgs), err)
+		}
+		if m.Receipt && m.QoS == 0 {
+			return nil, invalid(i, len(msgs), &qos.FieldError{
+				Field: "receipt", Problem: "cannot be promised at QoS 0; use 1 or 2",
+			})
+		}
+	}
+	return out, nil
+}
+
+func invalid(i, n int, err error) error {
+	if n > 1 {
+		return fmt.Errorf("%w: message %d of %d: %w", ErrInvalidMessage, i+1, n, err)
+	}
+	return fmt.Errorf("%w: %w", ErrInvalidMessage, err)
+}
+
+// identify gives the message its ID: the caller's, the one in its user
+// properties (a message that is passed on keeps its identity), or a new one. An
+// ID that was chosen outside is enqueued at most once while it is in the outbox.
+func identify(m *Message) error {
+	id, key := m.ID, m.OrderingKey
+	user := m.Properties.User
+	for i := range user {
+		switch user[i].Name {
+		case PropertyMessageID:
+			if id == "" {
+				id = user[i].Value
+			}
+		case PropertyOrderingKey:
+			if key == "" {
+				key = user[i].Value
+			}
+		default:
+			continue
+		}
+		m.Properties.User = withoutOurs(user)
+	}
+	m.ID, m.OrderingKey = id, key
+	if id != "" {
+		m.Idempotent = true
+		return nil
+	}
+	u, err := uuid.NewV7()
+	if err != nil {
+		return fmt.Errorf("make a message ID: %w", err)
+	}
+	m.ID = u.String()
+	return nil
+}
+
+// withoutOurs copies properties without those that are sent from fields.
+func withoutOurs(user []UserProperty) []UserProperty {
+	rest := make([]UserProperty, 0, len(user))
+	for _, u := range user {
+		if u.Name != PropertyMessageID && u.Name != PropertyOrderingKey {
+			rest = append(rest, u)
+		}
+	}
+	return rest
+}
+
+// applyPolicy fills in what the message leaves open. A QoS of zero in Enqueue
+// is "not chosen": it becomes 1, since an outbox that sends at most once
+// promises nothing. Whoever wants QoS 0 from an outbox says so in a policy.
+func (c *Client) applyPolicy(m *Message) {
+	p := c.cfg.Policies.For(m.Topic)
+	switch {
+	case p.Level != nil:
+		m.QoS = byte(*p.Level)
+	case m.QoS == 0:
+		m.QoS = 1
+	}
+	if m.Expiry == 0 {
+		m.Expiry = p.Expiry
+	}
+	if m.MaxAttempts == 0 {
+		m.MaxAttempts = p.Attempts
+	}
+	m.Receipt = m.Receipt || p.Receipt
+	m.Strict = m.Strict || p.Order == qos.Strict
+	// What may be dropped cannot promise a receipt.
+	m.Droppable = (m.Droppable || p.WhenFull == qos.DropOldest) && !m.Receipt
+}

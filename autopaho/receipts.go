@@ -1,0 +1,172 @@
+package autopaho
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/oncemq/oncemq/internal/session"
+	"github.com/oncemq/oncemq/persist"
+)
+
+// A receipt is a message to the Response Topic of the one that it answers, with
+// the same Correlation Data, which is the message ID. These user properties
+// tell what the consumer did.
+const (
+	propertyReceipt = "receipt"
+	propertyReason  = "reason"
+
+	receiptProcessed = "processed"
+	receiptDead      = "dead"
+)
+
+// receiptInbox is the publisher's side of receipts, for one lane: it listens to
+// the lane's receipt topic once a message has asked for one, and has the lane
+// record what comes.
+type receiptInbox struct {
+	drain *drain
+	topic string
+
+	wake  chan struct{} // holds one: a connection came up, or listening is wanted
+	ready chan struct{} // closed when listening was tried for the first time
+	once  sync.Once
+
+	mu      sync.Mutex // guards the following
+	wanted  bool
+	arrived []*session.Delivery
+}
+
+func newReceiptInbox(d *drain) *receiptInbox {
+	return &receiptInbox{
+		drain: d,
+		topic: fmt.Sprintf("%s/%s/%s", d.client.cfg.Relay.ReceiptTopic,
+			d.client.cfg.Store.Identity()[:12], strconv.Itoa(d.lane.Number())),
+		wake: make(chan struct{}, 1), ready: make(chan struct{}),
+	}
+}
+
+// up is told that a connection came up.
+func (in *receiptInbox) up(session.Snapshot) { in.signal() }
+
+func (in *receiptInbox) signal() {
+	select {
+	case in.wake <- struct{}{}:
+	default:
+	}
+}
+
+// subscribe has the lane listen to its receipt topic, and returns once that was
+// tried on a connection. It is false if the drain should end.
+func (in *receiptInbox) subscribe(ctx context.Context) bool {
+	in.mu.Lock()
+	in.wanted = true
+	in.mu.Unlock()
+	select {
+	case <-in.ready:
+		return true
+	default:
+	}
+	in.signal()
+	select {
+	case <-in.ready:
+		return true
+	case <-ctx.Done():
+	case <-in.drain.relay.stop:
+	}
+	return false
+}
+
+// listen subscribes on every connection before it opens the engine's gate.
+func (in *receiptInbox) listen(ctx context.Context, link *session.Link) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-link.Done():
+			return
+		case <-in.wake:
+		}
+		in.mu.Lock()
+		wanted := in.wanted
+		in.mu.Unlock()
+		if wanted {
+			_, err := link.Subscribe(ctx, []session.Subscription{{Filter: in.topic, QoS: 1}}, 0)
+			var refused *session.SubscribeError
+			switch {
+			case errors.As(err, &refused):
+				// Messages that ask for receipts will be sent again and again,
+				// and fail with that reason in the end.
+				in.drain.relay.trouble("subscribe to receipts", err)
+			case errors.Is(err, ErrConnectionLost):
+				continue // the next connection signals again
+			case err != nil:
+				in.drain.relay.trouble("subscribe to receipts", err)
+				if in.drain.sleep(ctx, time.Second) {
+					in.signal()
+				}
+				continue
+			}
+			in.once.Do(func() { close(in.ready) })
+		}
+		link.Engine().Open()
+	}
+}
+
+// received takes receipts in, by the link's reader.
+func (in *receiptInbox) received(batch []*session.Delivery) {
+	in.mu.Lock()
+	in.arrived = append(in.arrived, batch...)
+	in.mu.Unlock()
+	in.drain.signal()
+}
+
+// record has the lane record the receipts that have come, and acknowledges them
+// to the broker once that is durable.
+func (in *receiptInbox) record(ctx context.Context) error {
+	in.mu.Lock()
+	batch := in.arrived
+	in.arrived = nil
+	in.mu.Unlock()
+	if len(batch) == 0 {
+		return nil
+	}
+	receipts := make([]persist.Receipt, len(batch))
+	for i, del := range batch {
+		p := &del.Message.Properties
+		status, _ := p.Get(propertyReceipt)
+		reason, _ := p.Get(propertyReason)
+		receipts[i] = persist.Receipt{
+			ID: string(p.CorrelationData), Failed: status == receiptDead, Reason: reason,
+		}
+	}
+	known, err := in.drain.lane.Acknowledge(ctx, receipts)
+	if err != nil {
+		in.mu.Lock()
+		in.arrived = append(batch, in.arrived...)
+		in.mu.Unlock()
+		return in.drain.hold(ctx, "record receipts", err)
+	}
+	client := in.drain.client
+	for i, del := range batch {
+		del.Ack(0)
+		if !known[i] {
+			client.status.counters.unknownReceipts.Add(1)
+			continue
+		}
+		r := Result{ID: receipts[i].ID, State: persist.StateAcknowledged}
+		kind := EventAcknowledged
+		if receipts[i].Failed {
+			r.State, r.Reason = persist.StateFailed, "a consumer gave it up: "+receipts[i].Reason
+			kind = EventFailed
+			client.status.counters.failed.Add(1)
+		} else {
+			client.status.counters.acknowledged.Add(1)
+		}
+		client.tracker.report(outcome{result: r, final: true})
+		client.event(Event{Kind: kind, MessageID: r.ID, Err: r.Err()})
+	}
+	return nil
+}

@@ -1,0 +1,247 @@
+package autopaho
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/oncemq/oncemq/persist"
+)
+
+// relay looks after the lanes of a store: it takes those that nobody drains,
+// and runs a drain for each.
+//
+// One goroutine (run) owns the drains; each drain owns its own goroutines. They
+// end when the relay is closed or the broker refuses for good.
+type relay struct {
+	client *Client
+	store  persist.Store
+	owner  string
+	lanes  int
+
+	ctx    context.Context // ends when a drain must not wait for anything any more
+	cancel context.CancelFunc
+	stop   chan struct{} // closed when Close begins
+	done   chan struct{} // closed when everything has ended
+
+	mu      sync.Mutex // guards the following
+	err     error
+	drains  map[int]*drain
+	taken   map[int]*takeovers // of each lane's session
+	rest    map[int]time.Time  // lanes that are left alone until then
+	stopped bool
+}
+
+func newRelay(ctx context.Context, c *Client) (*relay, error) {
+	lanes, err := c.cfg.Store.Lanes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r := &relay{
+		client: c, store: c.cfg.Store, owner: "relay-" + uuid.NewString(), lanes: len(lanes),
+		stop: make(chan struct{}), done: make(chan struct{}), drains: make(map[int]*drain),
+		taken: make(map[int]*takeovers), rest: make(map[int]time.Time),
+	}
+	r.ctx, r.cancel = context.WithCancel(context.Background()) // ended by close
+	go r.run()
+	return r, nil
+}
+
+// run takes lanes and joins their drains.
+func (r *relay) run() {
+	defer close(r.done)
+	defer r.cancel()
+	var wake <-chan struct{}
+	if n, ok := r.store.(persist.Notifier); ok {
+		ch, stop := n.Notify()
+		defer stop()
+		wake = ch
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ended := make(chan *drain, r.lanes)
+	poll := time.NewTicker(r.client.cfg.Relay.Poll)
+	defer poll.Stop()
+	for {
+		if !r.takeLanes(&wg, ended) {
+			break
+		}
+		select {
+		case <-poll.C:
+			r.wakeAll()
+		case <-wake:
+			r.wakeAll()
+		case d := <-ended:
+			r.drop(d)
+			continue
+		case <-r.stop:
+		}
+		if r.closing() {
+			break
+		}
+	}
+	// The drains see r.stop and end by themselves.
+	wg.Wait()
+}
+
+// takeLanes tries to get the lanes that are free. It is false once the relay
+// should end.
+func (r *relay) takeLanes(wg *sync.WaitGroup, ended chan<- *drain) bool {
+	if r.closing() || r.Err() != nil {
+		return false
+	}
+	if r.holdsAll() {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(r.ctx, r.client.cfg.Relay.Lease)
+	defer cancel()
+	infos, err := r.store.Lanes(ctx)
+	if err != nil {
+		r.trouble("look for free lanes", err)
+		return true
+	}
+	for _, info := range infos {
+		if r.holds(info.Lane) || info.Remaining > 0 || r.resting(info.Lane) {
+			continue
+		}
+		lane, err := r.store.AcquireLane(ctx, info.Lane, r.owner, r.client.cfg.Relay.Lease)
+		if errors.Is(err, persist.ErrLeaseHeld) {
+			continue // somebody was faster
+		}
+		if err != nil {
+			r.trouble("acquire a lane", err)
+			continue
+		}
+		d := newDrain(r, lane)
+		r.mu.Lock()
+		r.drains[info.Lane] = d
+		r.mu.Unlock()
+		wg.Go(func() {
+			if err := d.run(); err != nil {
+				r.drained(d, err)
+			}
+			ended <- d // has room for every lane
+		})
+	}
+	return true
+}
+
+// drained handles a drain that ended before the relay did. A lane whose
+// session another client took is left alone for a moment: if that client is the
+// next holder of its lease there is nothing to do, and if it is not, the session
+// is ours to take back, but not in a race without an end.
+func (r *relay) drained(d *drain, err error) {
+	n := d.lane.Number()
+	final := errors.Is(err, ErrRefused)
+	r.mu.Lock()
+	if errors.Is(err, ErrDuplicateClientID) {
+		if r.taken[n] == nil {
+			r.taken[n] = newTakeovers()
+		}
+		final = !r.taken[n].again()
+		r.rest[n] = time.Now().Add(takeoverRest)
+	}
+	stopped := r.stopped
+	if final {
+		r.stopped = true
+		if r.err == nil {
+			r.err = err
+		}
+	}
+	r.mu.Unlock()
+	if final && !stopped {
+		close(r.stop)
+	}
+	r.trouble(fmt.Sprintf("lane %d ended", n), err)
+}
+
+// takeoverRest is how long a lane rests after its session was taken.
+const takeoverRest = time.Second
+
+func (r *relay) resting(lane int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return time.Now().Before(r.rest[lane])
+}
+
+func (r *relay) drop(d *drain) {
+	r.mu.Lock()
+	delete(r.drains, d.lane.Number())
+	r.mu.Unlock()
+}
+
+// trouble logs and reports what did not work and is tried again.
+func (r *relay) trouble(what string, err error) {
+	if r.closing() && errors.Is(err, context.Canceled) {
+		return
+	}
+	r.client.cfg.Logger.WarnContext(r.ctx, "relay", "operation", what, "error", err)
+	r.client.event(Event{Kind: EventError, Err: fmt.Errorf("%s: %w", what, err)})
+}
+
+func (r *relay) closing() bool {
+	select {
+	case <-r.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// Err tells why the relay ended or is ending; nil while it works.
+func (r *relay) Err() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err
+}
+
+func (r *relay) holds(lane int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.drains[lane] != nil
+}
+
+func (r *relay) holdsAll() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.drains) == r.lanes
+}
+
+func (r *relay) held() []int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	lanes := make([]int, 0, len(r.drains))
+	for n := range r.drains {
+		lanes = append(lanes, n)
+	}
+	slices.Sort(lanes)
+	return lanes
+}
+
+// wakeAll has every drain look at its lane.
+func (r *relay) wakeAll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, d := range r.drains {
+		d.look()
+	}
+}
+
+// close ends the relay: see drain.finish for the order.
+func (r *relay) close(ctx context.Context) error {
+	r.mu.Lock()
+	if !r.stopped {
+		r.stopped = true
+		close(r.stop)
+	}
+	r.mu.Unlock()
+	cut := context.AfterFunc(ctx, r.cancel)
+	defer cut()
+	<-r.done
+	return nil
+}

@@ -1,0 +1,78 @@
+package autopaho
+
+import (
+	"database/sql"
+
+	"github.com/oncemq/oncemq/dedup"
+	"github.com/oncemq/oncemq/internal/session"
+	"github.com/oncemq/oncemq/persist"
+	"github.com/oncemq/oncemq/qos"
+)
+
+type sqlTx = sql.Tx
+
+// wantsReceipt tells whether a message asks for a receipt on a topic that
+// receipts may go to.
+func (s *Subscription) wantsReceipt(it *item) bool {
+	p := &it.received.Properties
+	if p.ResponseTopic == "" || len(p.CorrelationData) == 0 {
+		return false
+	}
+	for _, f := range s.cfg.ReceiptTopics {
+		if qos.Match(f, p.ResponseTopic) {
+			return true
+		}
+	}
+	return false
+}
+
+// sendReceipt answers the publisher, and acknowledges to the broker once that
+// answer has arrived there: if this process dies before, the message comes
+// again, is a duplicate, and is answered again. So receipts need no store, and
+// their number is bounded by the Receive Maximum.
+func (s *Subscription) sendReceipt(it *item, o dedup.Outcome) {
+	status, reason := receiptProcessed, ""
+	if o == dedup.OutcomeDead {
+		status = receiptDead
+		if it.dead != nil {
+			reason = it.dead.Reason
+		}
+	}
+	in := &it.received.Properties
+	m := &persist.Message{
+		Topic: in.ResponseTopic, QoS: 1,
+		Properties: persist.Properties{
+			CorrelationData: in.CorrelationData,
+			User:            []UserProperty{{Name: propertyReceipt, Value: status}},
+		},
+	}
+	if reason != "" {
+		m.Properties.User = append(m.Properties.User, UserProperty{Name: propertyReason, Value: bounded(reason)})
+	}
+	s.client.mu.Lock()
+	pub := s.client.publisher
+	s.client.mu.Unlock()
+	pub.enqueue(m, func(c session.Completion) {
+		switch stateOf(c.Class) {
+		case persist.StateDelivered:
+			s.client.status.counters.receiptsSent.Add(1)
+		default:
+			// The publisher will send again, and its outbox will show it.
+			s.client.cfg.Logger.WarnContext(s.ctx, "receipt was refused", "topic", m.Topic, "reason", reasonText(&c))
+		}
+		s.over(it, o)
+	})
+}
+
+// bounded cuts a reason to what a user property may well hold.
+func bounded(s string) string {
+	const most = 1024
+	if len(s) <= most {
+		return s
+	}
+	cut := most
+	for cut > 0 && s[cut]&0xC0 == 0x80 { // not within a character
+		cut--
+	}
+	return s[:cut]
+}

@@ -1,0 +1,207 @@
+package autopaho
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/oncemq/oncemq/internal/session"
+	"github.com/oncemq/oncemq/persist"
+	"github.com/oncemq/oncemq/qos"
+)
+
+// Take gives the engine what to send next.
+func (d *drain) Take(dst []*session.Outgoing, limit int) []*session.Outgoing {
+	if d.paused.Load() {
+		return dst
+	}
+	d.mu.Lock()
+	if d.stopped {
+		d.mu.Unlock()
+		return dst
+	}
+	dst = d.queue.take(dst, limit)
+	low := d.queue.len() < pageSize/2
+	d.mu.Unlock()
+	if low && d.mayBeMore.Load() {
+		d.signal()
+	}
+	return dst
+}
+
+// completed takes the broker's answers. A delivered message is reported at
+// once: the answer is the truth, whatever becomes of the row that says so.
+func (d *drain) completed(done []session.Completion) {
+	counters := d.client.status.counters
+	now := time.Now()
+	d.mu.Lock()
+	for i := range done {
+		c := &done[i]
+		e := d.judge(c, now)
+		d.ended = append(d.ended, e)
+		if e.over {
+			d.out--
+		}
+	}
+	pending := len(d.ended)
+	more := d.queue.len() > 0
+	d.mu.Unlock()
+	for i := range done {
+		c := &done[i]
+		if !c.Expired {
+			counters.sent.Add(1)
+		}
+		if stateOf(c.Class) != persist.StateDelivered || c.Expired {
+			continue
+		}
+		counters.delivered.Add(1)
+		if c.Class == qos.NoSubscribers {
+			counters.noSubscribers.Add(1)
+		}
+		m := c.Out.Message
+		d.client.tracker.report(outcome{
+			result: Result{ID: m.ID, State: persist.StateDelivered, ReasonCode: c.Code},
+			final:  !m.Receipt,
+		})
+		d.client.event(Event{Kind: EventDelivered, MessageID: m.ID, Topic: m.Topic})
+	}
+	if pending > 0 {
+		d.signal()
+	}
+	if more { // a strict key was freed
+		d.wakeEngine()
+	}
+}
+
+// judge turns an answer into a settlement; d.mu is held.
+func (d *drain) judge(c *session.Completion, now time.Time) ending {
+	o := c.Out
+	m := o.Message
+	e := ending{over: true, settlement: persist.Settlement{Position: o.Ref.Position, ReasonCode: c.Code}}
+	s := &e.settlement
+	switch {
+	case c.Expired:
+		s.Outcome, s.Reason = persist.OutcomeExpired, reasonText(c)
+	case c.Class == qos.Success || c.Class == qos.NoSubscribers:
+		s.Outcome = persist.OutcomeDelivered
+		if m.Receipt {
+			s.ReceiptTimeout = d.client.cfg.Policies.For(m.Topic).ReceiptTimeout
+		}
+	case c.Class == qos.Retry:
+		o.Attempts++
+		p := d.client.cfg.Policies.For(m.Topic)
+		limit := m.MaxAttempts
+		if limit == 0 {
+			limit = p.Attempts
+		}
+		s.Reason = reasonText(c)
+		if o.Attempts < limit {
+			s.Outcome, e.over = persist.OutcomeRetry, false
+			d.queue.retry(o, now.Add(p.Backoff.Delay(o.Attempts)))
+			d.client.status.counters.retried.Add(1)
+			return e // its key, if strict, stays held
+		}
+		s.Outcome = persist.OutcomeFailed
+		s.Reason = fmt.Sprintf("refused %d times, last: %s", o.Attempts, s.Reason)
+	default:
+		s.Outcome, s.Reason = persist.OutcomeFailed, reasonText(c)
+	}
+	d.queue.done(o)
+	if s.Outcome == persist.OutcomeFailed || s.Outcome == persist.OutcomeExpired {
+		r := outcome{final: true, result: Result{
+			ID: m.ID, State: persist.StateFailed, ReasonCode: c.Code, Reason: s.Reason,
+		}}
+		if s.Outcome == persist.OutcomeExpired {
+			r.result.State = persist.StateExpired
+		}
+		e.report = &r
+	}
+	return e
+}
+
+// waiting tells whether settlements wait for company.
+func (d *drain) waiting() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.ended) > 0
+}
+
+// settle writes what has ended, if it is enough for a batch or all is wanted.
+// On an error of the store the batch is kept and written again: settling is
+// idempotent.
+func (d *drain) settle(ctx context.Context, all bool) error {
+	for {
+		d.mu.Lock()
+		n := len(d.ended)
+		if n == 0 || (n < settleSize && !all) {
+			d.mu.Unlock()
+			return nil
+		}
+		batch := d.ended
+		d.ended = nil
+		d.mu.Unlock()
+
+		settlements := make([]persist.Settlement, len(batch))
+		for i := range batch {
+			settlements[i] = batch[i].settlement
+		}
+		if err := d.lane.Settle(ctx, settlements); err != nil {
+			d.mu.Lock()
+			d.ended = append(batch, d.ended...)
+			d.mu.Unlock()
+			return d.hold(ctx, "settle", err)
+		}
+		d.settled(batch)
+		all = false
+	}
+}
+
+// settled reports what became true by a settlement.
+func (d *drain) settled(batch []ending) {
+	counters := d.client.status.counters
+	for i := range batch {
+		r := batch[i].report
+		if r == nil {
+			continue
+		}
+		if r.result.State == persist.StateExpired {
+			counters.expired.Add(1)
+		} else {
+			counters.failed.Add(1)
+		}
+		d.client.tracker.report(*r)
+		d.client.event(Event{Kind: EventFailed, MessageID: r.result.ID, Err: r.result.Err()})
+	}
+}
+
+// retryDue moves retries that are due back into the queue, and tells how long
+// it is until the next one is.
+func (d *drain) retryDue(now time.Time) (time.Duration, bool) {
+	d.mu.Lock()
+	moved, next, ok := d.queue.due(now)
+	d.mu.Unlock()
+	if moved {
+		d.wakeEngine()
+	}
+	return next, ok
+}
+
+// takeovers bounds how often a session is taken back from another client.
+type takeovers struct{ at []time.Time }
+
+const (
+	takeoverLimit  = 2
+	takeoverPeriod = time.Minute
+)
+
+func newTakeovers() *takeovers { return &takeovers{} }
+
+// again counts a takeover and tells whether to connect once more.
+func (t *takeovers) again() bool {
+	now := time.Now()
+	for len(t.at) > 0 && now.Sub(t.at[0]) > takeoverPeriod {
+		t.at = t.at[1:]
+	}
+	t.at = append(t.at, now)
+	return len(t.at) <= takeoverLimit
+}

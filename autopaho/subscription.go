@@ -1,0 +1,395 @@
+package autopaho
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/oncemq/oncemq/dedup"
+	"github.com/oncemq/oncemq/internal/session"
+	"github.com/oncemq/oncemq/persist"
+	"github.com/oncemq/oncemq/qos"
+)
+
+// Subscription is one subscription with its handler, workers and dedup state.
+type Subscription struct {
+	consumer *consumer
+	client   *Client
+	cfg      SubscribeConfig
+	id       int // the Subscription Identifier
+
+	ctx    context.Context // of the handlers
+	cancel context.CancelFunc
+	leased *dedup.Consumer   // nil without a group and a store, or
+	tx     *dedup.TxConsumer // in transactional mode
+	pool   *pool             // nil in transactional mode
+	qos0   chan struct{}     // counts QoS 0 messages in work
+
+	made    chan error // holds one: the broker's first answer
+	pending bool       // to be subscribed; used by the consumer's keep
+	agreed  bool       // the broker has agreed once
+
+	mu      sync.Mutex // guards the following
+	open    int        // messages in work
+	closing bool
+	empty   chan struct{} // closed when open is zero and closing
+}
+
+func newSubscription(in *consumer, cfg SubscribeConfig) (*Subscription, error) {
+	c := in.client
+	s := &Subscription{
+		consumer: in, client: c, cfg: cfg, made: make(chan error, 1), pending: true,
+		qos0:  make(chan struct{}, max(1024, 4*c.cfg.ReceiveMaximum)),
+		empty: make(chan struct{}),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background()) // ended by closeWork
+	storeError := func(err error) {
+		c.event(Event{Kind: EventError, Err: fmt.Errorf("group %s: %w", cfg.Group, err)})
+	}
+	var err error
+	switch {
+	case cfg.TxHandler != nil:
+		store, ok := c.cfg.Store.(dedup.TxStore)
+		if !ok {
+			return nil, ErrNoStore
+		}
+		s.tx, err = dedup.NewTx(dedup.TxConfig{
+			Store: store, Group: cfg.Group, Window: cfg.Window, Logger: c.cfg.Logger,
+			OnStoreError: storeError,
+		})
+	case cfg.Group != "" && c.cfg.Store != nil:
+		s.leased, err = dedup.New(dedup.Config{
+			Store: c.cfg.Store, Group: cfg.Group, Owner: c.cfg.ClientID, Lease: cfg.Lease,
+			Window: cfg.Window, Logger: c.cfg.Logger, OnStoreError: storeError,
+		})
+	}
+	if err != nil {
+		s.cancel()
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if s.tx == nil {
+		s.pool = newPool(cfg.Workers, s.work)
+	}
+	return s, nil
+}
+
+// tell reports the broker's first answer to the caller of Subscribe.
+func (s *Subscription) tell(err error) {
+	select {
+	case s.made <- err:
+	default:
+	}
+}
+
+func (s *Subscription) matches(topic string) bool {
+	for _, f := range s.cfg.Filters {
+		if qos.Match(f, topic) {
+			return true
+		}
+	}
+	return false
+}
+
+// share lets several subscriptions end one delivery: it is acknowledged when
+// the last of them is through.
+type share struct {
+	del  *session.Delivery
+	left atomic.Int32
+}
+
+// newShare is nil for one subscription, which needs no counting.
+func newShare(del *session.Delivery, n int) *share {
+	if n == 1 {
+		return nil
+	}
+	sh := &share{del: del}
+	sh.left.Store(int32(n))
+	return sh
+}
+
+// item is a message in the work of one subscription.
+type item struct {
+	dedup.Node
+	sub      *Subscription
+	del      *session.Delivery
+	share    *share
+	received Received
+	order    string
+	grant    dedup.Grant
+	dead     *persist.DeadLetter
+}
+
+// take begins the work on a message. It is called by the link's reader.
+func (s *Subscription) take(del *session.Delivery, sh *share, now time.Time) {
+	if del.Message.QoS == 0 && !s.roomForQoS0() {
+		s.client.status.counters.droppedQoS0.Add(1)
+		return
+	}
+	it := &item{sub: s, del: del, share: sh, received: Received{
+		Message: del.Message, Dup: del.Dup, Group: s.cfg.Group, At: now,
+	}}
+	it.order = s.cfg.OrderBy(&it.received.Message)
+	s.mu.Lock()
+	if s.closing {
+		s.mu.Unlock()
+		return // not acknowledged: it comes again
+	}
+	s.open++
+	s.mu.Unlock()
+
+	var key string
+	if s.leased != nil || s.tx != nil {
+		if k, ok := s.cfg.DedupKey(&it.received.Message); ok {
+			key = k
+		} else {
+			s.client.status.counters.unkeyed.Add(1)
+		}
+	}
+	var err error
+	switch {
+	case s.tx != nil:
+		err = s.tx.Submit((*txItem)(it), key)
+	case s.leased != nil:
+		err = s.leased.Submit(it, key)
+	default:
+		it.Granted(dedup.Grant{Attempts: 1})
+	}
+	if err != nil {
+		s.over(it, dedup.OutcomeReleased) // it is closing
+	}
+}
+
+// roomForQoS0 waits a while for a worker, which the broker feels as a slow
+// reader. Nothing else bounds QoS 0.
+func (s *Subscription) roomForQoS0() bool {
+	select {
+	case s.qos0 <- struct{}{}:
+		return true
+	default:
+	}
+	t := time.NewTimer(s.client.cfg.KeepAlive / 2)
+	defer t.Stop()
+	select {
+	case s.qos0 <- struct{}{}:
+		return true
+	case <-t.C:
+	case <-s.ctx.Done():
+	}
+	return false
+}
+
+// Granted is dedup's word that the handler may run.
+func (it *item) Granted(g dedup.Grant) {
+	it.grant = g
+	it.received.Attempt, it.received.Epoch = g.Attempts, g.Epoch
+	it.sub.pool.put(it)
+}
+
+// Settled is dedup's word that the outcome is durable.
+func (it *item) Settled(o dedup.Outcome) { it.sub.settled(it, o) }
+
+// txItem is an item in transactional mode.
+type txItem item
+
+// Process runs the handler in the transaction.
+func (t *txItem) Process(ctx context.Context, tx *sqlTx, g dedup.Grant) error {
+	t.received.Attempt, t.received.Epoch = g.Attempts, g.Epoch
+	if d := t.sub.cfg.HandlerTimeout; d > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, d)
+		defer cancel()
+	}
+	return t.sub.cfg.TxHandler(ctx, tx, &t.received)
+}
+
+// Failed decides what a handler's error leads to.
+func (t *txItem) Failed(err error, attempts int) dedup.Verdict {
+	s := t.sub
+	s.client.status.counters.handlerErrors.Add(1)
+	t.received.Attempt = attempts
+	if s.ctx.Err() != nil {
+		return dedup.Verdict{Release: true}
+	}
+	if final(err) || attempts >= s.cfg.Attempts {
+		t.dead = s.letter((*item)(t), err, attempts)
+		return dedup.Verdict{Dead: t.dead}
+	}
+	return dedup.Verdict{After: s.cfg.Backoff.Delay(attempts)}
+}
+
+// Settled is dedup's word that the outcome is durable.
+func (t *txItem) Settled(o dedup.Outcome) { t.sub.settled((*item)(t), o) }
+
+func final(err error) bool {
+	var p *permanentError
+	return errors.As(err, &p)
+}
+
+// work runs the handler of an item; it is called by a worker. It returns how
+// long to wait before the item runs again; zero if it is through.
+func (s *Subscription) work(it *item) (again time.Duration) {
+	if s.ctx.Err() != nil || (it.del.Stale() && it.grant.Epoch == 0) {
+		// The connection that brought it is gone, so that it comes again, and
+		// without a mark it would be processed twice.
+		s.release(it)
+		return 0
+	}
+	ctx := s.ctx
+	if it.grant.Epoch != 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = it.grant.Context(ctx)
+		defer cancel()
+	}
+	if d := s.cfg.HandlerTimeout; d > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, d)
+		defer cancel()
+	}
+	err := call(ctx, func(ctx context.Context) error { return s.cfg.Handler(ctx, &it.received) })
+	if err == nil {
+		s.complete(it, nil)
+		return 0
+	}
+	s.client.status.counters.handlerErrors.Add(1)
+	if s.ctx.Err() != nil {
+		s.release(it) // the client closes: nothing is decided about the message
+		return 0
+	}
+	if final(err) || it.received.Attempt >= s.cfg.Attempts {
+		s.complete(it, s.letter(it, err, it.received.Attempt))
+		return 0
+	}
+	s.client.cfg.Logger.WarnContext(ctx, "handler failed; the message is tried again",
+		"topic", it.received.Topic, "message_id", it.received.ID, "attempt", it.received.Attempt, "error", err)
+	wait := max(s.cfg.Backoff.Delay(it.received.Attempt), time.Millisecond)
+	it.received.Attempt++
+	return wait
+}
+
+// letter is the dead letter of an item.
+func (s *Subscription) letter(it *item, err error, attempts int) *persist.DeadLetter {
+	s.client.cfg.Logger.ErrorContext(s.ctx, "message became a dead letter",
+		"topic", it.received.Topic, "message_id", it.received.ID, "attempts", attempts, "error", err)
+	return &persist.DeadLetter{
+		Side: persist.SideConsumer, State: persist.StateFailed, Group: s.cfg.Group,
+		Message: it.received.Message, Reason: err.Error(), Attempts: attempts,
+	}
+}
+
+func (s *Subscription) complete(it *item, dead *persist.DeadLetter) {
+	it.dead = dead
+	switch {
+	case s.leased != nil:
+		s.leased.Complete(it, dead)
+	case dead == nil:
+		s.settled(it, dedup.OutcomeProcessed)
+	default:
+		s.bury(it)
+	}
+}
+
+// bury stores a dead letter of a subscription without a group. Without a store
+// it is logged, and that is all there is of it.
+func (s *Subscription) bury(it *item) {
+	if store := s.client.cfg.Store; store != nil {
+		if err := store.AddDeadLetters(s.ctx, []persist.DeadLetter{*it.dead}); err != nil {
+			s.client.event(Event{Kind: EventError, MessageID: it.received.ID, Err: err})
+			s.settled(it, dedup.OutcomeReleased) // not acknowledged: it comes again
+			return
+		}
+	}
+	s.settled(it, dedup.OutcomeDead)
+}
+
+func (s *Subscription) release(it *item) {
+	if s.leased != nil {
+		s.leased.Release(it)
+		return
+	}
+	s.settled(it, dedup.OutcomeReleased)
+}
+
+// settled acknowledges, once the outcome is durable.
+func (s *Subscription) settled(it *item, o dedup.Outcome) {
+	counters := s.client.status.counters
+	switch o {
+	case dedup.OutcomeProcessed:
+		counters.processed.Add(1)
+	case dedup.OutcomeDead:
+		counters.dead.Add(1)
+	case dedup.OutcomeDuplicate:
+		counters.duplicates.Add(1)
+	case dedup.OutcomeReleased:
+	}
+	if o.Acknowledge() && s.cfg.Receipts && s.wantsReceipt(it) {
+		s.sendReceipt(it, o)
+		return
+	}
+	s.over(it, o)
+}
+
+// over ends the work on an item.
+func (s *Subscription) over(it *item, o dedup.Outcome) {
+	if o.Acknowledge() {
+		if it.share == nil || it.share.left.Add(-1) == 0 {
+			it.del.Ack(0)
+		}
+	}
+	if it.received.QoS == 0 {
+		<-s.qos0
+	}
+	s.mu.Lock()
+	s.open--
+	done := s.closing && s.open == 0
+	s.mu.Unlock()
+	if done {
+		close(s.empty)
+	}
+}
+
+// closeWork stops taking messages in and waits until what was taken is settled.
+func (s *Subscription) closeWork(ctx context.Context) error {
+	s.mu.Lock()
+	if s.closing {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closing = true
+	idle := s.open == 0
+	s.mu.Unlock()
+	if idle {
+		close(s.empty)
+	}
+	var err error
+	select {
+	case <-s.empty:
+	case <-ctx.Done():
+		err = fmt.Errorf("subscription closed with handlers still running: %w", ctx.Err())
+	}
+	s.cancel() // those that are left see it in their context
+	if s.leased != nil {
+		err = errors.Join(err, s.leased.Close(ctx))
+	}
+	if s.tx != nil {
+		err = errors.Join(err, s.tx.Close(ctx))
+	}
+	if s.pool != nil {
+		s.pool.close()
+	}
+	return err
+}
+
+// Close ends the subscription: it unsubscribes, and finishes what was received.
+func (s *Subscription) Close(ctx context.Context) error {
+	filters := make([]string, 0, len(s.cfg.Filters))
+	for _, w := range s.wire() {
+		filters = append(filters, w.Filter)
+	}
+	err := s.consumer.link.Unsubscribe(ctx, filters)
+	work := s.closeWork(ctx)
+	s.consumer.remove(s)
+	return errors.Join(err, work)
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/oncemq/oncemq/autopaho"
+	"github.com/oncemq/oncemq/persist/sqlite"
+)
+
+func enqueuers() []contender {
+	return []contender{
+		{"64 goroutines, one each", 100_000, enqueue(64, 1)},
+		{"1 goroutine, one each", 3_000, enqueue(1, 1)},
+		{"1 goroutine, 500 each", 100_000, enqueue(1, 500)},
+	}
+}
+
+// enqueue measures Enqueue alone: the relay is off.
+func enqueue(goroutines, batch int) func(context.Context, options, int) (time.Duration, error) {
+	return func(ctx context.Context, o options, n int) (time.Duration, error) {
+		dir, err := os.MkdirTemp("", "oncemq-bench")
+		if err != nil {
+			return 0, err
+		}
+		defer os.RemoveAll(dir)
+		store, err := sqlite.Open(ctx, filepath.Join(dir, "outbox.db"), sqlite.Options{})
+		if err != nil {
+			return 0, err
+		}
+		defer store.Close(ctx)
+		c, err := autopaho.New(ctx, autopaho.Config{
+			Servers: []string{o.broker}, Store: store, Relay: autopaho.RelayConfig{Off: true},
+		})
+		if err != nil {
+			return 0, err
+		}
+		defer c.Close(ctx)
+		body := payload(o.size)
+		var left atomic.Int64
+		left.Store(int64(n))
+		var failed atomic.Pointer[error]
+		var wg sync.WaitGroup
+		start := time.Now()
+		for range goroutines {
+			wg.Go(func() {
+				msgs := make([]autopaho.Message, batch)
+				for i := range msgs {
+					msgs[i] = autopaho.Message{Topic: "bench/a", Payload: body}
+				}
+				for left.Add(-int64(batch)) >= 0 {
+					if _, err := c.Enqueue(ctx, msgs...); err != nil {
+						failed.Store(&err)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if err := failed.Load(); err != nil {
+			return 0, *err
+		}
+		return time.Since(start), nil
+	}
+}

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"text/tabwriter"
+	"time"
+)
+
+type options struct {
+	broker   string
+	messages int
+	rounds   int
+	size     int
+	qos      int
+	window   int
+	only     string
+	pprof    string
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return fmt.Errorf("name a benchmark: publish, consume, enqueue, backlog")
+	}
+	var o options
+	fs := flag.NewFlagSet(args[0], flag.ContinueOnError)
+	fs.StringVar(&o.broker, "broker", "", "broker URL; mosquitto is started if it is empty")
+	fs.IntVar(&o.messages, "n", 0, "messages a round (0: chosen by contender)")
+	fs.IntVar(&o.rounds, "rounds", 5, "rounds")
+	fs.IntVar(&o.size, "size", 256, "payload bytes")
+	fs.IntVar(&o.qos, "qos", 1, "QoS level")
+	fs.IntVar(&o.window, "window", 0, "Receive Maximum: 0 for unlimited, 20 is mosquitto's default")
+	fs.StringVar(&o.only, "only", "", "run one contender")
+	fs.StringVar(&o.pprof, "cpuprofile", "", "write a CPU profile")
+	if err := fs.Parse(args[1:]); err != nil {
+		return err
+	}
+	if o.broker == "" {
+		m, err := startMosquitto(o.window)
+		if err != nil {
+			return err
+		}
+		defer m.stop()
+		o.broker = m.url
+	}
+	stop, err := profile(o.pprof)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	switch args[0] {
+	case "publish":
+		return compare(ctx, o, publishers(o))
+	case "consume":
+		return compare(ctx, o, consumers(o))
+	case "enqueue":
+		return compare(ctx, o, enqueuers())
+	case "backlog":
+		return backlog(ctx, o)
+	case "drain":
+		return drainChild(ctx, o, fs.Arg(0))
+	}
+	return fmt.Errorf("no benchmark %q", args[0])
+}
+
+// contender does n messages and tells how long that took.
+type contender struct {
+	name     string
+	messages int
+	run      func(ctx context.Context, o options, n int) (time.Duration, error)
+}
+
+// compare runs the contenders in turn and prints medians, and ratios to the
+// first, which is ours.
+func compare(ctx context.Context, o options, cs []contender) error {
+	rates := make([][]float64, len(cs))
+	for round := range o.rounds {
+		for i, c := range cs {
+			if o.only != "" && o.only != c.name {
+				continue
+			}
+			n := c.messages
+			if o.messages > 0 {
+				n = min(o.messages, c.messages)
+			}
+			took, err := c.run(ctx, o, n)
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
+			rate := float64(n) / took.Seconds()
+			rates[i] = append(rates[i], rate)
+			fmt.Fprintf(os.Stderr, "round %d  %-28s %9.0f msg/s  (%d messages)\n", round+1, c.name, rate, n)
+		}
+	}
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "contender\tmedian msg/s\tmin\tmax\toncemq is (median of pairs)")
+	for i, c := range cs {
+		if len(rates[i]) == 0 {
+			continue
+		}
+		var ratios []float64
+		for r := range rates[i] {
+			if len(rates[0]) > r {
+				ratios = append(ratios, rates[0][r]/rates[i][r])
+			}
+		}
+		fmt.Fprintf(w, "%s\t%.0f\t%.0f\t%.0f\t%.2f ×\n", c.name, median(rates[i]),
+			slices.Min(rates[i]), slices.Max(rates[i]), median(ratios))
+	}
+	return w.Flush()
+}
+
+func median(v []float64) float64 {
+	if len(v) == 0 {
+		return 0
+	}
+	s := slices.Sorted(slices.Values(v))
+	if len(s)%2 == 1 {
+		return s[len(s)/2]
+	}
+	return (s[len(s)/2-1] + s[len(s)/2]) / 2
+}

@@ -1,0 +1,44 @@
+# make test is the command of the README: it installs what the tests need, then
+# runs all of them under the race detector.
+
+GO        ?= go
+LINT      := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+FUZZTIME  ?= 60s
+TESTFLAGS ?=
+
+.PHONY: build test short lint fuzz bench servers clean
+
+build:
+	$(GO) build -trimpath -o bin/oncemq ./cmd/oncemq
+
+# Real servers are required here; go test ./... alone skips what they are
+# missing for, and says so.
+test: servers
+	$(GO) vet ./...
+	cd bench && $(GO) vet ./...
+	ONCEMQ_REQUIRE_SERVERS=1 $(GO) test -race -shuffle=on -timeout 20m $(TESTFLAGS) ./...
+
+short:
+	$(GO) test ./...
+
+lint:
+	$(GO) run $(LINT) run ./...
+
+# Every fuzz target for FUZZTIME; new inputs land in testdata/fuzz.
+fuzz:
+	@set -e; for pkg in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "$$pkg $$target"; \
+	    $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; \
+	done
+
+bench: servers
+	cd bench && $(GO) build -o ../bin/bench . && for b in publish consume enqueue backlog; do ../bin/bench $$b; done
+
+# mosquitto, from Debian's package where apt is at hand.
+servers:
+	@command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto || scripts/install-servers
+
+clean:
+	rm -rf bin

@@ -125,6 +125,16 @@ type RelayConfig struct {
 	// which finds what other processes stored. Default 250 ms.
 	Poll time.Duration
 
+	// ClientID names the MQTT sessions of the lanes; with several lanes the
+	// number of each is added. It must differ between stores: two that share
+	// one take each other's session. Default: "oncemq-" and the store's
+	// identity.
+	ClientID string
+
+	// Will is published by the broker when the connection of lane 0 ends
+	// without DISCONNECT, after Config.WillDelay. Nil for none.
+	Will *persist.Message
+
 	// ReceiptTopic is where consumers send receipts; the store's identity and
 	// the lane are added to it. Default "oncemq/receipts".
 	ReceiptTopic string
@@ -226,9 +236,15 @@ func (c *Config) Validate() error {
 			bad("Relay.ReceiptTopic", "%s", err)
 		}
 	}
-	if c.Will != nil {
-		if err := validate(c.Will, math.MaxUint16); err != nil {
-			bad("Will", "%s", err)
+	if err := qos.ValidateString("Relay.ClientID", c.Relay.ClientID); err != nil {
+		errs = append(errs, fmt.Errorf("%w: %w", ErrConfig, err))
+	}
+	for field, will := range map[string]*persist.Message{"Will": c.Will, "Relay.Will": c.Relay.Will} {
+		if will == nil {
+			continue
+		}
+		if err := validate(will, math.MaxUint16); err != nil {
+			bad(field, "%s", err)
 		}
 	}
 	return errors.Join(errs...)

@@ -23,7 +23,7 @@ type consumer struct {
 	link   *session.Link
 	board  *connBoard
 
-	ctx    context.Context // ends with close
+	ctx    context.Context //nolint:containedctx // the consumer's own life; ends with close
 	cancel context.CancelFunc
 	wake   chan struct{} // holds one: keep has something to do
 	joined chan struct{} // closed when keep has returned

@@ -99,6 +99,13 @@ func (d *drain) look() {
 // clientID is the MQTT session of the lane: the store's, so that two stores
 // never meet, and the same wherever the lane is drained.
 func (d *drain) clientID() string {
+	switch id := d.client.cfg.Relay.ClientID; {
+	case id == "":
+	case d.relay.lanes == 1:
+		return id
+	default:
+		return fmt.Sprintf("%s-%d", id, d.lane.Number())
+	}
 	return fmt.Sprintf("oncemq-%s-%d", d.client.cfg.Store.Identity()[:12], d.lane.Number())
 }
 
@@ -116,6 +123,9 @@ func (d *drain) run() error {
 	// would pass for a repetition of another. So the first connection starts
 	// clean; later ones of this process keep the session.
 	cfg.CleanStart = true
+	if d.lane.Number() == 0 {
+		cfg.Will, cfg.WillProperties = session.Will(d.client.cfg.Relay.Will, d.client.cfg.WillDelay)
+	}
 	cfg.Engine.Source = d
 	cfg.Engine.Gate = true
 	cfg.Engine.Completed = d.completed
@@ -278,7 +288,7 @@ func (d *drain) hold(ctx context.Context, what string, err error) error {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // it is the drain that ends, not the store
 	}
 	d.relay.trouble(what, err)
 	d.sleep(ctx, 200*time.Millisecond)

@@ -32,13 +32,14 @@ var (
 	ErrNotDelivered = errors.New("not delivered")
 )
 
-// ConnackError, DisconnectError and SubscribeError are the broker's refusals,
-// with their reason codes.
-type (
-	ConnackError    = session.ConnackError
-	DisconnectError = session.DisconnectError
-	SubscribeError  = session.SubscribeError
-)
+// ConnackError is a CONNACK that refused the connection, with its reason code.
+type ConnackError = session.ConnackError
+
+// DisconnectError is a DISCONNECT of the broker, with its reason code.
+type DisconnectError = session.DisconnectError
+
+// SubscribeError is a SUBACK that refused a filter, with its reason code.
+type SubscribeError = session.SubscribeError
 
 // DeliveryError tells why a message was not delivered.
 type DeliveryError struct {

@@ -36,6 +36,8 @@ type Event struct {
 	ClientID string
 	// MessageID and Topic are the message that it happened to; empty if none.
 	MessageID, Topic string
+	// ReasonCode is the broker's, of EventDelivered: 0x10 if nobody subscribes.
+	ReasonCode byte
 	// Err is the reason; nil if there is none.
 	Err error
 }

@@ -26,8 +26,8 @@ const (
 	PropertyOrderingKey = session.PropertyOrderingKey
 )
 
-// maxSeconds is the longest interval of MQTT.
-const maxSeconds = math.MaxUint32 * time.Second
+// maxInterval is the longest interval of MQTT.
+const maxInterval = math.MaxUint32 * time.Second
 
 // validate checks what the broker or the wire could not take. Its errors name
 // the field and what would be right.
@@ -45,8 +45,8 @@ func validate(m *Message, maxPayload int) error {
 		return bad("payload", "%d bytes are over the limit of %d", len(m.Payload), maxPayload)
 	case len(m.ID) > persist.MaxMessageID:
 		return bad("message ID", "%d bytes are over the limit of %d", len(m.ID), persist.MaxMessageID)
-	case m.Expiry < 0 || m.Expiry > maxSeconds:
-		return bad("expiry", "%s is out of range; use up to %s, or 0 for ever", m.Expiry, maxSeconds)
+	case m.Expiry < 0 || m.Expiry > maxInterval:
+		return bad("expiry", "%s is out of range; use up to %s, or 0 for ever", m.Expiry, maxInterval)
 	case m.Delay < 0:
 		return bad("delay", "%s is negative", m.Delay)
 	case m.MaxAttempts < 0:

@@ -24,7 +24,7 @@ type relay struct {
 	owner  string
 	lanes  int
 
-	ctx    context.Context // ends when a drain must not wait for anything any more
+	ctx    context.Context //nolint:containedctx // the relay's own life: it ends when nothing may wait any more
 	cancel context.CancelFunc
 	stop   chan struct{} // closed when Close begins
 	done   chan struct{} // closed when everything has ended
@@ -67,10 +67,7 @@ func (r *relay) run() {
 	ended := make(chan *drain, r.lanes)
 	poll := time.NewTicker(r.client.cfg.Relay.Poll)
 	defer poll.Stop()
-	for {
-		if !r.takeLanes(&wg, ended) {
-			break
-		}
+	for r.takeLanes(&wg, ended) {
 		select {
 		case <-poll.C:
 			r.wakeAll()

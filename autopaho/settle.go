@@ -63,7 +63,7 @@ func (d *drain) completed(done []session.Completion) {
 			result: Result{ID: m.ID, State: persist.StateDelivered, ReasonCode: c.Code},
 			final:  !m.Receipt,
 		})
-		d.client.event(Event{Kind: EventDelivered, MessageID: m.ID, Topic: m.Topic})
+		d.client.event(Event{Kind: EventDelivered, MessageID: m.ID, Topic: m.Topic, ReasonCode: c.Code})
 	}
 	if pending > 0 {
 		d.signal()

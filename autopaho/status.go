@@ -2,6 +2,7 @@ package autopaho
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -216,7 +217,7 @@ func (b *connBoard) status() ConnStatus {
 	}
 	if err := l.Err(); err != nil {
 		s.State, s.LastError = StateError, err
-		if err == session.ErrClosed {
+		if errors.Is(err, session.ErrClosed) {
 			s.State, s.LastError = StateDisconnected, nil
 		}
 	}
@@ -224,6 +225,10 @@ func (b *connBoard) status() ConnStatus {
 	s.InFlight, s.Unacked, s.Limits = snap.InFlight, snap.Unacked, snap.Limits
 	return s
 }
+
+// Counters are the client's counters at this moment; asking costs next to
+// nothing.
+func (c *Client) Counters() Counters { return c.status.counters.snapshot() }
 
 // Status describes the client at this moment. The context bounds the look at
 // the store.

@@ -47,6 +47,13 @@ type Handler func(ctx context.Context, m *Received) error
 // however long a replica was paused. It must not commit or roll back.
 type TxHandler func(ctx context.Context, tx *sql.Tx, m *Received) error
 
+// ErrRelease is returned by a handler that gives a message back: it is neither
+// processed nor failed, no attempt is made here again, and the broker gets no
+// acknowledgement for it or for what came after it on this connection. So it
+// comes again, to this replica or another, once the connection has ended: for a
+// handler that is about to stop.
+var ErrRelease = errors.New("message was given back")
+
 // Permanent marks an error that trying again would not mend: the message
 // becomes a dead letter at once.
 func Permanent(err error) error { return &permanentError{err} }

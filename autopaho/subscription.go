@@ -21,7 +21,7 @@ type Subscription struct {
 	cfg      SubscribeConfig
 	id       int // the Subscription Identifier
 
-	ctx    context.Context // of the handlers
+	ctx    context.Context //nolint:containedctx // the handlers' life, longer than the call that began it
 	cancel context.CancelFunc
 	leased *dedup.Consumer   // nil without a group and a store, or
 	tx     *dedup.TxConsumer // in transactional mode
@@ -208,6 +208,9 @@ func (t *txItem) Process(ctx context.Context, tx *sqlTx, g dedup.Grant) error {
 // Failed decides what a handler's error leads to.
 func (t *txItem) Failed(err error, attempts int) dedup.Verdict {
 	s := t.sub
+	if errors.Is(err, ErrRelease) {
+		return dedup.Verdict{Release: true}
+	}
 	s.client.status.counters.handlerErrors.Add(1)
 	t.received.Attempt = attempts
 	if s.ctx.Err() != nil {
@@ -251,6 +254,10 @@ func (s *Subscription) work(it *item) (again time.Duration) {
 	err := call(ctx, func(ctx context.Context) error { return s.cfg.Handler(ctx, &it.received) })
 	if err == nil {
 		s.complete(it, nil)
+		return 0
+	}
+	if errors.Is(err, ErrRelease) {
+		s.release(it)
 		return 0
 	}
 	s.client.status.counters.handlerErrors.Add(1)

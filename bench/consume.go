@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/url"
 	"os"
@@ -96,7 +97,7 @@ func consumeOncemq(ctx context.Context, o options, n int) (time.Duration, error)
 	}
 	defer store.Close(ctx)
 	c, err := autopaho.New(ctx, autopaho.Config{
-		Servers: []string{o.broker}, ClientID: id, Store: store, ReceiveMaximum: o.receiveMaximum(),
+		Servers: []string{o.broker}, ClientID: id, Store: store, ReceiveMaximum: o.receiveMaximum(), Logger: slog.Default(),
 		Relay: autopaho.RelayConfig{Off: true},
 	})
 	if err != nil {
@@ -112,7 +113,7 @@ func consumeOncemq(ctx context.Context, o options, n int) (time.Duration, error)
 		return 0, err
 	}
 	for {
-		s := c.Status(ctx).Counters
+		s := c.Counters()
 		if s.Processed >= uint64(n) {
 			if s.Duplicates > 0 {
 				return 0, fmt.Errorf("%d duplicates", s.Duplicates)

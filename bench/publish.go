@@ -94,7 +94,7 @@ func publishOncemq(ctx context.Context, o options, n int) (time.Duration, error)
 		time.Sleep(time.Millisecond)
 	}
 	took := time.Since(start)
-	if s := c.Status(ctx).Counters; s.Delivered != uint64(n)+1 || s.Failed != 0 {
+	if s := c.Counters(); s.Delivered != uint64(n)+1 || s.Failed != 0 {
 		return 0, fmt.Errorf("%d delivered of %d", s.Delivered, n+1)
 	}
 	return took, nil

@@ -12,7 +12,7 @@ import (
 
 // Store is everything that a backend keeps. Its methods are safe for
 // concurrent use.
-type Store interface {
+type Store interface { //nolint:interfacebloat // it joins the roles; who needs one asks for that
 	Outbox
 	Processed
 	Sessions

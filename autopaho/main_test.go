@@ -2,7 +2,9 @@ package autopaho_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"os"
 	"testing"
 	"time"
 
@@ -15,7 +17,17 @@ import (
 	"github.com/oncemq/oncemq/persist/memory"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain runs the tests, or a replica of TestReplicasProcessOnceAcrossKill.
+func TestMain(m *testing.M) {
+	if os.Getenv(envReplica) == "" {
+		goleak.VerifyTestMain(m)
+		return
+	}
+	if err := replica(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1) //nolint:forbidigo // the main function of the replica process
+	}
+}
 
 // within bounds a test's waits.
 func within(t *testing.T, d time.Duration) context.Context {

@@ -19,6 +19,9 @@ type Received struct {
 	Message
 	// Dup is the DUP flag of the PUBLISH: the broker may have sent it before.
 	Dup bool
+	// PacketID is the packet identifier, for logs: it means nothing once the
+	// connection has ended. Zero at QoS 0.
+	PacketID uint16
 	// Group is the subscription's.
 	Group string
 	// Attempt is how often the message was begun, by all replicas of the

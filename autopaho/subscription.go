@@ -129,7 +129,7 @@ func (s *Subscription) take(del *session.Delivery, sh *share, now time.Time) {
 		return
 	}
 	it := &item{sub: s, del: del, share: sh, received: Received{
-		Message: del.Message, Dup: del.Dup, Group: s.cfg.Group, At: now,
+		Message: del.Message, Dup: del.Dup, PacketID: del.PacketID(), Group: s.cfg.Group, At: now,
 	}}
 	it.order = s.cfg.OrderBy(&it.received.Message)
 	s.mu.Lock()

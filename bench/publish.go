@@ -140,7 +140,7 @@ func autopahoConnect(ctx context.Context, o options, s session.SessionManager, q
 
 func pahoMessage(o options, body []byte) *paho.Publish {
 	p := &paho.Publish{Topic: "bench/a", QoS: byte(o.qos), Payload: body, Properties: &paho.PublishProperties{}}
-	p.Properties.User.Add("message-id", uuid.NewString())
+	p.Properties.User.Add("message-id", uuid.Must(uuid.NewV7()).String()) // as oncemq makes them
 	return p
 }
 

@@ -1,9 +1,12 @@
 package session
 
 import (
+	"errors"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+
+	"github.com/oncemq/oncemq/qos"
 )
 
 const (
@@ -15,6 +18,9 @@ const (
 	// stableUptime is how long a connection must have lasted to count as
 	// stable, if it moved no message.
 	stableUptime = 5 * time.Second
+	// pressedWait is the least wait after the server said that it is too much
+	// for it.
+	pressedWait = time.Second
 )
 
 // reconnect decides how long to wait before a connection attempt: not at all at
@@ -28,6 +34,7 @@ type reconnect struct {
 	eager, late *backoff.ExponentialBackOff
 	tries       int
 	since       time.Time // of the first attempt of this outage
+	floor       time.Duration
 }
 
 func newReconnect() *reconnect {
@@ -45,6 +52,10 @@ func newReconnect() *reconnect {
 
 // next is the wait before the next attempt.
 func (r *reconnect) next(now time.Time) time.Duration {
+	return r.floor + r.step(now)
+}
+
+func (r *reconnect) step(now time.Time) time.Duration {
 	r.tries++
 	if r.tries == 1 {
 		r.since = now
@@ -58,6 +69,7 @@ func (r *reconnect) next(now time.Time) time.Duration {
 
 // ended tells of a connection that was up and ended.
 func (r *reconnect) ended(uptime time.Duration, progress bool) {
+	r.floor = 0
 	if !progress && uptime < stableUptime {
 		return
 	}
@@ -66,4 +78,22 @@ func (r *reconnect) ended(uptime time.Duration, progress bool) {
 	// One try has been made, as it were: the next one waits a little, so that
 	// a server that drops every connection after a few packets is not hammered.
 	r.tries, r.since = 1, time.Now()
+}
+
+// pressed tells that the server ended the connection because it has too much to
+// do. Whatever the connection was good for, waits grow, from a second on.
+func (r *reconnect) pressed() { r.floor = pressedWait }
+
+// tooMuch tells whether the server ended the connection, or wants us elsewhere,
+// for a reason that connecting again makes worse.
+func tooMuch(cause error) bool {
+	var d *DisconnectError
+	if !errors.As(cause, &d) {
+		return false
+	}
+	switch d.Code {
+	case 0x89, 0x96, 0x97, 0x9F: // busy, message rate, quota, connection rate
+		return true
+	}
+	return qos.ClassOf(qos.DISCONNECT, d.Code) == qos.Redirect
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,8 +14,8 @@ const (
 	writeBufferSize = 64 << 10
 	// keepBuffer is the most that a buffer may hold on to once it is empty.
 	keepBuffer = 256 << 10
-	// lingerTimeout bounds how long a closing connection waits for the server
-	// to read what was sent and to close its side.
+	// lingerTimeout bounds how long a connection that ends waits for what the
+	// server has still to say, and for it to read what was sent.
 	lingerTimeout = time.Second
 )
 
@@ -22,46 +23,54 @@ const (
 //
 // Reading: Read hands every whole packet that concerns messages to the engine,
 // in the reader's goroutine, and gives paho the bytes of the others. Only one
-// goroutine reads at a time: paho's wait for CONNACK, and then its reader.
+// goroutine reads at a time: paho's wait for CONNACK, then its reader, and
+// after that Close.
 //
 // Writing: the lock is held while packets are put into the buffer and while it
 // is written. paho locks around each packet of its own (it knows a sync.Locker
 // when it sees one), so that packets never interleave; Unlock writes the
-// buffer out. An error while writing closes the connection: the reader then
-// sees it, and through paho everybody else.
+// buffer out. After an error nothing more is written, and the reader has a
+// moment to find the server's DISCONNECT, which tells why; its end is seen by
+// paho, and through it by everybody else.
 type conn struct {
 	net.Conn
 	engine       *Engine
 	maxPacket    int // what we declared as Maximum Packet Size
 	writeTimeout time.Duration
 
-	// Owned by the reading goroutine.
-	in   []byte // what was read; in[r:w] is not used yet
-	r, w int
-	pass int // bytes at r that belong to paho
+	begun bool // CONNACK was accepted; guarded by Engine.mu
 
-	mu     sync.Mutex // guards the following
-	out    []byte
-	outErr error
+	born      time.Time
+	lastRead  atomic.Int64 // when bytes came in last, in nanoseconds since born
+	lastWrite atomic.Int64 // the same of what was written
 
-	closing   sync.Once
-	linger    chan struct{} // closed once a clean end is wanted
-	lingering sync.Once
-	eof       chan struct{} // closed when the reader is done
-	eofOnce   sync.Once
+	reading sync.Mutex // guards the following: held by Read, and at last by Close
+	in      []byte     // what was read; in[r:w] is not used yet
+	r, w    int
+	pass    int // bytes at r that belong to paho
+
+	mu      sync.Mutex // guards the following
+	out     []byte
+	outErr  error
+	connect []byte // the CONNECT to send in place of paho's, until it is sent
+
+	closing sync.Once
+	leaving atomic.Bool // the reader must wait for nothing but bytes any more
+	clean   atomic.Bool // Close is to wait until what was written has arrived
 }
 
 func newConn(nc net.Conn, e *Engine) *conn {
 	return &conn{
-		Conn: nc, engine: e,
+		Conn: nc, engine: e, born: time.Now(),
 		maxPacket: e.cfg.MaximumPacketSize, writeTimeout: e.cfg.WriteTimeout,
 		in: make([]byte, readBufferSize), out: make([]byte, 0, writeBufferSize),
-		linger: make(chan struct{}), eof: make(chan struct{}),
 	}
 }
 
 // Read gives paho the bytes of the packets that it handles.
 func (c *conn) Read(p []byte) (int, error) {
+	c.reading.Lock()
+	defer c.reading.Unlock()
 	for {
 		if c.pass > 0 {
 			n := copy(p, c.in[c.r:min(c.w, c.r+c.pass)])
@@ -75,6 +84,9 @@ func (c *conn) Read(p []byte) (int, error) {
 			err = &protocolError{code: 0x95, text: fmt.Sprintf(
 				"packet of %d bytes is over our Maximum Packet Size of %d", size, c.maxPacket)}
 		}
+		if err == nil && c.w > c.r {
+			err = checkHeader(c.in[c.r])
+		}
 		if err != nil {
 			return 0, c.fail(err)
 		}
@@ -84,18 +96,28 @@ func (c *conn) Read(p []byte) (int, error) {
 			}
 			continue
 		}
+		taken := false
 		switch first := c.in[c.r]; first >> 4 {
 		case typePublish, typePuback, typePubrec, typePubrel, typePubcomp:
-			taken, err := c.engine.handle(c, first, c.in[c.r+header:c.r+size])
-			if err != nil {
-				return 0, c.fail(err)
+			if first>>4 == typePublish && first&6 != 0 {
+				if err = c.engine.awaitRoom(c); err != nil {
+					break
+				}
 			}
-			if taken {
-				c.r += size
-				continue
-			}
+			taken, err = c.engine.handle(c, first, c.in[c.r+header:c.r+size])
+		case typeConnack:
+			err = c.engine.checkConnack(c)
+		case typeDisconnect:
+			c.engine.batchEnd() // paho ends the connection and does not read again
 		}
-		c.pass = size
+		if err != nil {
+			return 0, c.fail(err)
+		}
+		if taken {
+			c.r += size
+		} else {
+			c.pass = size
+		}
 	}
 }
 
@@ -122,18 +144,19 @@ func (c *conn) fill(size int) error {
 	n, err := c.Conn.Read(c.in[c.w:])
 	c.w += n
 	if n > 0 {
+		c.lastRead.Store(int64(time.Since(c.born)))
 		return nil
 	}
 	if err != nil {
 		err = fmt.Errorf("read from server: %w", err)
 		c.engine.noteCause(c, err)
-		c.eofOnce.Do(func() { close(c.eof) })
 	}
 	return err
 }
 
 // fail ends the connection because of what the server sent: DISCONNECT with
 // the reason code that the specification asks for, as far as it can be written.
+// c.reading is held.
 func (c *conn) fail(err error) error {
 	var perr *protocolError
 	code := byte(0x80)
@@ -143,10 +166,13 @@ func (c *conn) fail(err error) error {
 	c.engine.noteCause(c, err)
 	c.engine.batchEnd() // what came before the fault was received
 	c.mu.Lock()
-	c.out = append(c.out, 14<<4, 2, code, 0)
+	c.out = append(c.out, typeDisconnect<<4, 2, code, 0)
 	_ = c.flushLocked() // the connection ends either way
+	if c.outErr == nil {
+		c.outErr = err // nothing may follow DISCONNECT [MQTT-3.14.4-2]
+	}
 	c.mu.Unlock()
-	c.eofOnce.Do(func() { close(c.eof) })
+	c.drain()
 	_ = c.Conn.Close()
 	return err
 }
@@ -156,7 +182,10 @@ func (c *conn) Lock() { c.mu.Lock() }
 
 // Unlock ends a packet of paho's and writes it.
 func (c *conn) Unlock() {
-	_ = c.flushLocked() // kept in outErr, and the connection is closed
+	if c.connect != nil {
+		c.out, c.connect = c.connect, nil
+	}
+	_ = c.flushLocked() // kept in outErr
 	c.mu.Unlock()
 }
 
@@ -164,9 +193,11 @@ func (c *conn) Unlock() {
 // every packet.
 func (c *conn) Write(p []byte) (int, error) {
 	if c.outErr != nil {
-		return 0, c.outErr
+		return 0, fmt.Errorf("%w: %w", ErrConnectionLost, c.outErr)
 	}
-	c.out = append(c.out, p...)
+	if c.connect == nil {
+		c.out = append(c.out, p...)
+	}
 	return len(p), nil
 }
 
@@ -179,8 +210,10 @@ func (c *conn) flushLocked() error {
 	if len(c.out) == 0 {
 		return nil
 	}
-	err := c.SetWriteDeadline(time.Now().Add(c.writeTimeout))
+	now := time.Now()
+	err := c.SetWriteDeadline(now.Add(c.writeTimeout))
 	if err == nil {
+		c.lastWrite.Store(int64(now.Sub(c.born)))
 		_, err = c.Conn.Write(c.out)
 	}
 	if cap(c.out) > keepBuffer {
@@ -190,35 +223,79 @@ func (c *conn) flushLocked() error {
 	if err != nil {
 		c.outErr = fmt.Errorf("write to server: %w", err)
 		c.engine.noteCause(c, c.outErr)
-		_ = c.Conn.Close()
+		// The reader ends the connection. A server that has gone may have said
+		// why: a client that missed that its session was taken over would
+		// connect again and take it back.
+		if c.SetReadDeadline(time.Now().Add(lingerTimeout)) != nil {
+			_ = c.Conn.Close()
+		}
+		c.leave()
 	}
 	return c.outErr
 }
 
-// beginLinger announces that a DISCONNECT of ours comes next, and that what was
+// endCleanly announces that a DISCONNECT of ours comes next, and that what was
 // written must arrive.
-func (c *conn) beginLinger() { c.lingering.Do(func() { close(c.linger) }) }
+func (c *conn) endCleanly() {
+	c.clean.Store(true)
+	c.leave()
+}
 
-// Close ends the connection. After beginLinger it first closes only our side
-// and waits until the server has closed its own: a close with unread bytes in
-// the socket would send RST, which may overtake acknowledgements that the
-// server has not read, and they would be for nothing.
+// hangUp ends the connection without a word; paho learns it from the reader.
+func (c *conn) hangUp() {
+	_ = c.Conn.Close()
+	c.leave()
+}
+
+// leave lets a reader that waits for room go on. It must be called without
+// Engine.mu.
+func (c *conn) leave() {
+	c.leaving.Store(true)
+	c.engine.mu.Lock()
+	c.engine.tellWaiters()
+	c.engine.mu.Unlock()
+}
+
+// Close ends the connection.
 func (c *conn) Close() error {
 	var err error
 	c.closing.Do(func() {
-		select {
-		case <-c.linger:
-			if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
-				t := time.NewTimer(lingerTimeout)
-				select {
-				case <-c.eof:
-				case <-t.C:
-				}
-				t.Stop()
+		if c.clean.Load() {
+			// Makes the reader come to an end, if there is one still.
+			if c.SetReadDeadline(time.Now().Add(lingerTimeout)) == nil {
+				c.closeWrite()
+				c.reading.Lock()
+				c.drain()
+				c.reading.Unlock()
 			}
-		default:
 		}
 		err = c.Conn.Close()
+		c.leave()
 	})
 	return err
+}
+
+// drain closes our side only, and reads until the server has closed its own or
+// lingerTimeout has passed. A close with unread bytes in the socket would send
+// RST, which may overtake what the server has not read yet: acknowledgements
+// would be for nothing, and the reason why we leave would get lost. c.reading
+// is held.
+func (c *conn) drain() {
+	c.closeWrite()
+	if c.SetReadDeadline(time.Now().Add(lingerTimeout)) != nil {
+		return
+	}
+	for {
+		if _, err := c.Conn.Read(c.in); err != nil {
+			return
+		}
+	}
+}
+
+// closeWrite ends our side of the stream, where the transport can do that. Where
+// it cannot the server sees the DISCONNECT, after which it closes.
+func (c *conn) closeWrite() {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite() // the connection ends either way
+	}
 }

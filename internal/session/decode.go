@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/oncemq/oncemq/persist"
 	"github.com/oncemq/oncemq/qos"
@@ -19,6 +20,29 @@ type protocolError struct {
 func (e *protocolError) Error() string { return "server broke the protocol: " + e.text }
 
 func malformed(text string) error { return &protocolError{code: 0x81, text: text} }
+
+func protocolFault(text string) error { return &protocolError{code: 0x82, text: text} }
+
+// checkHeader refuses packets that a server must not send: such as are only a
+// client's or reserved, such as have other flags than the specification gives
+// them [MQTT-2.1.3-1], and AUTH, which answers an Authentication Method that we
+// never name (section 4.12).
+func checkHeader(first byte) error {
+	flags := first & 0x0f
+	switch first >> 4 {
+	case typePublish:
+		return nil // the flags are decodePublish's
+	case typePubrel:
+		flags ^= 2
+	case typeConnack, typePuback, typePubrec, typePubcomp, typeSuback, typeUnsuback, typePingresp, typeDisconnect:
+	default:
+		return protocolFault("packet of a type that we did not ask for, or that only clients send")
+	}
+	if flags != 0 {
+		return malformed("flags of the fixed header are not those of the packet's type")
+	}
+	return nil
+}
 
 // splitFrame looks for one whole control packet at the start of b. It returns
 // the length of the fixed header and of the packet; size is zero if more bytes
@@ -77,7 +101,17 @@ func (c *cursor) uint32() uint32 {
 	return uint32(hi)<<16 | uint32(c.uint16())
 }
 
-func (c *cursor) string() string { return c.take(int(c.uint16())) }
+func (c *cursor) binary() string { return c.take(int(c.uint16())) }
+
+// text reads a UTF-8 string; one that is none is as bad as an overrun
+// [MQTT-1.5.4-1], [MQTT-1.5.4-2].
+func (c *cursor) text() string {
+	v := c.binary()
+	if !utf8.ValidString(v) || strings.IndexByte(v, 0) >= 0 {
+		c.bad = true
+	}
+	return v
+}
 
 func (c *cursor) varint() int {
 	n := 0
@@ -99,8 +133,7 @@ type ack struct {
 	reason   string
 }
 
-// decodeAck reads an acknowledgement without allocating, but for a reason
-// string.
+// decodeAck reads an acknowledgement without allocating, but for properties.
 func decodeAck(body []byte) (ack, error) {
 	if len(body) < 2 {
 		return ack{}, malformed("acknowledgement without a packet identifier")
@@ -112,7 +145,7 @@ func decodeAck(body []byte) (ack, error) {
 	if len(body) > 2 {
 		a.code = body[2]
 	}
-	if len(body) <= 4 { // no properties, or a property length without any
+	if len(body) <= 3 {
 		return a, nil
 	}
 	c := cursor{s: string(body[3:])}
@@ -120,19 +153,24 @@ func decodeAck(body []byte) (ack, error) {
 	if c.bad || c.s != "" {
 		return ack{}, malformed("acknowledgement of a wrong length")
 	}
+	reasons := 0
 	for props.s != "" && !props.bad {
 		switch props.byte() {
 		case propReasonString:
-			a.reason = strings.Clone(props.string())
+			a.reason = strings.Clone(props.text())
+			reasons++
 		case propUser:
-			props.string()
-			props.string()
+			props.text()
+			props.text()
 		default:
 			return ack{}, malformed("property that an acknowledgement cannot have")
 		}
 	}
 	if props.bad {
-		return ack{}, malformed("properties of an acknowledgement are cut short")
+		return ack{}, malformed("properties of an acknowledgement are cut short or not UTF-8")
+	}
+	if reasons > 1 {
+		return ack{}, protocolFault("acknowledgement with two reason strings")
 	}
 	return a, nil
 }
@@ -157,7 +195,7 @@ func decodePublish(flags byte, body []byte) (*Delivery, error) {
 	if head < len(body) {
 		m.Payload = append([]byte(nil), body[head:]...)
 	}
-	m.Topic = c.string()
+	m.Topic = c.binary() // ValidateTopic looks at its form
 	if m.QoS > 0 {
 		d.packetID = c.uint16()
 		if d.packetID == 0 {
@@ -216,29 +254,37 @@ func (d *Delivery) readProperties(c *cursor) error {
 		id := c.byte()
 		if id != propUser && id != propSubscriptionID && id < 64 {
 			if seen&(1<<id) != 0 {
-				return &protocolError{code: 0x82, text: "PUBLISH with one property twice"}
+				return protocolFault("PUBLISH with one property twice")
 			}
 			seen |= 1 << id
 		}
 		switch id {
 		case propPayloadFormat:
-			p.UTF8 = c.byte() == 1
+			v := c.byte()
+			if v > 1 {
+				return protocolFault("Payload Format Indicator that is neither 0 nor 1")
+			}
+			p.UTF8 = v == 1
 		case propMessageExpiry:
 			d.Message.Expiry = time.Duration(c.uint32()) * time.Second
 		case propContentType:
-			p.ContentType = c.string()
+			p.ContentType = c.text()
 		case propResponseTopic:
-			p.ResponseTopic = c.string()
+			p.ResponseTopic = c.text()
 		case propCorrelationData:
-			p.CorrelationData = []byte(c.string())
+			p.CorrelationData = []byte(c.binary())
 		case propSubscriptionID:
-			d.SubscriptionIDs = append(d.SubscriptionIDs, uint32(c.varint()))
+			v := c.varint()
+			if v == 0 && !c.bad {
+				return protocolFault("Subscription Identifier zero")
+			}
+			d.SubscriptionIDs = append(d.SubscriptionIDs, uint32(v))
 		case propUser:
 			if p.User == nil {
 				p.User = make([]persist.UserProperty, 0, 2)
 			}
-			name := c.string()
-			p.User = append(p.User, persist.UserProperty{Name: name, Value: c.string()})
+			name := c.text()
+			p.User = append(p.User, persist.UserProperty{Name: name, Value: c.text()})
 		case propTopicAlias:
 			return &protocolError{code: 0x94, text: "topic alias although we allowed none"} // [MQTT-3.1.2-26]
 		default:
@@ -246,7 +292,7 @@ func (d *Delivery) readProperties(c *cursor) error {
 		}
 	}
 	if c.bad {
-		return malformed("properties of PUBLISH are cut short")
+		return malformed("properties of PUBLISH are cut short or not UTF-8")
 	}
 	return nil
 }

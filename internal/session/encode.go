@@ -8,27 +8,35 @@ import (
 
 // Control packet types, MQTT 5 section 2.1.2.
 const (
-	typeConnack  = 2
-	typePublish  = 3
-	typePuback   = 4
-	typePubrec   = 5
-	typePubrel   = 6
-	typePubcomp  = 7
-	typeSuback   = 9
-	typeUnsuback = 11
+	typeConnect    = 1
+	typeConnack    = 2
+	typePublish    = 3
+	typePuback     = 4
+	typePubrec     = 5
+	typePubrel     = 6
+	typePubcomp    = 7
+	typeSuback     = 9
+	typeUnsuback   = 11
+	typePingreq    = 12
+	typePingresp   = 13
+	typeDisconnect = 14
 )
 
-// Property identifiers of PUBLISH and of the acknowledgements, section 2.2.2.2.
+// Property identifiers, section 2.2.2.2.
 const (
-	propPayloadFormat   = 0x01
-	propMessageExpiry   = 0x02
-	propContentType     = 0x03
-	propResponseTopic   = 0x08
-	propCorrelationData = 0x09
-	propSubscriptionID  = 0x0B
-	propReasonString    = 0x1F
-	propTopicAlias      = 0x23
-	propUser            = 0x26
+	propPayloadFormat     = 0x01
+	propMessageExpiry     = 0x02
+	propContentType       = 0x03
+	propResponseTopic     = 0x08
+	propCorrelationData   = 0x09
+	propSubscriptionID    = 0x0B
+	propSessionExpiry     = 0x11
+	propWillDelay         = 0x18
+	propReasonString      = 0x1F
+	propReceiveMaximum    = 0x21
+	propTopicAlias        = 0x23
+	propUser              = 0x26
+	propMaximumPacketSize = 0x27
 )
 
 // User properties of ours that travel with a message.

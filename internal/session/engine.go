@@ -1,12 +1,9 @@
 package session
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math"
-	"slices"
 	"sync"
 	"time"
 
@@ -17,11 +14,15 @@ import (
 	"github.com/oncemq/oncemq/qos"
 )
 
-// slowestPace is the window below which losses do not push it.
-const slowestPace = 16
-
-// spareIDs are packet identifiers that publishing leaves for SUBSCRIBE.
-const spareIDs = 32
+const (
+	// spareIDs are packet identifiers that publishing leaves for SUBSCRIBE and
+	// UNSUBSCRIBE, and how many of these may wait for an answer at a time.
+	spareIDs = 32
+	// maxReplies is how many PUBREL and PUBCOMP may wait to be written: one for
+	// each packet identifier of either side. Only a server that asks for them
+	// without end and does not read them needs more.
+	maxReplies = 2 * math.MaxUint16
+)
 
 // EngineConfig is what an engine needs to know. Zero values are not defaulted
 // here: the link does that.
@@ -42,7 +43,8 @@ type EngineConfig struct {
 	// Source gives the messages to send; nil if there are none.
 	Source Source
 	// Completed is told of messages that ended, without a lock held, from the
-	// reader's or the writer's goroutine. It must not block or keep the slice.
+	// reader's, the writer's or paho's goroutine, two at a time at worst. It
+	// must not block or keep the slice.
 	Completed func([]Completion)
 	// Received is handed what the server published, in order, by the reader.
 	// While it blocks nothing else is read. It must not keep the slice.
@@ -65,16 +67,19 @@ type Engine struct {
 	present  bool // the server kept the session
 	gated    bool // publishing waits for Open
 	cause    error
-	progress bool                // this connection moved at least one message
+	progress bool // this connection moved at least one message
 
-	flights  flightList
-	ids      idTable
-	lastID   uint16
-	active   int       // flights that were sent on this connection
-	pace     int       // the window that the link has earned; see window
-	resume   *Outgoing // the first flight that must be sent again; nil if none
-	replies  []reply   // PUBREL and PUBCOMP in the order in which they are due
-	requests map[uint16]chan<- packets.ControlPacket
+	flights     flightList
+	ids         idTable
+	lastID      uint16
+	burnt       Outgoing // stands in ids for identifiers that must not be used; see drop
+	burntIDs    int
+	active      int       // flights that were sent on this connection
+	pace        int       // the window that the link has earned; see window
+	activeBytes int       // their payloads
+	resume      *Outgoing // the first flight that was not sent on this connection; nil if none
+	replies     []reply   // PUBREL and PUBCOMP in the order in which they are due
+	requests    map[uint16]chan<- packets.ControlPacket
 
 	isolating bool // suspects are sent one at a time
 	condemned int  // suspects failed in a row, without one that was accepted
@@ -84,7 +89,7 @@ type Engine struct {
 	arrived []*Delivery  // received in this read batch
 	stir    bool         // the writer has something to do once the batch ends
 	scratch []*Outgoing
-	waiters []waiter
+	waiters []*waiter
 }
 
 // reply is a PUBREL or PUBCOMP that is due.
@@ -102,7 +107,7 @@ func NewEngine(cfg EngineConfig) *Engine {
 		cfg: cfg, wake: make(chan struct{}, 1),
 		requests: make(map[uint16]chan<- packets.ControlPacket),
 		limits:   unlimited(), pace: cfg.Window,
-		inbox:    inbox{exactly: make(map[uint16]*Delivery)},
+		inbox: inbox{exactly: make(map[uint16]*Delivery)},
 	}
 }
 
@@ -131,14 +136,15 @@ func (e *Engine) ConAckReceived(w io.Writer, connect *packets.Connect, connack *
 		return fmt.Errorf("session engine needs a connection of its own, got %T", w)
 	}
 	if connect.CleanStart && connack.SessionPresent {
-		return &protocolError{code: 0x82, text: "session present after clean start"} // [MQTT-3.2.2-2]
+		return protocolFault("session present after clean start") // [MQTT-3.2.2-2]
 	}
 	e.mu.Lock()
+	c.begun = true
 	e.conn, e.present, e.cause, e.progress = c, connack.SessionPresent, nil, false
 	e.gen++
 	e.gated = e.cfg.Gate && !connack.SessionPresent
 	e.limits = limitsOf(connect, connack)
-	e.active = 0
+	e.active, e.activeBytes = 0, 0
 	if !connack.SessionPresent {
 		// The server forgot the session, or never had it. Everything that it
 		// did not acknowledge for good is new again [MQTT-3.2.2-5]; order is
@@ -147,6 +153,7 @@ func (e *Engine) ConAckReceived(w io.Writer, connect *packets.Connect, connack *
 			o.packetID, o.step = 0, 0
 		}
 		e.ids.clear()
+		e.burntIDs = 0
 		e.inbox.forget()
 	}
 	e.resume = e.flights.head
@@ -196,24 +203,27 @@ func limitsOf(connect *packets.Connect, connack *packets.Connack) Limits {
 }
 
 // ConnectionLost ends a connection. paho calls it first with the server's
-// DISCONNECT, if there was one, and once more without.
+// DISCONNECT, if there was one, and once more without; it may do so the other
+// way round if the DISCONNECT was read while the connection was being closed.
 func (e *Engine) ConnectionLost(dp *packets.Disconnect) error {
 	e.mu.Lock()
+	if dp != nil {
+		// What the server says counts for more than what was seen of it, such
+		// as a write that failed because the server had gone.
+		e.cause = &DisconnectError{Code: dp.ReasonCode, Reason: reasonOf(dp.Properties)}
+	}
 	if e.conn == nil {
 		e.mu.Unlock()
 		return nil
 	}
 	if e.flights.len > 0 {
-		e.pace = max(e.pace/2, min(slowestPace, e.cfg.Window))
-	}
-	if dp != nil && e.cause == nil {
-		e.cause = &DisconnectError{Code: dp.ReasonCode, Reason: reasonOf(dp.Properties)}
+		e.pace = max(e.pace/2, 1)
 	}
 	ended := append(e.done, e.judge(dp)...)
 	e.done = nil
 	e.conn = nil
 	e.gen++
-	e.active, e.resume = 0, nil
+	e.active, e.activeBytes, e.resume = 0, 0, nil
 	e.replies = e.replies[:0]
 	e.inbox.disconnected()
 	waiting := e.requests
@@ -233,59 +243,6 @@ func reasonOf(p *packets.Properties) string {
 		return ""
 	}
 	return p.ReasonString
-}
-
-// AddToSession gives a SUBSCRIBE or UNSUBSCRIBE its packet identifier. PUBLISH
-// does not come this way.
-func (e *Engine) AddToSession(_ context.Context, p pahosession.Packet, resp chan<- packets.ControlPacket) error {
-	if p.Type() == packets.PUBLISH {
-		return errors.New("PUBLISH goes through the engine's source")
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.conn == nil {
-		return pahosession.ErrNoConnection
-	}
-	id := e.allocateID()
-	if id == 0 {
-		return pahosession.ErrPacketIdentifiersExhausted
-	}
-	e.requests[id] = resp
-	p.SetIdentifier(id)
-	return nil
-}
-
-// allocateID returns an identifier that is not in use, zero if there is none.
-// They go round, so that a late or repeated acknowledgement meets no new
-// exchange.
-func (e *Engine) allocateID() uint16 {
-	for range math.MaxUint16 {
-		e.lastID++
-		if e.lastID == 0 {
-			e.lastID = 1 // [MQTT-2.2.1-3]
-		}
-		if e.ids.get(e.lastID) == nil {
-			if _, used := e.requests[e.lastID]; !used {
-				return e.lastID
-			}
-		}
-	}
-	return 0
-}
-
-// PacketReceived brings the answers to requests; the rest went past paho.
-func (e *Engine) PacketReceived(p *packets.ControlPacket, _ chan<- *packets.Publish) error {
-	if p.Type != packets.SUBACK && p.Type != packets.UNSUBACK {
-		return nil
-	}
-	e.mu.Lock()
-	resp, ok := e.requests[p.PacketID()]
-	delete(e.requests, p.PacketID())
-	e.mu.Unlock()
-	if ok {
-		resp <- *p
-	}
-	return nil
 }
 
 // Ack is paho's way to acknowledge; nothing reaches it.
@@ -310,7 +267,7 @@ func (e *Engine) noteCause(c *conn, err error) {
 }
 
 // handle takes a packet that concerns messages. It is false for packets that
-// come before CONNACK was accepted: paho answers those.
+// come before CONNACK was accepted: paho refuses those.
 func (e *Engine) handle(c *conn, first byte, body []byte) (taken bool, err error) {
 	var d *Delivery
 	var a ack
@@ -327,7 +284,7 @@ func (e *Engine) handle(c *conn, first byte, body []byte) (taken bool, err error
 	if e.conn != c {
 		// Not begun, or ended by paho while this was read: there is no
 		// connection on which an answer would mean anything.
-		return e.gen > 0, nil
+		return c.begun, nil
 	}
 	switch first >> 4 {
 	case typePublish:
@@ -339,9 +296,19 @@ func (e *Engine) handle(c *conn, first byte, body []byte) (taken bool, err error
 	case typePubcomp:
 		err = e.acknowledged(a, 2)
 	case typePubrel:
-		e.released(a)
+		err = e.released(a)
 	}
 	return true, err
+}
+
+// checkConnack refuses a second CONNACK on one connection [MQTT-3.2.0-2].
+func (e *Engine) checkConnack(c *conn) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if c.begun {
+		return protocolFault("a second CONNACK")
+	}
+	return nil
 }
 
 // batchEnd is called by the reader when it has used up what it read, before it
@@ -364,6 +331,7 @@ func (e *Engine) batchEnd() {
 	// Give the slices back: the callbacks keep none of them.
 	e.mu.Lock()
 	if e.done == nil {
+		clear(done)
 		e.done = done[:0]
 	}
 	if e.arrived == nil {
@@ -377,53 +345,6 @@ func (e *Engine) complete(done []Completion) {
 	if len(done) > 0 {
 		e.cfg.Completed(done)
 	}
-}
-
-// WaitFlushed returns once no acknowledgement waits to be written, or the
-// context ends.
-func (e *Engine) WaitFlushed(ctx context.Context) error {
-	return e.wait(ctx, func() bool { return len(e.replies) == 0 && !e.inbox.due() })
-}
-
-// WaitIdle returns once nothing is in flight and no acknowledgement waits to be
-// written, or the context ends.
-func (e *Engine) WaitIdle(ctx context.Context) error {
-	return e.wait(ctx, func() bool { return e.flights.len == 0 && len(e.replies) == 0 && !e.inbox.due() })
-}
-
-// waiter is somebody who waits for a state of the engine.
-type waiter struct {
-	until func() bool // called under Engine.mu
-	done  chan struct{}
-}
-
-func (e *Engine) wait(ctx context.Context, until func() bool) error {
-	w := waiter{until, make(chan struct{})}
-	e.mu.Lock()
-	if until() {
-		e.mu.Unlock()
-		return nil
-	}
-	e.waiters = append(e.waiters, w)
-	e.mu.Unlock()
-	e.Wake()
-	select {
-	case <-w.done:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// tellWaiters is called after every change that somebody may wait for.
-func (e *Engine) tellWaiters() {
-	e.waiters = slices.DeleteFunc(e.waiters, func(w waiter) bool {
-		if w.until() {
-			close(w.done)
-			return true
-		}
-		return false
-	})
 }
 
 // Snapshot describes the engine at a moment.
@@ -456,13 +377,14 @@ func (e *Engine) Withdraw() []*Outgoing {
 	var all []*Outgoing
 	for o := e.flights.head; o != nil; {
 		next := o.next
-		o.prev, o.next = nil, nil
+		o.prev, o.next, o.listed = nil, nil, false
 		all = append(all, o)
 		o = next
 	}
 	e.flights = flightList{}
 	e.ids.clear()
-	e.resume, e.active = nil, 0
+	e.burntIDs = 0
+	e.active, e.activeBytes, e.resume = 0, 0, nil
 	e.tellWaiters()
 	return all
 }
@@ -480,7 +402,7 @@ func (e *Engine) dropStalled(now time.Time, limit time.Duration) bool {
 	}
 	e.mu.Unlock()
 	if stalled {
-		_ = c.Conn.Close() // the reader reports it
+		c.hangUp()
 	}
 	return stalled
 }

@@ -79,9 +79,10 @@ type redacted struct {
 
 func (r *redacted) Unwrap() error { return r.err }
 
-func (r *redacted) Error() string {
-	s := r.err.Error()
-	for _, secret := range r.secrets {
+func (r *redacted) Error() string { return redact(r.err.Error(), r.secrets) }
+
+func redact(s string, secrets []string) string {
+	for _, secret := range secrets {
 		s = strings.ReplaceAll(s, secret, "xxxxx")
 	}
 	return s

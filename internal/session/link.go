@@ -14,8 +14,6 @@ import (
 
 	pahoauto "github.com/eclipse/paho.golang/autopaho"
 	"github.com/eclipse/paho.golang/paho"
-
-	"github.com/oncemq/oncemq/persist"
 )
 
 // Config describes a link. The caller has validated it and filled in every
@@ -65,9 +63,10 @@ type Link struct {
 	retry   *reconnect
 	cancel  context.CancelFunc
 	done    chan struct{}
+	connect []byte // the CONNECT of the attempt under way; autopaho's goroutine's
 
-	mu      sync.Mutex
-	conn    *conn // the latest one
+	mu      sync.Mutex // guards the following
+	conn    *conn      // the latest one
 	upSince time.Time
 	err     error // why the link ended for good
 }
@@ -105,6 +104,10 @@ func Start(cfg Config) (*Link, error) {
 		// with the password.
 		ClientConfig: paho.ClientConfig{
 			ClientID: cfg.ClientID, Session: l.engine, PacketTimeout: cfg.PacketTimeout,
+			PingHandler: pinger{keepAlive: cfg.KeepAlive},
+			// Calls Authenticated when a CONNACK names an Authentication Method,
+			// though we never do, and would panic if there were none.
+			AuthHandler: noAuth{},
 			// Never called: PUBLISH does not reach paho. Set because paho
 			// would build a router otherwise.
 			OnPublishReceived: []func(paho.PublishReceived) (bool, error){
@@ -159,22 +162,22 @@ func (l *Link) attempt(ctx context.Context, _ pahoauto.ClientConfig, u *url.URL)
 		return nil, err
 	}
 	c := newConn(nc, l.engine)
+	c.connect = l.connect
 	l.mu.Lock()
 	l.conn = c
 	l.mu.Unlock()
 	return c, nil
 }
 
-// connectPacket adds what autopaho has no field for.
+// connectPacket takes the CONNECT as autopaho and paho will have it, which is not
+// all of it: see appendConnect.
 func (l *Link) connectPacket(p *paho.Connect, _ *url.URL) (*paho.Connect, error) {
+	l.connect = appendConnect(nil, p, &l.cfg)
 	if p.Properties == nil {
 		p.Properties = &paho.ConnectProperties{}
 	}
-	receiveMaximum := uint16(l.cfg.Engine.ReceiveMaximum)
-	maxPacket := uint32(l.cfg.Engine.MaximumPacketSize)
-	p.Properties.ReceiveMaximum = &receiveMaximum
-	p.Properties.MaximumPacketSize = &maxPacket
-	p.Properties.RequestProblemInfo = true
+	one := uint16(1) // the length of a channel that paho makes, which nothing goes through
+	p.Properties.ReceiveMaximum = &one
 	return p, nil
 }
 
@@ -194,10 +197,16 @@ func (l *Link) down() bool {
 	l.mu.Lock()
 	uptime := time.Since(l.upSince)
 	l.mu.Unlock()
-	l.retry.ended(uptime, s.Progress)
 	cause := s.Cause
 	if cause == nil {
 		cause = errors.New("connection was lost")
+	}
+	switch {
+	case tooMuch(cause):
+		l.retry.pressed()
+	default:
+		var fault *protocolError
+		l.retry.ended(uptime, s.Progress && !errors.As(cause, &fault))
 	}
 	final := errors.Is(cause, ErrRefused) || errors.Is(cause, ErrSessionTakenOver)
 	if final {
@@ -213,10 +222,11 @@ func (l *Link) down() bool {
 // the server's answer will not change by itself.
 func (l *Link) failed(err error) {
 	var refused *pahoauto.ConnackError
+	secrets := l.secrets()
 	if errors.As(err, &refused) && refused.ReasonCode >= 0x80 {
-		err = &ConnackError{Code: refused.ReasonCode, Reason: refused.Reason}
+		err = &ConnackError{Code: refused.ReasonCode, Reason: redact(refused.Reason, secrets)}
 	} else {
-		err = l.redact(err)
+		err = &redacted{err: err, secrets: secrets}
 	}
 	if errors.Is(err, ErrRefused) {
 		l.end(err)
@@ -227,17 +237,22 @@ func (l *Link) failed(err error) {
 	}
 }
 
-func (l *Link) redact(err error) error {
-	r := &redacted{err: err}
+// secrets are what must not stand in an error: autopaho quotes the server's URL,
+// and a server may quote what it refuses.
+func (l *Link) secrets() []string {
+	var all []string
 	for _, u := range l.cfg.Servers {
 		if u.User != nil {
-			r.secrets = append(r.secrets, u.User.String())
+			all = append(all, u.User.String())
+		}
+		if u.RawQuery != "" {
+			all = append(all, u.RawQuery) // of a WebSocket: may be a token
 		}
 	}
 	if len(l.cfg.Password) > 0 {
-		r.secrets = append(r.secrets, string(l.cfg.Password))
+		all = append(all, string(l.cfg.Password))
 	}
-	return r
+	return all
 }
 
 func (l *Link) end(err error) {
@@ -272,24 +287,21 @@ func (l *Link) Await(ctx context.Context) error {
 	return l.Err()
 }
 
-// Close ends the session's connection with DISCONNECT, after the bytes that
-// were written have reached the server, and joins every goroutine. Whoever
-// wants messages in flight to be acknowledged first waits with
-// Engine.WaitIdle. Close is idempotent; ctx bounds the wait, and the link ends
-// in any case.
+// Close ends the session's connection with DISCONNECT, after the
+// acknowledgements that are due, sees to it that the server gets them, and
+// joins every goroutine. Whoever wants messages in flight to be acknowledged
+// first waits with Engine.WaitIdle. Close is idempotent; ctx bounds the wait,
+// and the link ends in any case.
 func (l *Link) Close(ctx context.Context) error {
 	l.end(ErrClosed)
-	l.mu.Lock()
-	c := l.conn
-	l.mu.Unlock()
-	if c != nil {
-		c.beginLinger()
+	if l.engine.Snapshot().Connected {
+		_ = l.engine.WaitFlushed(ctx) // what does not leave comes again
+		if c := l.latest(); c != nil {
+			c.endCleanly()
+		}
 	}
 	if err := l.manager.Disconnect(ctx); err != nil {
-		// The peer does not read: end the hard way.
-		if c != nil {
-			_ = c.Conn.Close()
-		}
+		l.Drop() // the server does not read: end the hard way
 	}
 	<-l.done
 	return nil
@@ -298,93 +310,20 @@ func (l *Link) Close(ctx context.Context) error {
 // Drop ends the current connection without a word, as a network failure would.
 // The link connects again.
 func (l *Link) Drop() {
+	if c := l.latest(); c != nil {
+		c.hangUp()
+	}
+}
+
+func (l *Link) latest() *conn {
 	l.mu.Lock()
-	c := l.conn
-	l.mu.Unlock()
-	if c != nil {
-		_ = c.Conn.Close()
-	}
+	defer l.mu.Unlock()
+	return l.conn
 }
 
-// Subscription is one filter with its options, section 3.8.3.1.
-type Subscription struct {
-	Filter            string // $share/<group>/ included
-	QoS               byte
-	NoLocal           bool
-	RetainAsPublished bool
-	RetainHandling    byte
-}
+// noAuth takes note of an authentication that was never asked for. AUTH itself
+// does not get as far as paho: see checkHeader.
+type noAuth struct{}
 
-// Subscribe asks the server for the filters in one SUBSCRIBE. The error of a
-// refused filter is a *SubscribeError; that of a lost connection wraps
-// ErrConnectionLost. It returns the QoS that was granted for each filter.
-func (l *Link) Subscribe(ctx context.Context, subs []Subscription, id int) ([]byte, error) {
-	packet := &paho.Subscribe{}
-	if id > 0 {
-		packet.Properties = &paho.SubscribeProperties{SubscriptionIdentifier: &id}
-	}
-	for _, s := range subs {
-		packet.Subscriptions = append(packet.Subscriptions, paho.SubscribeOptions{
-			Topic: s.Filter, QoS: s.QoS, NoLocal: s.NoLocal,
-			RetainAsPublished: s.RetainAsPublished, RetainHandling: s.RetainHandling,
-		})
-	}
-	ack, err := l.manager.Subscribe(ctx, packet)
-	if ack == nil {
-		return nil, l.requestError("subscribe", err)
-	}
-	for i, code := range ack.Reasons {
-		if code >= 0x80 && i < len(subs) {
-			return nil, &SubscribeError{Filter: subs[i].Filter, Code: code}
-		}
-	}
-	return ack.Reasons, nil
-}
-
-// Unsubscribe ends subscriptions.
-func (l *Link) Unsubscribe(ctx context.Context, filters []string) error {
-	ack, err := l.manager.Unsubscribe(ctx, &paho.Unsubscribe{Topics: filters})
-	if ack == nil {
-		return l.requestError("unsubscribe", err)
-	}
-	for i, code := range ack.Reasons {
-		if code >= 0x80 && i < len(filters) {
-			return &SubscribeError{Filter: filters[i], Code: code}
-		}
-	}
-	return nil
-}
-
-func (l *Link) requestError(op string, err error) error {
-	switch {
-	case l.Err() != nil:
-		return l.Err()
-	case errors.Is(err, pahoauto.ConnectionDownError), errors.Is(err, paho.ErrConnectionLost):
-		return fmt.Errorf("%s: %w", op, ErrConnectionLost)
-	}
-	return fmt.Errorf("%s: %w", op, err)
-}
-
-// Will turns a message into a will message; nil into none.
-func Will(m *persist.Message, delay time.Duration) (*paho.WillMessage, *paho.WillProperties) {
-	if m == nil {
-		return nil, nil
-	}
-	seconds := uint32(delay / time.Second)
-	p := &paho.WillProperties{
-		WillDelayInterval: &seconds, ContentType: m.Properties.ContentType,
-		ResponseTopic: m.Properties.ResponseTopic, CorrelationData: m.Properties.CorrelationData,
-	}
-	if m.Properties.UTF8 {
-		one := byte(1)
-		p.PayloadFormat = &one
-	}
-	if m.Expiry > 0 {
-		expiry := uint32(m.Expiry / time.Second)
-		p.MessageExpiry = &expiry
-	}
-	for _, u := range m.Properties.User {
-		p.User.Add(u.Name, u.Value)
-	}
-	return &paho.WillMessage{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain}, p
-}
+func (noAuth) Authenticate(*paho.Auth) *paho.Auth { return &paho.Auth{ReasonCode: 0x18} }
+func (noAuth) Authenticated()                     {}

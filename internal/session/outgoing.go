@@ -16,7 +16,8 @@ type Outgoing struct {
 	Message *persist.Message
 	// Ref is the owner's name for it.
 	Ref persist.Ref
-	// ExpiresAt is when the message is not worth sending any more; zero never.
+	// ExpiresAt is when the message is not worth sending any more. It is zero
+	// if Message.Expiry is, and only then.
 	ExpiresAt time.Time
 	// ReceiptTopic is the Response Topic to send if a receipt is wanted.
 	ReceiptTopic string
@@ -29,6 +30,7 @@ type Outgoing struct {
 	suspect  bool               // in flight when the server dropped us for what we sent
 	strikes  int                // how often it was alone in flight when that happened
 	size     int                // payload bytes, for the byte window
+	listed   bool               // in the engine's list of flights
 	noted    byte               // reason code of PUBREC below 0x80, kept for the completion
 	sentAt   time.Time
 	prev     *Outgoing
@@ -114,7 +116,6 @@ func (o *Outgoing) expiryLeft(now time.Time) (seconds uint32, expired bool) {
 type flightList struct {
 	head, tail *Outgoing
 	len        int
-	bytes      int
 }
 
 func (l *flightList) push(o *Outgoing) {
@@ -125,8 +126,8 @@ func (l *flightList) push(o *Outgoing) {
 		l.head = o
 	}
 	l.tail = o
+	o.listed = true
 	l.len++
-	l.bytes += o.size
 }
 
 func (l *flightList) remove(o *Outgoing) {
@@ -140,9 +141,8 @@ func (l *flightList) remove(o *Outgoing) {
 	} else {
 		l.tail = o.prev
 	}
-	o.prev, o.next = nil, nil
+	o.prev, o.next, o.listed = nil, nil, false
 	l.len--
-	l.bytes -= o.size
 }
 
 // idTable maps packet identifiers to exchanges. It grows by pages, so that a

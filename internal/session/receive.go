@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/oncemq/oncemq/persist"
@@ -23,6 +24,10 @@ type Delivery struct {
 	code     byte
 }
 
+// PacketID is the packet identifier on the connection that brought the message;
+// zero at QoS 0.
+func (d *Delivery) PacketID() uint16 { return d.packetID }
+
 // inbox is the received messages whose exchange has not ended.
 type inbox struct {
 	// order holds what is not acknowledged on this connection, from head on,
@@ -30,6 +35,7 @@ type inbox struct {
 	// [MQTT-4.6.0-2], [MQTT-4.6.0-3].
 	order []*Delivery
 	head  int
+	bytes int // of the payloads in order
 	// exactly holds the QoS 2 messages until their PUBREL, across connections
 	// of one session.
 	exactly map[uint16]*Delivery
@@ -47,6 +53,20 @@ func (in *inbox) add(d *Delivery) {
 		in.order, in.head = in.order[:n], 0
 	}
 	in.order = append(in.order, d)
+	in.bytes += len(d.Message.Payload)
+}
+
+const (
+	// excessMessages and excessBytes are how much more than the Receive
+	// Maximum is taken in from a server that does not heed it.
+	excessMessages = 1024
+	excessBytes    = 4 << 20
+)
+
+// room tells whether another message may be taken in.
+func (in *inbox) room(receiveMaximum int) bool {
+	n := in.unacked()
+	return n < receiveMaximum || (n < receiveMaximum+excessMessages && in.bytes < excessBytes)
 }
 
 // appendAcks writes the acknowledgements that are due.
@@ -55,6 +75,7 @@ func (in *inbox) appendAcks(out []byte) []byte {
 		d := in.order[in.head]
 		in.order[in.head] = nil
 		in.head++
+		in.bytes -= len(d.Message.Payload)
 		if d.Message.QoS == 1 {
 			out = appendAck(out, typePuback, d.packetID, d.code)
 			continue
@@ -76,7 +97,7 @@ func (in *inbox) appendAcks(out []byte) []byte {
 // exchanges go on there, if the server kept the session.
 func (in *inbox) disconnected() {
 	clear(in.order)
-	in.order, in.head = in.order[:0], 0
+	in.order, in.head, in.bytes = in.order[:0], 0, 0
 }
 
 // forget drops all exchanges: the session is a new one.
@@ -96,13 +117,8 @@ func (e *Engine) published(d *Delivery) error {
 	}
 	if d.Message.QoS == 2 {
 		if known := e.inbox.exactly[d.packetID]; known != nil {
-			e.again(known)
-			return nil
+			return e.again(known)
 		}
-	}
-	if e.inbox.unacked() >= e.cfg.ReceiveMaximum {
-		return &protocolError{code: 0x93, text: fmt.Sprintf(
-			"more than our Receive Maximum of %d messages unacknowledged", e.cfg.ReceiveMaximum)} // [MQTT-3.3.4-9]
 	}
 	if d.Message.QoS == 2 {
 		e.inbox.exactly[d.packetID] = d
@@ -112,13 +128,39 @@ func (e *Engine) published(d *Delivery) error {
 	return nil
 }
 
+// awaitRoom is called by the reader before it takes in a PUBLISH of QoS 1 or 2.
+// A server must not have more of them unacknowledged than our Receive Maximum
+// [MQTT-3.3.4-9], and mosquitto 2.0 does, once it has a queue for us. Ending the
+// connection with 0x93 at once, as section 3.3.4 has it, would bring the same
+// messages and the same end again; so some more are taken in, and then the
+// reader waits until there is room, which bounds our memory and is felt by the
+// server as a slow reader. Only if there is none for as long as a write may take
+// the connection ends.
+func (e *Engine) awaitRoom(c *conn) error {
+	e.mu.Lock()
+	full := e.conn == c && !e.inbox.room(e.cfg.ReceiveMaximum)
+	e.mu.Unlock()
+	if !full {
+		return nil
+	}
+	e.batchEnd() // what has arrived is what makes room
+	ctx, cancel := context.WithTimeout(context.Background(), e.cfg.WriteTimeout)
+	defer cancel()
+	if e.wait(ctx, func() bool {
+		return e.conn != c || c.leaving.Load() || e.inbox.room(e.cfg.ReceiveMaximum)
+	}) != nil {
+		return &protocolError{code: 0x93, text: fmt.Sprintf(
+			"more than our Receive Maximum of %d messages unacknowledged", e.cfg.ReceiveMaximum)}
+	}
+	return nil
+}
+
 // again handles a QoS 2 PUBLISH whose exchange is under way: it is the same
 // message until PUBREL [MQTT-4.3.3-10], so nobody is handed it twice.
-func (e *Engine) again(known *Delivery) {
+func (e *Engine) again(known *Delivery) error {
 	switch {
 	case known.recorded:
-		e.replies = append(e.replies, reply{typePubrec, known.packetID, known.code})
-		e.stir = true
+		return e.reply(typePubrec, known.packetID, known.code)
 	case known.gen != e.gen:
 		// Still in work since an earlier connection: it takes its place in
 		// this one's order.
@@ -126,18 +168,18 @@ func (e *Engine) again(known *Delivery) {
 		e.inbox.add(known)
 		e.stir = e.stir || known.acked
 	}
+	return nil
 }
 
 // released handles PUBREL. e.mu is held.
-func (e *Engine) released(a ack) {
+func (e *Engine) released(a ack) error {
 	code := byte(0)
 	if d := e.inbox.exactly[a.packetID]; d == nil {
 		code = 0x92 // packet identifier not found, section 3.7.2.1
 	} else {
 		delete(e.inbox.exactly, a.packetID)
 	}
-	e.replies = append(e.replies, reply{typePubcomp, a.packetID, code})
-	e.stir = true
+	return e.reply(typePubcomp, a.packetID, code)
 }
 
 // Ack acknowledges the message with a reason code of PUBACK or PUBREC. It may

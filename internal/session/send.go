@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/eclipse/paho.golang/packets"
@@ -15,6 +16,9 @@ import (
 // accepted in between. A server that drops us whatever we send has another
 // quarrel than the messages.
 const maxCondemned = 3
+
+// takeAtOnce is how many messages are asked of the source at a time.
+const takeAtOnce = 64
 
 // Run writes until the context ends. It is the only goroutine that writes
 // PUBLISH packets and acknowledgements.
@@ -41,7 +45,7 @@ func (e *Engine) pump() {
 	for more := true; more; {
 		c.mu.Lock()
 		e.mu.Lock()
-		if e.conn != c {
+		if e.conn != c || c.outErr != nil {
 			e.mu.Unlock()
 			c.mu.Unlock()
 			break
@@ -64,13 +68,16 @@ func (e *Engine) pump() {
 	e.complete(ended)
 }
 
-// written ends QoS 0 messages once their bytes were handed to the system.
+// written ends QoS 0 messages once their bytes were handed to the system. The
+// next connection may have begun meanwhile, so that one of them is next to be
+// sent again, and they may have been withdrawn.
 func (e *Engine) written(bare []*Outgoing, ended []Completion) []Completion {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, o := range bare {
-		e.flights.remove(o)
-		ended = append(ended, Completion{Out: o, Class: qos.Success})
+		if o.listed {
+			ended = append(ended, e.drop(o, Completion{Out: o, Class: qos.Success}))
+		}
 	}
 	return ended
 }
@@ -88,42 +95,41 @@ func (e *Engine) fill(out []byte, ended *[]Completion) (_ []byte, bare []*Outgoi
 		return out, nil, false
 	}
 
-	for e.resume != nil && e.active < e.window() {
-		if len(out) >= writeBufferSize {
-			return out, bare, true
-		}
-		o := e.resume
-		e.resume = o.next
-		if o.gen != e.gen { // else an answer came before we sent it again
-			out, bare = e.send(out, bare, o, now, ended)
-		}
-	}
-	if e.resume != nil || e.cfg.Source == nil {
-		return out, bare, false
-	}
-	e.isolating = e.isolating && e.suspects()
 	for {
-		room := e.window() - e.active
-		if room <= 0 || (e.flights.bytes >= e.cfg.WindowBytes && e.flights.len > 0) {
+		e.isolating = e.isolating && e.suspects()
+		for e.resume != nil {
+			if len(out) >= writeBufferSize {
+				return out, bare, true
+			}
+			if !e.room() {
+				return out, bare, false
+			}
+			o := e.resume
+			e.resume = o.next
+			if o.gen != e.gen { // else an answer came before we sent it again
+				out, bare = e.send(out, bare, o, now, ended)
+			}
+		}
+		if e.cfg.Source == nil || !e.room() {
 			return out, bare, false
 		}
-		if len(out) >= writeBufferSize {
-			return out, bare, true
-		}
-		// A few at a time, so that the byte window and the buffer are looked
-		// at now and then.
-		e.scratch = e.cfg.Source.Take(e.scratch[:0], min(room, 64))
+		e.scratch = e.cfg.Source.Take(e.scratch[:0], min(e.window()-e.active, takeAtOnce))
 		if len(e.scratch) == 0 {
 			return out, bare, false
 		}
+		e.resume = e.scratch[0]
 		for i, o := range e.scratch {
 			e.scratch[i] = nil
 			o.size = len(o.Message.Payload)
-			o.packetID, o.step, o.suspect, o.strikes = 0, 0, false, 0
+			o.packetID, o.gen, o.step, o.suspect, o.strikes, o.noted = 0, 0, 0, false, 0, 0
 			e.flights.push(o)
-			out, bare = e.send(out, bare, o, now, ended)
 		}
 	}
+}
+
+// room tells whether one more exchange may begin.
+func (e *Engine) room() bool {
+	return e.active < e.window() && (e.active == 0 || e.activeBytes < e.cfg.WindowBytes)
 }
 
 // window is how many exchanges may be under way on this connection.
@@ -137,7 +143,7 @@ func (e *Engine) window() int {
 	if e.isolating {
 		return 1
 	}
-	return min(e.pace, e.limits.ReceiveMaximum, 1<<16-1-spareIDs)
+	return min(e.pace, e.limits.ReceiveMaximum, math.MaxUint16-spareIDs-e.burntIDs)
 }
 
 // suspects tells whether a suspect is still in flight.
@@ -165,7 +171,7 @@ func (e *Engine) send(out []byte, bare []*Outgoing, o *Outgoing, now time.Time, 
 		return out, bare
 	}
 	if code, reason := e.limits.refuse(o, 1+varintLen(remaining)+remaining); code != 0 {
-		*ended = append(*ended, e.drop(o, Completion{Out: o, Code: code, Reason: reason, Class: qos.Permanent}))
+		*ended = append(*ended, e.abandon(o, Completion{Out: o, Code: code, Reason: reason, Class: qos.Permanent}))
 		return out, bare
 	}
 	if o.Message.QoS == 0 {
@@ -185,6 +191,21 @@ func (e *Engine) send(out []byte, bare []*Outgoing, o *Outgoing, now time.Time, 
 func (e *Engine) begun(o *Outgoing, now time.Time) {
 	o.gen, o.sentAt = e.gen, now
 	e.active++
+	e.activeBytes += o.size
+}
+
+// abandon drops an exchange that the server has not ended. If its QoS 2
+// PUBLISH was sent the server may keep the packet identifier until a PUBREL
+// that will never come, and take the next message under it for a repetition
+// [MQTT-4.3.3-10]: it is not used again in this session.
+func (e *Engine) abandon(o *Outgoing, c Completion) Completion {
+	id, sent := o.packetID, o.Message.QoS == 2 && o.step == persist.StepPublished
+	c = e.drop(o, c)
+	if sent {
+		e.ids.set(id, &e.burnt)
+		e.burntIDs++
+	}
+	return c
 }
 
 // drop takes an exchange out of the engine's books.
@@ -193,6 +214,10 @@ func (e *Engine) drop(o *Outgoing, c Completion) Completion {
 		e.resume = o.next
 	}
 	e.flights.remove(o)
+	if o.gen == e.gen {
+		e.active--
+		e.activeBytes -= o.size
+	}
 	if o.packetID != 0 {
 		e.ids.set(o.packetID, nil)
 	}
@@ -205,9 +230,11 @@ func (e *Engine) drop(o *Outgoing, c Completion) Completion {
 // exchange that ended in an earlier life of this session.
 func (e *Engine) flight(a ack, level byte) (*Outgoing, error) {
 	o := e.ids.get(a.packetID)
+	if o == &e.burnt {
+		return nil, nil
+	}
 	if o != nil && o.Message.QoS != level {
-		return nil, &protocolError{code: 0x82, text: fmt.Sprintf(
-			"acknowledgement of the other QoS for packet identifier %d", a.packetID)}
+		return nil, protocolFault(fmt.Sprintf("acknowledgement of the other QoS for packet identifier %d", a.packetID))
 	}
 	return o, nil
 }
@@ -240,11 +267,8 @@ func (e *Engine) recorded(a ack) error {
 	if err != nil {
 		return err
 	}
-	e.stir = true
 	if o == nil {
-		// Nothing is known of it (section 3.6.2.1, 0x92).
-		e.replies = append(e.replies, reply{typePubrel, a.packetID, 0x92})
-		return nil
+		return e.reply(typePubrel, a.packetID, 0x92) // nothing is known of it, section 3.6.2.1
 	}
 	if a.code >= 0x80 && o.step != persist.StepReleased {
 		e.finish(o, Completion{Out: o, Code: a.code, Reason: a.reason, Class: classOf(2, a.code)})
@@ -254,11 +278,19 @@ func (e *Engine) recorded(a ack) error {
 	if o.gen != e.gen { // an answer to what was sent before, and not yet again
 		e.begun(o, time.Now())
 	}
-	o.step = persist.StepReleased
-	e.replies = append(e.replies, reply{typePubrel, o.packetID, 0})
-	if a.code != 0 {
-		o.noted = a.code
+	if o.step != persist.StepReleased {
+		o.step, o.noted, o.sentAt = persist.StepReleased, a.code, time.Now()
 	}
+	return e.reply(typePubrel, o.packetID, 0)
+}
+
+// reply has the writer send a PUBREL or PUBCOMP. e.mu is held.
+func (e *Engine) reply(packetType byte, id uint16, code byte) error {
+	if len(e.replies) >= maxReplies {
+		return &protocolError{code: 0x96, text: "more PUBREC or PUBREL than there are packet identifiers, and none of the answers read"}
+	}
+	e.replies = append(e.replies, reply{packetType, id, code})
+	e.stir = true
 	return nil
 }
 
@@ -266,10 +298,6 @@ func (e *Engine) recorded(a ack) error {
 func (e *Engine) finish(o *Outgoing, c Completion) {
 	if c.Code == 0 && o.noted != 0 {
 		c.Code, c.Class = o.noted, classOf(2, o.noted)
-	}
-	o.noted = 0
-	if o.gen == e.gen {
-		e.active--
 	}
 	e.progress, e.stir = true, true
 	e.pace = min(e.pace+1, e.cfg.Window)
@@ -282,7 +310,8 @@ func (e *Engine) finish(o *Outgoing, c Completion) {
 // judge looks for the message that made the server end the connection. A code
 // that complains about what we sent makes all that was in flight suspect; they
 // are then sent one at a time, and one that was alone in flight twice when it
-// happened again is failed. e.mu is held.
+// happened again is failed. It is not alone if a SUBSCRIBE was under way, which
+// may as well have been what the server did not like. e.mu is held.
 func (e *Engine) judge(dp *packets.Disconnect) []Completion {
 	if dp == nil || qos.ClassOf(qos.DISCONNECT, dp.ReasonCode) != qos.Suspect {
 		return nil
@@ -300,14 +329,14 @@ func (e *Engine) judge(dp *packets.Disconnect) []Completion {
 		return nil
 	}
 	e.isolating = true
-	if count > 1 || e.condemned >= maxCondemned {
+	if count > 1 || len(e.requests) > 0 || e.condemned >= maxCondemned {
 		return nil
 	}
 	if alone.strikes++; alone.strikes < 2 {
 		return nil
 	}
 	e.condemned++
-	return []Completion{e.drop(alone, Completion{
+	return []Completion{e.abandon(alone, Completion{
 		Out: alone, Code: dp.ReasonCode, Class: qos.Permanent,
 		Reason: "the server ends the connection whenever it is sent this message: " +
 			qos.Describe(dp.ReasonCode, reasonOf(dp.Properties)),

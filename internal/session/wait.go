@@ -1,0 +1,55 @@
+package session
+
+import (
+	"context"
+	"slices"
+)
+
+// WaitFlushed returns once no acknowledgement waits to be written, or the
+// context ends.
+func (e *Engine) WaitFlushed(ctx context.Context) error {
+	return e.wait(ctx, func() bool { return len(e.replies) == 0 && !e.inbox.due() })
+}
+
+// WaitIdle returns once nothing is in flight and no acknowledgement waits to be
+// written, or the context ends.
+func (e *Engine) WaitIdle(ctx context.Context) error {
+	return e.wait(ctx, func() bool { return e.flights.len == 0 && len(e.replies) == 0 && !e.inbox.due() })
+}
+
+// waiter is somebody who waits for a state of the engine.
+type waiter struct {
+	until func() bool // called under Engine.mu
+	done  chan struct{}
+}
+
+func (e *Engine) wait(ctx context.Context, until func() bool) error {
+	w := &waiter{until, make(chan struct{})}
+	e.mu.Lock()
+	if until() {
+		e.mu.Unlock()
+		return nil
+	}
+	e.waiters = append(e.waiters, w)
+	e.mu.Unlock()
+	select {
+	case <-w.done:
+		return nil
+	case <-ctx.Done():
+	}
+	e.mu.Lock()
+	e.waiters = slices.DeleteFunc(e.waiters, func(other *waiter) bool { return other == w })
+	e.mu.Unlock()
+	return ctx.Err()
+}
+
+// tellWaiters is called after every change that somebody may wait for.
+func (e *Engine) tellWaiters() {
+	e.waiters = slices.DeleteFunc(e.waiters, func(w *waiter) bool {
+		if w.until() {
+			close(w.done)
+			return true
+		}
+		return false
+	})
+}

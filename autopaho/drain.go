@@ -234,6 +234,11 @@ func (d *drain) refill(ctx context.Context) error {
 		entries, err := d.lane.Next(ctx, pageSize, pageBytes)
 		if err != nil {
 			d.mayBeMore.Store(true)
+			if errors.Is(err, persist.ErrUnknownOutcome) {
+				// The lane may take messages for handed out that we never saw;
+				// a new lease hands out everything again [OUTBOX-6].
+				return fmt.Errorf("read lane: %w", err)
+			}
 			return d.hold(ctx, "read lane", err)
 		}
 		if len(entries) == 0 {

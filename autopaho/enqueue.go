@@ -326,8 +326,8 @@ type outcome struct {
 	final  bool
 }
 
-// report passes an outcome on. A message that nobody here enqueued is skipped.
-func (t *tracker) report(o outcome) {
+// report passes an outcome on, and tells whether anybody here waited for it.
+func (t *tracker) report(o outcome) bool {
 	t.mu.Lock()
 	w, ok := t.waiting[o.result.ID]
 	if ok && o.final {
@@ -337,6 +337,7 @@ func (t *tracker) report(o outcome) {
 	if ok {
 		w.q.resolve(w.i, o.result, o.final)
 	}
+	return ok
 }
 
 // stateOf is the state that a class of answers leads to.

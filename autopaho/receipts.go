@@ -152,20 +152,20 @@ func (in *receiptInbox) record(ctx context.Context) error {
 	client := in.drain.client
 	for i, del := range batch {
 		del.Ack(0)
-		if !known[i] {
+		r := Result{ID: receipts[i].ID, State: persist.StateAcknowledged}
+		kind, count := EventAcknowledged, &client.status.counters.acknowledged
+		if receipts[i].Failed {
+			r.State, r.Reason = persist.StateFailed, "a consumer gave it up: "+receipts[i].Reason
+			kind, count = EventFailed, &client.status.counters.failed
+		}
+		// A message that is not there and that somebody here waits for was
+		// acknowledged by a call whose answer was lost.
+		waited := client.tracker.report(outcome{result: r, final: true})
+		if !known[i] && !waited {
 			client.status.counters.unknownReceipts.Add(1)
 			continue
 		}
-		r := Result{ID: receipts[i].ID, State: persist.StateAcknowledged}
-		kind := EventAcknowledged
-		if receipts[i].Failed {
-			r.State, r.Reason = persist.StateFailed, "a consumer gave it up: "+receipts[i].Reason
-			kind = EventFailed
-			client.status.counters.failed.Add(1)
-		} else {
-			client.status.counters.acknowledged.Add(1)
-		}
-		client.tracker.report(outcome{result: r, final: true})
+		count.Add(1)
 		client.event(Event{Kind: kind, MessageID: r.ID, Err: r.Err()})
 	}
 	return nil

@@ -149,10 +149,11 @@ type Outbox interface {
 	//  as the new ones are Droppable themselves; else the error wraps
 	//  ErrOutboxFull. Dropped messages are counted in Stats.
 	//
-	// Concurrent calls may share one commit. The error wraps ErrInvalid for an
-	// ID that is empty or longer than MaxMessageID, an empty topic, a QoS above
-	// 2, or a negative Expiry, Delay or MaxAttempts; all else that makes a
-	// message valid is for the caller to check.
+	// Concurrent calls may share one commit. The slice may be used again once
+	// the call has returned. The error wraps ErrInvalid for an ID that is empty
+	// or longer than MaxMessageID, an empty topic, a QoS above 2, or a negative
+	// Expiry, Delay or MaxAttempts; all else that makes a message valid is for
+	// the caller to check.
 	Enqueue(ctx context.Context, msgs []Message) ([]Enqueued, error)
 
 	// Lookup tells the state of messages by their places, in the order of

@@ -211,6 +211,7 @@ func (l *Link) down() bool {
 	final := errors.Is(cause, ErrRefused) || errors.Is(cause, ErrSessionTakenOver)
 	if final {
 		l.end(cause)
+		l.cancel() // autopaho's queue goroutine would wait for a connection for ever
 	}
 	if l.cfg.OnDown != nil {
 		l.cfg.OnDown(cause)

@@ -27,11 +27,11 @@ func (Driver) Schemes() []string { return []string{"memory"} }
 // with more than a scheme and known options, and names all that is wrong.
 func (Driver) Open(ctx context.Context, u *url.URL) (persist.Store, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, &persist.Error{Op: "open", Object: "memory:", Err: err}
+		return nil, &persist.Error{Op: "open", Object: "memory", Err: err}
 	}
 	opts, err := parse(u)
 	if err != nil {
-		return nil, &persist.Error{Op: "open", Object: "memory:", Kind: persist.ErrInvalid, Err: err}
+		return nil, &persist.Error{Op: "open", Object: "memory", Kind: persist.ErrInvalid, Err: err}
 	}
 	return New(opts), nil
 }

@@ -44,7 +44,7 @@ func (s *Store) Enqueue(ctx context.Context, msgs []persist.Message) ([]persist.
 		}
 	}
 	places, err := s.enqueue(ctx, msgs)
-	if err == nil && len(places) > 0 {
+	if false {
 		s.notifier.wake()
 	}
 	return places, err
@@ -264,7 +264,7 @@ func (s *Store) fate(ref persist.Ref) persist.Fate {
 			return persist.Fate{State: e.state, ReasonCode: e.reasonCode, LastError: e.lastError}
 		}
 	}
-	return persist.Fate{State: persist.StateDelivered}
+	return persist.Fate{State: persist.StateDelivered, Gone: true}
 }
 
 // Lanes implements persist.Outbox.

@@ -48,7 +48,7 @@ func (h *queueHeap) Swap(i, j int) {
 }
 
 func (h *queueHeap) Push(x any) {
-	e := x.(*entry) //nolint:errcheck,forcetypeassert // only queue.add pushes
+	e := x.(*entry) // only queue.add pushes
 	e.slot = len(h.entries)
 	h.entries = append(h.entries, e)
 }

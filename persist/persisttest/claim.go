@@ -105,6 +105,7 @@ func checkRenewClaims(e *env) {
 		e.advance(lease / 2)
 		require.Equal(e, []bool{true}, e.renewClaims(lease, claims[0]))
 	}
+	e.advance(lease / 4)
 	require.Equal(e, persist.ClaimBusy, e.claim("a").State)
 	granted(e, e.claim("b"), 2)
 	require.Equal(e, []bool{false, true}, e.renewClaims(lease, claims[1], claims[0]), "b was taken over")

@@ -21,6 +21,7 @@ func concurrencyCases() []testCase {
 		{tag: "OUTBOX-7", name: "nothing is skipped while others commit", run: checkDrainWhileEnqueue},
 		{tag: "OUTBOX-9", name: "64 callers and a limit", options: Options{MaxMessages: 40}, run: checkConcurrentLimit},
 		{tag: "LEASE-3", name: "takeover during the drain", run: checkTakeover},
+		{tag: "LEASE-1", name: "renewed during the drain", run: checkRenewWhileDrain},
 		{tag: "CLAIM-4", name: "workers share the keys", run: checkWorkers},
 		{tag: "Store", name: "close while calls are under way", run: checkCloseUnderLoad},
 	}
@@ -246,6 +247,47 @@ func checkTakeover(e *env) {
 	require.Zero(e, e.stats().Pending)
 }
 
+// checkRenewWhileDrain renews from another goroutine than the one that drains,
+// as the holder of a lease does.
+func checkRenewWhileDrain(e *env) {
+	const n = 300
+	e.enqueue(messages("m", n)...)
+	lane := e.acquire(0)
+	seen := 0
+	drained := make(chan struct{})
+	e.together(2, func(who int) error {
+		if who == 0 {
+			defer close(drained)
+			for seen < n {
+				entries, err := lane.Next(e.ctx, 7, 1<<20)
+				if err != nil {
+					return err
+				}
+				for _, entry := range entries {
+					if err := lane.Settle(e.ctx, []persist.Settlement{{Position: entry.Position}}); err != nil {
+						return err
+					}
+					seen++
+				}
+			}
+			return nil
+		}
+		for {
+			select {
+			case <-drained:
+				return nil
+			default:
+				if err := lane.Renew(e.ctx, 3*lease); err != nil {
+					return err
+				}
+			}
+		}
+	})
+	require.Equal(e, n, seen)
+	e.advance(2 * lease)
+	e.held(0)
+}
+
 // checkWorkers lets replicas claim, give back and complete the same keys.
 func checkWorkers(e *env) {
 	const workers, keys = 8, 25
@@ -257,7 +299,11 @@ func checkWorkers(e *env) {
 	var inWork, done [keys]atomic.Int32
 	e.together(workers, func(w int) error {
 		store := handles[w%len(handles)]
-		for left := slices.Clone(names); len(left) > 0; {
+		left := slices.Clone(names)
+		for range 5000 {
+			if len(left) == 0 {
+				return nil
+			}
 			claims, err := store.Claim(e.ctx, persist.ClaimRequest{Group: "g", Owner: fmt.Sprint(w), TTL: lease, Keys: left})
 			if err != nil {
 				return err
@@ -298,7 +344,7 @@ func checkWorkers(e *env) {
 				}
 			}
 		}
-		return nil
+		return fmt.Errorf("%d keys stay in work for ever", len(left))
 	})
 	for key := range done {
 		require.EqualValues(e, 1, done[key].Load(), "completions of key%d", key)
@@ -310,18 +356,25 @@ func checkWorkers(e *env) {
 func checkCloseUnderLoad(e *env) {
 	var stored [16]int
 	closing := make(chan struct{})
+	var closed atomic.Bool
 	e.together(17, func(i int) error {
 		if i == 16 {
 			<-closing
-			return e.store.Close(context.Background())
+			err := e.store.Close(context.Background())
+			closed.Store(true)
+			return err
 		}
 		for n := 0; ; n++ {
+			late := closed.Load()
 			_, err := e.store.Enqueue(e.ctx, []persist.Message{message(fmt.Sprint(i, ".", n))})
 			if errors.Is(err, persist.ErrClosed) {
 				return nil
 			}
 			if err != nil {
 				return err
+			}
+			if late {
+				return errors.New("a message was accepted after Close had returned")
 			}
 			stored[i]++
 			if i == 0 && n == 5 {

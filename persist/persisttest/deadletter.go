@@ -140,7 +140,7 @@ func checkLetterFilter(e *env) {
 	}
 	var paged []string
 	filter := persist.DeadLetterFilter{Side: persist.SideConsumer}
-	for {
+	for range len(all) {
 		page, err := e.store.ListDeadLetters(e.ctx, filter, 2)
 		require.NoError(e, err)
 		if len(page) == 0 {

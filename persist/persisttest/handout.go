@@ -23,6 +23,7 @@ func handOutCases() []testCase {
 		{tag: "OUTBOX-6", name: "a retry stays with its holder", run: checkRetryStays},
 		{tag: "OUTBOX-6", name: "a delayed message too", run: checkDelayOnce},
 		{tag: "Next", name: "limit and bytes", run: checkNextLimits},
+		{tag: "Next", name: "what was handed out stays as it was", run: checkHandedStays},
 	}
 }
 
@@ -51,12 +52,8 @@ func checkOrder(e *env) {
 			}
 		}
 	}
-	for {
-		page := e.draw(lane, 3)
-		if len(page) == 0 {
-			break
-		}
-		got = append(got, page...)
+	for range len(want) {
+		got = append(got, e.draw(lane, 3)...)
 	}
 	require.Equal(e, want, got)
 }
@@ -227,4 +224,36 @@ func checkNextLimits(e *env) {
 	require.Equal(e, []string{"d"}, e.draw(lane, 1))
 	require.Equal(e, []string{"e", "f"}, e.draw(lane, 2))
 	require.Equal(e, []string{"g"}, e.draw(lane, 2))
+}
+
+// A relay holds entries for as long as they are in flight, and a publisher may
+// use its slice for the next call.
+func checkHandedStays(e *env) {
+	msgs := remarkable()
+	reused := remarkable()
+	e.enqueue(reused...)
+	for i := range reused {
+		reused[i] = message("another")
+	}
+	lane := e.acquire(0)
+	first := e.next(lane)
+	more := messages("more", len(msgs))
+	for i := range more {
+		more[i].Payload = make([]byte, 300+i)
+		more[i].Properties.User = []persist.UserProperty{{Name: "x", Value: "y"}}
+	}
+	for range 3 {
+		e.enqueue(more...)
+		e.deliver(lane, e.next(lane)...)
+	}
+	e.settle(lane, persist.Settlement{Position: first[1].Position, Outcome: persist.OutcomeReturned})
+	e.next(lane)
+	require.Len(e, first, len(msgs))
+	for i, m := range msgs {
+		e.sameMessage(m, first[i].Message)
+	}
+	e.deliver(lane, first...)
+	for i, m := range msgs {
+		e.sameMessage(m, first[i].Message)
+	}
 }

@@ -12,8 +12,6 @@ import (
 // records failures is one, so that the suite itself can be tested.
 type T interface {
 	Helper()
-	Name() string
-	Logf(format string, args ...any)
 	Errorf(format string, args ...any)
 	FailNow()
 	Cleanup(func())

@@ -8,10 +8,16 @@ import (
 )
 
 // TestMain keeps rapid from minimising the histories that catch a mutant, and
-// from writing them down: here they are meant to be found.
+// from writing them down: here they are meant to be found. Most mutants need few
+// of them; a number that was asked for is kept.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	for name, value := range map[string]string{"rapid.shrinktime": "0s", "rapid.nofailfile": "true"} {
+	given := make(map[string]bool)
+	flag.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	for name, value := range map[string]string{"rapid.shrinktime": "0s", "rapid.nofailfile": "true", "rapid.checks": "40"} {
+		if given[name] {
+			continue
+		}
 		if err := flag.Set(name, value); err != nil {
 			panic(err)
 		}

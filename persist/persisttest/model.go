@@ -2,6 +2,7 @@ package persisttest
 
 import (
 	"context"
+	"maps"
 	"os"
 	"testing"
 	"time"
@@ -13,9 +14,10 @@ import (
 )
 
 // RunModel lets a store and a model of it go through the same random history:
-// calls, the passing of time, crashes. After each step the store must hold what
-// the model holds: nothing lost, nothing doubled, each lane in its order, all
-// counts right, every fence higher than the last.
+// calls, the passing of time, crashes; where the store may have several handles,
+// through two of them. After each step the store must hold what the model holds:
+// nothing lost, nothing doubled, each lane in its order, all counts right, every
+// fence higher than the last.
 //
 // The flags of package rapid say how long: -rapid.checks histories of about
 // -rapid.steps steps. Parallel histories are the business of Run.
@@ -29,36 +31,68 @@ func runModel(t rapid.TB, h Harness) {
 	t.Helper()
 	rapid.Check(t, func(rt *rapid.T) {
 		m := newModel(rt, h)
-		m.rt.Repeat(map[string]func(*rapid.T){
-			"":                    m.check,
-			"acknowledge":         m.acknowledge,
-			"acquire":             m.acquire,
-			"acquire and drain":   m.acquireAndDrain,
-			"add dead letters":    m.addLetters,
-			"advance":             m.advance,
-			"claim":               m.claimKeys,
-			"claim again":         m.claimKeys,
-			"complete":            m.completeKeys,
-			"enqueue":             m.enqueue,
-			"enqueue again":       m.enqueue,
-			"expire":              m.expireKeys,
-			"forget":              m.forgetKeys,
-			"next":                m.next,
-			"next again":          m.next,
-			"purge dead letters":  m.purgeLetters,
-			"purge outbox":        m.purge,
-			"release":             m.release,
-			"release claims":      m.releaseKeys,
-			"renew":               m.renew,
-			"renew claims":        m.renewKeys,
-			"reopen":              m.reopen,
-			"retry dead letters":  m.retryLetters,
-			"session":             m.session,
-			"settle":              m.settle,
-			"settle again":        m.settle,
-			"use of a lost lease": m.useLost,
-		})
+		actions := map[string]func(*rapid.T){"": m.check, "advance": m.advance, "reopen": m.reopen}
+		// A history that is about one thing gets further than one about all.
+		for _, focus := range rapid.SampledFrom([][]map[string]func(*rapid.T){
+			{m.outboxActions()},
+			{m.outboxActions()},
+			{m.keyActions()},
+			{m.sessionActions()},
+			{m.outboxActions(), m.keyActions(), m.sessionActions()},
+		}).Draw(rt, "focus") {
+			maps.Copy(actions, focus)
+		}
+		for name, action := range actions {
+			actions[name] = func(rt *rapid.T) {
+				m.store = rapid.SampledFrom(m.handles).Draw(rt, "handle")
+				action(rt)
+			}
+		}
+		rt.Repeat(actions)
 	})
+}
+
+func (m *model) outboxActions() map[string]func(*rapid.T) {
+	return map[string]func(*rapid.T){
+		"acknowledge":         m.acknowledge,
+		"acquire":             m.acquire,
+		"acquire and drain":   m.acquireAndDrain,
+		"add dead letters":    m.addLetters,
+		"enqueue":             m.enqueue,
+		"enqueue again":       m.enqueue,
+		"enqueue once more":   m.enqueue,
+		"next":                m.next,
+		"next again":          m.next,
+		"purge dead letters":  m.purgeLetters,
+		"purge outbox":        m.purge,
+		"release":             m.release,
+		"renew":               m.renew,
+		"retry dead letters":  m.retryLetters,
+		"settle":              m.settle,
+		"settle again":        m.settle,
+		"use of a lost lease": m.useLost,
+	}
+}
+
+func (m *model) keyActions() map[string]func(*rapid.T) {
+	return map[string]func(*rapid.T){
+		"claim":          m.claimKeys,
+		"claim again":    m.claimKeys,
+		"complete":       m.completeKeys,
+		"expire":         m.expireKeys,
+		"forget":         m.forgetKeys,
+		"release claims": m.releaseKeys,
+		"renew claims":   m.renewKeys,
+	}
+}
+
+func (m *model) sessionActions() map[string]func(*rapid.T) {
+	return map[string]func(*rapid.T){
+		"load session":       m.loadSession,
+		"save session":       m.saveSession,
+		"save session again": m.saveSession,
+		"save session more":  m.saveSession,
+	}
 }
 
 // All times of the model are made of ticks: the clock moves by whole ticks, and
@@ -74,10 +108,10 @@ func ticks(t *rapid.T, what string, most int) time.Duration {
 // model is what a store should hold.
 type model struct {
 	*env
-	rt  *rapid.T
-	now time.Duration
+	now     time.Duration
+	handles []persist.Store // of one store, used in turns
+	limit   int
 
-	limit    int
 	lanes    []*modelLane
 	letters  []*modelLetter
 	keys     map[[2]string]*modelKey
@@ -98,7 +132,7 @@ func newModel(rt *rapid.T, h Harness) *model {
 	t.Cleanup(cancel)
 	e := &env{T: t, h: h, ctx: ctx, backend: h.New(t, opts)}
 	e.store = e.open()
-	m := &model{env: e, rt: rt, limit: opts.MaxMessages}
+	m := &model{env: e, limit: opts.MaxMessages, handles: []persist.Store{e.store, e.handle()}}
 	m.forget(opts.Lanes)
 	return m
 }
@@ -126,6 +160,7 @@ func (m *model) advance(t *rapid.T) {
 // reopen crashes. Leases last, but nobody has them any more.
 func (m *model) reopen(*rapid.T) {
 	m.crash()
+	m.handles = []persist.Store{m.store, m.handle()}
 	if !m.h.Durable {
 		m.forget(len(m.lanes))
 		return

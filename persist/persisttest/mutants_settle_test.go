@@ -67,6 +67,25 @@ func settleMutants() []mutant {
 				}
 			}
 		}},
+		{name: "deletes a range of positions", caught: []string{"Settle"}, model: true, bend: func(b *bent) {
+			b.lane = func(l *bentLane) {
+				l.settle = func(ctx context.Context, settlements []persist.Settlement) error {
+					if err := l.Lane.Settle(ctx, settlements); err != nil || len(settlements) < 2 {
+						return err
+					}
+					var positions []int64
+					for _, st := range settlements {
+						positions = append(positions, st.Position)
+					}
+					for position := slices.Min(positions); position < slices.Max(positions); position++ {
+						if err := l.Lane.Settle(ctx, []persist.Settlement{{Position: position}}); err != nil {
+							return err
+						}
+					}
+					return nil
+				}
+			}
+		}},
 		{name: "settles all but the first", caught: []string{"Settle", "OUTBOX-10"}, model: true, bend: func(b *bent) {
 			b.lane = func(l *bentLane) {
 				l.settle = func(ctx context.Context, settlements []persist.Settlement) error {

@@ -50,13 +50,27 @@ func TestMutantsAreCaught(t *testing.T) {
 						caught++
 					}
 				}
-				require.Positive(t, caught, "no case of %s notices it", tag)
+				if caught == 0 {
+					t.Errorf("no case of %s notices it", tag)
+				}
 			}
-			if m.model {
-				require.NotEmpty(t, observe(t, func(r *recorder) { runModel(r, m.harness()) }), "the model does not notice it")
+			if m.model && !modelNotices(t, m.harness()) {
+				t.Error("the model does not notice it")
 			}
 		})
 	}
+}
+
+// modelNotices runs the model until it fails. Its histories are random, so that
+// one run may miss what takes a rare turn; so many do not.
+func modelNotices(t *testing.T, h Harness) bool {
+	t.Helper()
+	for range 80 {
+		if len(observe(t, func(r *recorder) { runModel(r, h) })) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // Without a change, what makes the mutants breaks nothing.

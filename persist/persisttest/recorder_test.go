@@ -13,7 +13,7 @@ import (
 // recorder is a test whose failure is what is wanted.
 type recorder struct {
 	outer *testing.T
-	ctx   context.Context //nolint:containedctx // lives as long as the test
+	ctx   context.Context
 
 	mu       sync.Mutex // guards everything below
 	failures []string
@@ -27,10 +27,10 @@ var (
 
 // observe runs a test to its end and returns how it failed, if it did. A panic
 // counts: a broken store may well make a case index past an answer's end.
-func observe(outer *testing.T, run func(r *recorder)) []string {
-	outer.Helper()
-	ctx, cancel := context.WithCancel(outer.Context())
-	r := &recorder{outer: outer, ctx: ctx}
+func observe(t *testing.T, run func(r *recorder)) []string {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	r := &recorder{outer: t, ctx: ctx}
 	done := make(chan struct{})
 	go func() { // FailNow ends the goroutine
 		defer close(done)

@@ -13,6 +13,7 @@ func settleCases() []testCase {
 	return []testCase{
 		{tag: "Settle", name: "delivered messages are gone", run: checkDelivered},
 		{tag: "Settle", name: "each outcome survives a crash", run: checkOutcomesSurvive},
+		{tag: "Settle", name: "many, in any order and with gaps", run: checkSettleMany},
 		{tag: "OUTBOX-10", name: "a position that is gone", run: checkSettleGone},
 		{tag: "OUTBOX-11", name: "failed and expired become dead letters", run: checkBuried},
 		{tag: "OUTBOX-11", name: "all or none", run: checkSettleAllOrNone},
@@ -37,6 +38,57 @@ func checkDelivered(e *env) {
 	require.Empty(e, e.letters(persist.DeadLetterFilter{}))
 	e.release(lane)
 	require.Empty(e, e.next(e.acquire(0)))
+}
+
+// Acknowledgements come nearly in order, which tempts a store to delete ranges
+// of positions: nothing else that lies in them may go.
+func checkSettleMany(e *env) {
+	const n = 1200
+	msgs := messages("m", n)
+	for i := range msgs {
+		msgs[i].Receipt = i%11 == 0
+	}
+	e.enqueue(msgs...)
+	lane := e.acquire(0)
+	handed := e.next(lane)
+	require.Len(e, handed, n)
+	outcome := func(i int) persist.Outcome {
+		switch {
+		case i%7 == 3:
+			return persist.OutcomeRetry
+		case i%97 == 5:
+			return persist.OutcomeFailed
+		case i%101 == 9:
+			return persist.OutcomeReturned
+		}
+		return persist.OutcomeDelivered
+	}
+	var want, again []string
+	var batch []persist.Settlement
+	for k := range n {
+		i := k/50*50 + (k%50*37+11)%50 // each page of 50 in a jumble
+		if i%13 == 6 {
+			continue // in flight still
+		}
+		batch = append(batch, persist.Settlement{Position: handed[i].Position, Outcome: outcome(i), Reason: "r"})
+		if len(batch) == 170 || k == n-1 {
+			e.settle(lane, batch...)
+			batch = nil
+		}
+	}
+	for i := range n {
+		if i%13 == 6 || i%11 == 0 && outcome(i) == persist.OutcomeDelivered ||
+			outcome(i) == persist.OutcomeRetry || outcome(i) == persist.OutcomeReturned {
+			want = append(want, msgs[i].ID)
+		}
+		if i%13 != 6 && outcome(i) == persist.OutcomeReturned {
+			again = append(again, msgs[i].ID)
+		}
+	}
+	require.Equal(e, want, ids(e.stored(0)))
+	require.Equal(e, again, ids(e.next(lane)))
+	stats := e.stats()
+	require.EqualValues(e, len(want), stats.Pending+stats.Delivered)
 }
 
 func checkOutcomesSurvive(e *env) {
@@ -177,7 +229,7 @@ func checkLookup(e *env) {
 	require.Equal(e, persist.Fate{State: persist.StateExpired, LastError: "too late"}, fates[2])
 	require.Equal(e, persist.Fate{State: persist.StateFailed, ReasonCode: 0x87, LastError: "not authorized"}, fates[3])
 	require.Equal(e, persist.Fate{State: persist.StateDelivered}, fates[4], "a receipt is awaited")
-	require.Equal(e, persist.Fate{State: persist.StateDelivered}, fates[5], "gone")
+	require.Equal(e, persist.Fate{State: persist.StateDelivered, Gone: true}, fates[5], "gone")
 
 	here := e.enqueue(with(message("same position, other lane"), func(m *persist.Message) { m.OrderingKey = keyOf(e, 0) }))[0]
 	require.Equal(e, persist.StatePending, e.lookup(here.Ref)[0].State)

@@ -317,7 +317,7 @@ func checkProcessRace(e *env) {
 	e.db()
 	handles := []persist.Store{e.store, e.handle()}
 	e.together(8, func(i int) error {
-		for {
+		for range 1000 {
 			err := handles[i%2].(persist.SQLProcessor).ProcessTx(e.ctx, func(ctx context.Context, p persist.SQLProcess) error {
 				_, err := handleKey(ctx, p, "k")
 				return err
@@ -326,6 +326,7 @@ func checkProcessRace(e *env) {
 				return err
 			}
 		}
+		return persist.ErrUnavailable
 	})
 	require.Equal(e, []string{"k"}, e.effects())
 }

@@ -246,8 +246,8 @@ func (e *env) claims(group string, ttl time.Duration, keys ...string) []persist.
 	claims, err := e.store.Claim(e.ctx, persist.ClaimRequest{Group: group, Owner: "owner", TTL: ttl, Keys: keys})
 	require.NoError(e, err, "claim")
 	require.Len(e, claims, len(keys))
-	for i := range claims {
-		require.Equal(e, keys[i], claims[i].Key, "claims are answered in the order of the keys")
+	for i, key := range keys {
+		require.Equal(e, key, claims[i].Key, "claims are answered in the order of the keys")
 	}
 	return claims
 }

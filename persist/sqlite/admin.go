@@ -92,7 +92,7 @@ func (s *Store) entries(ctx context.Context, op string, stmt *statement, args ..
 		var dest [entryColumns]driver.Value
 		rows, err := r.query(ctx, stmt, args...)
 		return eachRow(rows, err, dest[:], func() error {
-			e, err := entryOf(dest[:], now)
+			e, err := entryOf(dest[:], now, 0, 0)
 			if err != nil {
 				e.LastError = err.Error()
 			}

@@ -7,6 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"modernc.org/sqlite"
+
+	"github.com/oncemq/oncemq/persist"
 )
 
 // runner runs statements: on a connection of the store, which keeps them
@@ -40,7 +44,16 @@ func queryRow(ctx context.Context, r runner, dest []driver.Value, stmt *statemen
 	if errors.Is(err, io.EOF) {
 		return false, rows.Close()
 	}
-	return err == nil, errors.Join(err, rows.Close())
+	return err == nil, closeRows(rows, err)
+}
+
+// closeRows ends a result that was read up to err. After a statement has failed
+// Close repeats its error.
+func closeRows(rows driver.Rows, err error) error {
+	if end := rows.Close(); err == nil {
+		return end
+	}
+	return err
 }
 
 // conn is one connection of the driver with the statements it has prepared. It
@@ -53,11 +66,12 @@ type conn struct {
 }
 
 func newConn(driverConn any) (*conn, error) {
-	dc, ok := driverConn.(driver.Conn)
-	if !ok {
-		return nil, fmt.Errorf("driver connection is %T", driverConn)
+	// Only modernc.org/sqlite has these hooks; of another driver we would not
+	// know the errors.
+	if _, ok := driverConn.(sqlite.HookRegisterer); !ok {
+		return nil, fmt.Errorf("%w: the driver must be modernc.org/sqlite", persist.ErrInvalid)
 	}
-	return &conn{dc: dc, stmts: make(map[*statement]driver.Stmt)}, nil
+	return &conn{dc: driverConn.(driver.Conn), stmts: make(map[*statement]driver.Stmt)}, nil
 }
 
 func (c *conn) prepare(ctx context.Context, stmt *statement) (driver.Stmt, error) {
@@ -115,12 +129,12 @@ func (c *conn) pragma(ctx context.Context, text string) error {
 
 // close finalizes the statements. The connection itself is database/sql's.
 func (c *conn) close() error {
-	var errs []error
+	var err error
 	for _, s := range c.stmts {
-		errs = append(errs, s.Close())
+		err = both(err, s.Close())
 	}
 	clear(c.stmts)
-	return errors.Join(errs...)
+	return err
 }
 
 // heldConn is a connection that was taken out of the pool for good.
@@ -140,8 +154,13 @@ func holdConn(ctx context.Context, s *Store, prepare func(c *conn) error) (*held
 		if h.c, err = newConn(driverConn); err != nil {
 			return err
 		}
-		if err := h.c.pragma(ctx, fmt.Sprintf("PRAGMA busy_timeout = %d", s.opts.BusyTimeout.Milliseconds())); err != nil {
-			return err
+		for _, setting := range []string{
+			fmt.Sprintf("busy_timeout = %d", s.opts.BusyTimeout.Milliseconds()),
+			"synchronous = " + s.opts.Synchronous.pragma(),
+		} {
+			if err := h.c.pragma(ctx, "PRAGMA "+setting); err != nil {
+				return err
+			}
 		}
 		return prepare(h.c)
 	})

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/oncemq/oncemq/internal/wire"
 	"github.com/oncemq/oncemq/persist"
 )
@@ -124,7 +122,8 @@ func filterArgs(f persist.DeadLetterFilter, limit int) []any {
 // RetryDeadLetters moves letters back into the outbox; see
 // [persist.DeadLetters]. A letter whose message cannot be read stays. One whose
 // message is idempotent, and in the outbox again by now, is deleted without
-// adding a second [OUTBOX-4]. A message that came without an ID gets one.
+// adding a second [OUTBOX-4]. A message that came without an ID gets
+// one, made of the store's identity and the letter's number.
 func (s *Store) RetryDeadLetters(ctx context.Context, filter persist.DeadLetterFilter, limit int) (int, error) {
 	const op = "retry dead letters"
 	if err := s.checkLimit(op, limit); err != nil {
@@ -164,12 +163,8 @@ func (t *retryTask) run(ctx context.Context, tx *txn) error {
 			if m.Topic == "" {
 				continue
 			}
-			if m.ID == "" {
-				id, err := uuid.NewV7()
-				if err != nil {
-					return err
-				}
-				m.ID = id.String()
+			if m.ID == "" { // of a message from elsewhere
+				m.ID = fmt.Sprintf("%s-%d", t.s.identity, d.Number)
 			}
 			m.Expiry, m.Delay = 0, 0
 			msgs = append(msgs, m)
@@ -181,15 +176,15 @@ func (t *retryTask) run(ctx context.Context, tx *txn) error {
 	}
 	add, err := t.s.newEnqueue(msgs)
 	if err != nil {
-		return err
+		t.err = err
+		return nil //nolint:nilerr // a refusal, which undoes nothing of others
 	}
 	var e enqueuer
 	if err := e.enqueue(ctx, tx, t.s, []*enqueueTask{add}); err != nil {
 		return err
 	}
 	if add.err != nil {
-		t.err = refuse(t.op, t.object, persist.ErrOutboxFull) // nothing else refuses these
-		return nil
+		return t.refuse(persist.ErrOutboxFull) // nothing else refuses these
 	}
 	for _, number := range numbers {
 		if _, err := tx.exec(ctx, tx.q.deadDelete, number); err != nil {

@@ -17,7 +17,8 @@ type enqueueTask struct {
 	call
 	msgs       []persist.Message
 	out        []persist.Enqueued
-	idempotent bool // some of msgs are
+	idempotent bool                // some of msgs are
+	one        [1]persist.Enqueued // out of a single message, to spare an allocation
 }
 
 // run exists for the interface; the writer gathers these tasks.

@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql/driver"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -11,7 +10,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/oncemq/oncemq/internal/wire"
 	"github.com/oncemq/oncemq/persist"
 )
 
@@ -33,7 +31,10 @@ func (s *Store) AcquireLane(ctx context.Context, number int, owner string, ttl t
 		return nil, err
 	}
 	below, above := laneBounds(number)
-	return &lane{s: s, number: number, epoch: t.epoch, below: below, above: above, cursor: below, lateDue: math.MinInt64}, nil
+	return &lane{
+		s: s, number: number, epoch: t.epoch, below: below, above: above,
+		cursor: below, lateDue: math.MinInt64,
+	}, nil
 }
 
 type acquireTask struct {
@@ -87,6 +88,7 @@ type lane struct {
 	lateDue      int64
 	latePosition int64
 	returned     []int64 // ascending
+	lastTime     int64   // when the latest message that was handed out was enqueued
 }
 
 var _ persist.Lane = (*lane)(nil)
@@ -163,7 +165,11 @@ func (l *lane) Next(ctx context.Context, limit, maxBytes int) ([]persist.Entry, 
 		if err := l.quarantine(ctx, p.corrupt); err != nil {
 			return nil, err
 		}
-		*l = moved
+		if err := l.resend(ctx, p.overdue); err != nil {
+			return nil, err
+		}
+		// Not all of the lane at once: Renew may be reading the epoch.
+		l.cursor, l.lateDue, l.latePosition, l.returned = moved.cursor, moved.lateDue, moved.latePosition, moved.returned
 		if len(p.entries) > 0 || len(p.corrupt) == 0 {
 			return p.entries, nil
 		}
@@ -210,10 +216,18 @@ func (l *lane) fill(ctx context.Context, r runner, p *page, next int64) error {
 	if next-1 <= l.cursor {
 		return nil
 	}
-	rows, err := r.query(ctx, q.pageInOrder, l.cursor, next, p.now, int64(p.room()))
+	if p.entries == nil {
+		// Positions are dense, so that this is nearly always the number.
+		p.entries = make([]persist.Entry, 0, min(int64(p.limit), next-1-l.cursor, maxPrealloc))
+	}
+	p.from, p.fromTime = l.cursor, l.lastTime
+	rows, err := r.query(ctx, q.pageInOrder, l.cursor, next, p.now, int64(p.room()), l.lastTime)
 	n := p.seen
 	if err := p.read(rows, err); err != nil {
 		return err
+	}
+	if len(p.entries) > 0 {
+		l.lastTime = p.entries[len(p.entries)-1].EnqueuedAt.UnixMilli()
 	}
 	switch {
 	case p.full || p.room() == 0:
@@ -227,92 +241,37 @@ func (l *lane) fill(ctx context.Context, r runner, p *page, next int64) error {
 	return nil
 }
 
-// errPageFull ends the reading of a page.
-var errPageFull = errors.New("page is full")
-
-// page gathers entries.
-type page struct {
-	now             int64
-	limit, maxBytes int
-
-	entries []persist.Entry
-	corrupt []corruptEntry
-	bytes   int
-	// seen counts the rows that were taken; last and lastDue are of the latest.
-	seen          int
-	last, lastDue int64
-	// full tells that a row was left because of maxBytes.
-	full bool
-}
-
-// corruptEntry is a stored message that cannot be read.
-type corruptEntry struct {
-	position int64
-	err      error
-}
-
-// room is how many more rows the page takes.
-func (p *page) room() int { return p.limit - p.seen }
-
-// read takes rows until they end or the page is full, and closes them.
-func (p *page) read(rows driver.Rows, err error) error {
-	var dest [entryColumns]driver.Value
-	err = eachRow(rows, err, dest[:], func() error {
-		e, err := entryOf(dest[:], p.now)
-		if err == nil {
-			if len(p.entries) > 0 && p.bytes+len(e.Message.Payload) > p.maxBytes {
-				p.full = true
-				return errPageFull
-			}
-			if e.State == persist.StateDelivered {
-				e.Attempts++ // its receipt did not come in time
-			}
-			p.bytes += len(e.Message.Payload)
-			if p.entries == nil {
-				p.entries = make([]persist.Entry, 0, min(p.limit, 64))
-			}
-			p.entries = append(p.entries, e)
-		} else {
-			p.corrupt = append(p.corrupt, corruptEntry{e.Position, err})
-		}
-		p.seen++
-		p.last, p.lastDue = e.Position, asInt(dest[2])
+// resend makes messages pending again whose receipt did not come in time, since
+// they await the broker once more. It is recorded here and not when they are
+// settled, so that the missing receipt counts once, whoever settles them. They
+// keep their due, which is behind the cursors: if this fails they are found
+// again.
+func (l *lane) resend(ctx context.Context, overdue []int64) error {
+	if len(overdue) == 0 {
 		return nil
-	})
-	if errors.Is(err, errPageFull) {
-		err = nil
 	}
-	return err
+	t := &resendTask{call: newCall("send again", laneName(l.number), len(overdue)), l: l, overdue: overdue}
+	t.leaseOnly = true // undone, it is done again
+	return l.s.submit(ctx, t)
 }
 
-// entryColumns is the number of columns of an entry in the page statements.
-const entryColumns = 8
+type resendTask struct {
+	call
+	l       *lane
+	overdue []int64
+}
 
-// entryOf makes an entry of its columns. If the message cannot be read the error
-// wraps persist.ErrCorrupt, and the entry has all but the message.
-func entryOf(dest []driver.Value, now int64) (persist.Entry, error) {
-	e := persist.Entry{
-		State:      persist.State(asInt(dest[1])),
-		EnqueuedAt: time.UnixMilli(asInt(dest[4])),
-		Attempts:   int(asInt(dest[5])),
-		LastError:  asText(dest[6]),
+func (t *resendTask) run(ctx context.Context, tx *txn) error {
+	if held, err := t.l.held(ctx, tx); err != nil {
+		return err
+	} else if !held {
+		return t.refuse(persist.ErrLeaseLost)
 	}
-	e.Position = asInt(dest[0])
-	e.Lane = laneOfPosition(e.Position)
-	body, _ := dest[7].([]byte)
-	m, err := wire.DecodeMessage(body)
+	n, err := tx.exec(ctx, tx.q.outboxResend, jsonInts(t.overdue))
 	if err != nil {
-		return e, err
+		return err
 	}
-	e.Message = m
-	if expires, ok := dest[3].(int64); ok {
-		left := expires - now
-		if left == 0 {
-			left = -1 // zero would mean for ever
-		}
-		e.Message.Expiry = time.Duration(left) * time.Millisecond
-	}
-	return e, nil
+	return t.l.count(ctx, tx, n, -n)
 }
 
 // quarantine moves messages that cannot be read to the dead letters [OUTBOX-8].
@@ -329,7 +288,7 @@ func (l *lane) quarantine(ctx context.Context, corrupt []corruptEntry) error {
 		return err
 	}
 	for _, c := range corrupt {
-		l.s.log.Error("stored message cannot be read and became a dead letter",
+		l.s.log.ErrorContext(ctx, "stored message cannot be read and became a dead letter",
 			slog.Int("lane", l.number), slog.Int64("position", c.position), slog.Any("error", c.err))
 	}
 	return nil

@@ -111,6 +111,10 @@ func (s *Store) migrate(ctx context.Context, c *conn) (err error) {
 	if err := s.settled(ctx, c); err != nil {
 		return err
 	}
+	// SQLite lets a transaction of a read-only file begin, even IMMEDIATE.
+	if _, err := c.exec(ctx, s.q.writeLock); err != nil {
+		return err
+	}
 	_, err = c.exec(ctx, s.q.commit)
 	return err
 }

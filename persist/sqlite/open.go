@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -53,7 +54,7 @@ func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 	db.SetMaxIdleConns(1)
 	s := &Store{db: db, owned: true, name: path}
 	if err := s.open(ctx, opts); err != nil {
-		return nil, errors.Join(translate(op, path, err), db.Close())
+		return nil, both(translate(op, path, err), db.Close())
 	}
 	return s, nil
 }
@@ -99,12 +100,9 @@ func (s *Store) open(ctx context.Context, opts Options) (err error) {
 	}
 	writer, err := holdConn(ctx, s, func(c *conn) error {
 		if s.owned {
-			if err := walMode(ctx, c, opts.BusyTimeout); err != nil {
+			if err := s.walMode(ctx, c); err != nil {
 				return err
 			}
-		}
-		if err := c.pragma(ctx, "PRAGMA synchronous = "+opts.Synchronous.pragma()); err != nil {
-			return err
 		}
 		return s.migrate(ctx, c)
 	})
@@ -133,11 +131,15 @@ func (s *Store) open(ctx context.Context, opts Options) (err error) {
 // walMode turns on the write-ahead log, unless it is on. SQLite does not wait
 // for the lock that this takes, so we do: several processes may open a new file
 // at once.
-func walMode(ctx context.Context, c *conn, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+func (s *Store) walMode(ctx context.Context, c *conn) error {
+	ctx, cancel := context.WithTimeout(ctx, s.opts.BusyTimeout)
 	defer cancel()
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
-		err := c.pragma(ctx, "PRAGMA journal_mode = WAL")
+		var mode [1]driver.Value
+		_, err := queryRow(context.WithoutCancel(ctx), c, mode[:], s.q.walMode)
+		if err == nil && asText(mode[0]) != "wal" {
+			return fmt.Errorf("%w: the file system cannot hold a write-ahead log", persist.ErrUnavailable)
+		}
 		if err == nil || !isBusy(err) {
 			return err
 		}
@@ -155,16 +157,16 @@ func walMode(ctx context.Context, c *conn, timeout time.Duration) error {
 // it are the owner's alone. It follows no symbolic link: where links can be
 // planted, another's file would be written.
 func prepareFile(path string) error {
-	if info, err := os.Lstat(path); err == nil {
+	if info, err := os.Lstat(path); err == nil { //nolint:gosec // the path is the caller's to choose, here and below
 		if !info.Mode().IsRegular() {
 			return fmt.Errorf("%w: not a regular file", persist.ErrInvalid)
 		}
 		return nil
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil { //nolint:gosec // see above
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // see above
 	if errors.Is(err, fs.ErrExist) {
 		return nil // another process was faster
 	}

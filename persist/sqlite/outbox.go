@@ -87,7 +87,11 @@ func (s *Store) newEnqueue(msgs []persist.Message) (*enqueueTask, error) {
 		t.bytes += len(m.Payload)
 		t.idempotent = t.idempotent || m.Idempotent
 	}
-	t.out = make([]persist.Enqueued, len(msgs))
+	if len(msgs) == 1 {
+		t.out = t.one[:]
+	} else {
+		t.out = make([]persist.Enqueued, len(msgs))
+	}
 	return t, nil
 }
 
@@ -103,6 +107,8 @@ func checkMessage(m *persist.Message) error {
 		return fmt.Errorf("QoS is %d, must be 0, 1 or 2", m.QoS)
 	case m.Expiry < 0:
 		return fmt.Errorf("expiry is %s, must not be negative", m.Expiry)
+	case m.MaxAttempts < 0:
+		return fmt.Errorf("max attempts is %d, must not be negative", m.MaxAttempts)
 	case m.Delay < 0:
 		return fmt.Errorf("delay is %s, must not be negative", m.Delay)
 	}
@@ -118,7 +124,7 @@ func (s *Store) Lookup(ctx context.Context, refs []persist.Ref) ([]persist.Fate,
 	at := make(map[int64]int, len(refs))
 	positions := make([]int64, len(refs))
 	for i, ref := range refs {
-		fates[i].State = persist.StateDelivered
+		fates[i] = persist.Fate{State: persist.StateDelivered, Gone: true}
 		positions[i] = ref.Position
 		at[ref.Position] = i
 	}
@@ -199,7 +205,7 @@ func eachRow(rows driver.Rows, err error, dest []driver.Value, fn func() error) 
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}
-	return errors.Join(err, rows.Close())
+	return closeRows(rows, err)
 }
 
 // jsonInts is a list of numbers as json_each reads it: the way to bind a list.

@@ -39,8 +39,7 @@ func storedKey(key string) any {
 	return sum[:]
 }
 
-// Claim asks for keys; see [persist.Processed]. A key that occurs twice in one
-// request is busy the second time.
+// Claim asks for keys; see [persist.Processed].
 func (s *Store) Claim(ctx context.Context, req persist.ClaimRequest) ([]persist.Claim, error) {
 	const op = "claim"
 	if req.TTL <= 0 {
@@ -48,6 +47,13 @@ func (s *Store) Claim(ctx context.Context, req persist.ClaimRequest) ([]persist.
 	}
 	if len(req.Keys) == 0 {
 		return nil, nil
+	}
+	seen := make(map[string]struct{}, len(req.Keys))
+	for _, key := range req.Keys {
+		seen[key] = struct{}{}
+	}
+	if len(seen) < len(req.Keys) {
+		return nil, &persist.Error{Op: op, Object: groupName(req.Group), Kind: persist.ErrInvalid, Err: errors.New("a key occurs twice")}
 	}
 	group, err := s.group(ctx, op, req.Group)
 	if err != nil {
@@ -180,6 +186,13 @@ func (s *Store) Complete(ctx context.Context, group string, completions []persis
 	if err := checkWindow(op, group, window); err != nil {
 		return nil, err
 	}
+	for i := range completions {
+		if dead := completions[i].Dead; dead != nil {
+			if err := checkLetter(dead); err != nil {
+				return nil, &persist.Error{Op: op, Object: groupName(group), Kind: persist.ErrInvalid, Err: err}
+			}
+		}
+	}
 	t := &keysTask{kind: completeKeys, completions: completions, until: window}
 	t.call = newCall(op, groupName(group), len(completions))
 	return s.submitKeys(ctx, group, t)
@@ -259,11 +272,7 @@ func (t *keysTask) run(ctx context.Context, tx *txn) error {
 			c := &t.claims[i]
 			t.done[i], err = changes(tx.exec(ctx, tx.q.claimRelease, t.group, storedKey(c.Key), c.Epoch))
 		case completeKeys:
-			c := &t.completions[i]
-			t.done[i], err = changes(tx.exec(ctx, tx.q.claimComplete, t.group, storedKey(c.Claim.Key), c.Claim.Epoch, until))
-			if err == nil && t.done[i] && c.Dead != nil {
-				err = addDeadLetter(ctx, tx, c.Dead) // [CLAIM-6]
-			}
+			t.done[i], err = t.complete(ctx, tx, &t.completions[i], until)
 		case forgetKeys:
 			var dest [1]driver.Value
 			t.done[i], err = queryRow(ctx, tx, dest[:], tx.q.claimForget, t.group, storedKey(t.keys[i]))
@@ -274,6 +283,24 @@ func (t *keysTask) run(ctx context.Context, tx *txn) error {
 		}
 	}
 	return nil
+}
+
+// complete marks one key, and stores its dead letter with it [CLAIM-6].
+func (t *keysTask) complete(ctx context.Context, tx *txn, c *persist.Completion, until int64) (bool, error) {
+	first := true
+	if c.Dead != nil {
+		// Done twice with one claim, the letter is stored once.
+		known, err := getKey(ctx, tx, t.group, c.Claim.Key)
+		if err != nil {
+			return false, err
+		}
+		first = known.state == keyInWork
+	}
+	done, err := changes(tx.exec(ctx, tx.q.claimComplete, t.group, storedKey(c.Claim.Key), c.Claim.Epoch, until))
+	if err == nil && done && first && c.Dead != nil {
+		err = addDeadLetter(ctx, tx, c.Dead)
+	}
+	return done, err
 }
 
 // changes tells whether a statement changed something.
@@ -324,45 +351,6 @@ func (t *sweepTask) run(ctx context.Context, tx *txn) error {
 	_, err = tx.exec(ctx, tx.q.sweepSave, to[0], to[1])
 	return err
 }
-
-// group is the number of a group. A group that is new is numbered in a
-// transaction of its own, so that a number is known here only once it is
-// committed; from then on it is not asked for again.
-func (s *Store) group(ctx context.Context, op, name string) (int64, error) {
-	if id, ok := s.groups.Load(name); ok {
-		return id.(int64), nil
-	}
-	t := &groupTask{call: newCall(op, groupName(name), 1), name: name}
-	t.leaseOnly = true
-	if err := s.submit(ctx, t); err != nil {
-		return 0, err
-	}
-	s.groups.Store(name, t.id)
-	return t.id, nil
-}
-
-type groupTask struct {
-	call
-	name string
-	id   int64
-}
-
-func (t *groupTask) run(ctx context.Context, tx *txn) (err error) {
-	t.id, err = addGroup(ctx, tx, t.name)
-	return err
-}
-
-// addGroup is the number of a group, which is new perhaps.
-func addGroup(ctx context.Context, tx *txn, name string) (int64, error) {
-	if _, err := tx.exec(ctx, tx.q.groupAdd, name); err != nil {
-		return 0, err
-	}
-	var dest [1]driver.Value
-	_, err := queryRow(ctx, tx, dest[:], tx.q.groupGet, name)
-	return asInt(dest[0]), err
-}
-
-func groupName(name string) string { return "group " + name }
 
 func checkWindow(op, group string, window time.Duration) error {
 	if window >= minWindow {

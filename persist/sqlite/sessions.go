@@ -31,8 +31,7 @@ func (t *loadTask) run(ctx context.Context, tx *txn) error {
 		return err
 	}
 	if !ok {
-		t.err = refuse(t.op, t.object, persist.ErrLeaseLost)
-		return nil
+		return t.refuse(persist.ErrLeaseLost)
 	}
 	var dest [4]driver.Value
 	rows, err := tx.query(ctx, tx.q.packetList, id)
@@ -90,8 +89,7 @@ func (t *saveTask) run(ctx context.Context, tx *txn) error {
 		return err
 	}
 	if !ok {
-		t.err = refuse(t.op, t.object, persist.ErrLeaseLost)
-		return nil
+		return t.refuse(persist.ErrLeaseLost)
 	}
 	if c.Clear {
 		if _, err := tx.exec(ctx, tx.q.packetClear, id); err != nil {

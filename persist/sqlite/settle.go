@@ -20,10 +20,11 @@ func (l *lane) Settle(ctx context.Context, settlements []persist.Settlement) err
 	t := l.newSettle("settle", settlements)
 	for i := range settlements {
 		st := &settlements[i]
-		if st.Position <= l.below || st.Position >= l.above || st.Outcome > persist.OutcomeReturned {
+		if st.Outcome > persist.OutcomeReturned || st.ReceiptTimeout < 0 {
 			return &persist.Error{
 				Op: t.op, Object: t.object, Kind: persist.ErrInvalid,
-				Err: fmt.Errorf("settlement %d: position %d, outcome %d", i, st.Position, st.Outcome),
+				Err: fmt.Errorf("settlement of position %d with outcome %d and receipt time-out %s",
+					st.Position, st.Outcome, st.ReceiptTimeout),
 			}
 		}
 	}
@@ -81,11 +82,13 @@ func (t *settleTask) run(ctx context.Context, tx *txn) error {
 	if held, err := t.l.held(ctx, tx); err != nil {
 		return err
 	} else if !held {
-		t.err = refuse(t.op, t.object, persist.ErrLeaseLost)
-		return nil
+		return t.refuse(persist.ErrLeaseLost)
 	}
 	for i := range t.settlements {
 		st := &t.settlements[i]
+		if st.Position <= t.l.below || st.Position >= t.l.above {
+			continue // of another lane, so not here [OUTBOX-10]
+		}
 		var err error
 		switch st.Outcome {
 		case persist.OutcomeDelivered:
@@ -94,11 +97,11 @@ func (t *settleTask) run(ctx context.Context, tx *txn) error {
 			}
 			t.delivered = append(t.delivered, delivery{st.Position, st.ReceiptTimeout})
 		case persist.OutcomeRetry:
-			err = t.retry(ctx, tx, st)
+			_, err = tx.exec(ctx, tx.q.settleRetry, st.Position, st.Reason)
 		case persist.OutcomeFailed:
-			err = t.bury(ctx, tx, st, persist.StateFailed)
+			err = t.bury(ctx, tx, st, persist.StateFailed, 1) // this attempt
 		case persist.OutcomeExpired:
-			err = t.bury(ctx, tx, st, persist.StateExpired)
+			err = t.bury(ctx, tx, st, persist.StateExpired, 0)
 		case persist.OutcomeReturned:
 			// See lane.remember.
 		}
@@ -171,16 +174,11 @@ func (t *settleTask) deliverRun(ctx context.Context, tx *txn, run []delivery) er
 	return nil
 }
 
-// await keeps messages of a range that asked for a receipt. Those that were
-// delivered before come first: the second statement would take the others for
-// them.
+// await keeps messages of a range that asked for a receipt.
 func (t *settleTask) await(ctx context.Context, tx *txn, first, last int64, timeout time.Duration) error {
 	due := int64(never)
 	if timeout > 0 {
 		due = max(tx.now+millis(timeout), t.minDue)
-	}
-	if _, err := tx.exec(ctx, tx.q.settleAwaitingAgain, first, last, due); err != nil {
-		return err
 	}
 	n, err := tx.exec(ctx, tx.q.settleAwaiting, first, last, due)
 	t.pending -= n
@@ -188,22 +186,8 @@ func (t *settleTask) await(ctx context.Context, tx *txn, first, last int64, time
 	return err
 }
 
-// retry records a refusal.
-func (t *settleTask) retry(ctx context.Context, tx *txn, st *persist.Settlement) error {
-	state, found, err := stateOf(ctx, tx, st.Position)
-	if err != nil || !found {
-		return err
-	}
-	if state == persist.StateDelivered {
-		t.awaiting--
-		t.pending++
-	}
-	_, err = tx.exec(ctx, tx.q.settleRetry, st.Position, st.Reason)
-	return err
-}
-
 // bury moves a message to the dead letters [OUTBOX-11].
-func (t *settleTask) bury(ctx context.Context, tx *txn, st *persist.Settlement, state persist.State) error {
+func (t *settleTask) bury(ctx context.Context, tx *txn, st *persist.Settlement, state persist.State, attempts int64) error {
 	was, found, err := stateOf(ctx, tx, st.Position)
 	if err != nil || !found {
 		return err
@@ -213,7 +197,7 @@ func (t *settleTask) bury(ctx context.Context, tx *txn, st *persist.Settlement, 
 	} else {
 		t.pending--
 	}
-	return buryMessage(ctx, tx, st.Position, state, st.ReasonCode, st.Reason)
+	return buryMessage(ctx, tx, st.Position, state, st.ReasonCode, st.Reason, attempts)
 }
 
 // stateOf is the state of a message in the outbox, if it is there.
@@ -223,13 +207,9 @@ func stateOf(ctx context.Context, tx *txn, position int64) (state persist.State,
 	return persist.State(asInt(dest[0])), found, err
 }
 
-// buryMessage moves a message that is there to the dead letters. A refusal for
-// good is an attempt too; an expiry is none.
-func buryMessage(ctx context.Context, tx *txn, position int64, state persist.State, code byte, reason string) error {
-	attempts := int64(0)
-	if state == persist.StateFailed {
-		attempts = 1
-	}
+// buryMessage moves a message that is there to the dead letters, adding to its
+// attempts.
+func buryMessage(ctx context.Context, tx *txn, position int64, state persist.State, code byte, reason string, attempts int64) error {
 	_, err := tx.exec(ctx, tx.q.settleDead, position, int64(state), int64(code), reason, tx.now, attempts)
 	if err != nil {
 		return err
@@ -260,8 +240,7 @@ func (t *receiptTask) run(ctx context.Context, tx *txn) error {
 	if held, err := t.l.held(ctx, tx); err != nil {
 		return err
 	} else if !held {
-		t.err = refuse(t.op, t.object, persist.ErrLeaseLost)
-		return nil
+		return t.refuse(persist.ErrLeaseLost)
 	}
 	var pending, awaiting int64
 	for i := range t.receipts {
@@ -309,7 +288,7 @@ func (t *receiptTask) find(ctx context.Context, tx *txn, r *persist.Receipt) (pe
 			break
 		}
 		if r.Failed {
-			err = buryMessage(ctx, tx, position, persist.StateFailed, 0, r.Reason)
+			err = buryMessage(ctx, tx, position, persist.StateFailed, 0, r.Reason, 0)
 		} else {
 			_, err = tx.exec(ctx, tx.q.outboxDelete, position)
 		}

@@ -28,6 +28,7 @@ type Store struct {
 	reader    reader
 	processor processor
 	notifier  notifier
+	answers   sync.Pool // of chan struct{}, empty ones: call.done
 
 	mu      sync.Mutex // guards calls and closing
 	calls   int
@@ -93,16 +94,20 @@ func (s *Store) submit(ctx context.Context, t task) error {
 		return err
 	}
 	defer s.leave()
+	c.done, _ = s.answers.Get().(chan struct{})
+	if c.done == nil {
+		c.done = make(chan struct{}, 1)
+	}
 	s.writer.push(t)
 	select {
 	case <-c.done:
-		return c.err
 	case <-ctx.Done():
+		if c.state.CompareAndSwap(callQueued, callWithdrawn) {
+			return translate(c.op, c.object, ctx.Err())
+		}
+		<-c.done
 	}
-	if c.state.CompareAndSwap(callQueued, callWithdrawn) {
-		return translate(c.op, c.object, ctx.Err())
-	}
-	<-c.done
+	s.answers.Put(c.done)
 	return c.err
 }
 

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"flag"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -15,10 +16,10 @@ import (
 )
 
 // harness tells the suite what a store in a file can do: everything.
-func harness() persisttest.Harness {
+func harness(sync Synchronous) persisttest.Harness {
 	return persisttest.Harness{
 		New: func(t persisttest.T, opts persisttest.Options) persisttest.Backend {
-			return &backend{t: t, path: filepath.Join(t.TempDir(), "store.db"), opts: opts, clock: newClock()}
+			return &backend{t: t, path: filepath.Join(t.TempDir(), "store.db"), opts: opts, sync: sync, clock: newClock()}
 		},
 		Durable: true, Shared: true, FrozenClock: true, Notifies: true, SQL: true, Corrupts: true,
 	}
@@ -26,12 +27,16 @@ func harness() persisttest.Harness {
 
 func TestStore(t *testing.T) {
 	t.Parallel()
-	persisttest.Run(t, harness())
+	persisttest.Run(t, harness(SynchronousFull))
 }
 
 func TestModel(t *testing.T) {
 	t.Parallel()
-	persisttest.RunModel(t, harness())
+	if raceEnabled {
+		require.NoError(t, flag.Set("rapid.checks", "15"))
+	}
+	// Thousands of commits, none of which a loss of power threatens here.
+	persisttest.RunModel(t, harness(SynchronousNormal))
 }
 
 // clock stands still but for advance.
@@ -59,6 +64,7 @@ type backend struct {
 	t     persisttest.T
 	path  string
 	opts  persisttest.Options
+	sync  Synchronous
 	clock *clock
 
 	once sync.Once
@@ -66,7 +72,7 @@ type backend struct {
 }
 
 func (b *backend) Open(ctx context.Context) (persist.Store, error) {
-	return Open(ctx, b.path, Options{Lanes: b.opts.Lanes, MaxMessages: b.opts.MaxMessages, Clock: b.clock.now})
+	return Open(ctx, b.path, Options{Lanes: b.opts.Lanes, MaxMessages: b.opts.MaxMessages, Synchronous: b.sync, Clock: b.clock.now})
 }
 
 func (b *backend) Advance(d time.Duration) { b.clock.advance(d) }

@@ -26,11 +26,11 @@ func step(ctx context.Context, tx execer, q *queries, fn func() error) error {
 	err := fn()
 	if err != nil {
 		if _, undo := tx.exec(ctx, q.savepointRollback); undo != nil {
-			return errors.Join(err, undo)
+			return both(err, undo)
 		}
 	}
 	_, end := tx.exec(ctx, q.savepointRelease)
-	return errors.Join(err, end)
+	return both(err, end)
 }
 
 // ProcessTx runs fn in one transaction; see [persist.SQLProcessor]. While fn
@@ -49,7 +49,9 @@ func (s *Store) ProcessTx(ctx context.Context, fn func(ctx context.Context, p pe
 		return err
 	}
 	defer s.leave()
-	if err := s.gate.enter(ctx, s.opts.BusyTimeout); err != nil {
+	// Others in this process are waited for as long as ctx allows: how long
+	// their transactions take is up to the program.
+	if err := s.gate.enter(ctx, 0); err != nil {
 		return translate(op, s.name, err)
 	}
 	defer s.gate.leave()
@@ -88,11 +90,7 @@ type processor struct {
 func (pr *processor) begin(ctx context.Context, s *Store) (*process, error) {
 	if pr.held == nil {
 		held, err := holdConn(ctx, s, func(c *conn) error {
-			hooks, ok := c.dc.(sqlite.HookRegisterer)
-			if !ok {
-				return errors.New("driver has no rollback hook")
-			}
-			hooks.RegisterRollbackHook(func() { pr.undone.Store(true) })
+			c.dc.(sqlite.HookRegisterer).RegisterRollbackHook(func() { pr.undone.Store(true) })
 			return nil
 		})
 		if err != nil {
@@ -104,10 +102,11 @@ func (pr *processor) begin(ctx context.Context, s *Store) (*process, error) {
 	ctx = context.WithoutCancel(ctx)
 	tx, err := pr.held.db.BeginTx(ctx, nil)
 	if err != nil {
-		// The pool may have given the connection up; the next call takes
-		// another.
-		pr.held.discard()
-		pr.held = nil
+		if !isBusy(err) {
+			// The connection may be broken; the next call takes another.
+			pr.held.discard()
+			pr.held = nil
+		}
 		return nil, err
 	}
 	pr.undone.Store(false)
@@ -117,7 +116,7 @@ func (pr *processor) begin(ctx context.Context, s *Store) (*process, error) {
 		return err
 	})
 	if err != nil {
-		return nil, errors.Join(err, tx.Rollback())
+		return nil, both(err, tx.Rollback())
 	}
 	// The time counts from when the lock was got.
 	p.now = s.now()

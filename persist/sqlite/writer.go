@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,8 +56,14 @@ type call struct {
 
 func (c *call) base() *call { return c }
 
+// refuse is how run refuses a call: the transaction goes on.
+func (c *call) refuse(kind error) error {
+	c.err = refuse(c.op, c.object, kind)
+	return nil
+}
+
 func newCall(op, object string, rows int) call {
-	return call{op: op, object: object, rows: rows, done: make(chan struct{}, 1)}
+	return call{op: op, object: object, rows: rows}
 }
 
 // writer owns the connection that all changes go through, but for those in
@@ -91,20 +98,37 @@ func startWriter(s *Store, held *heldConn) *writer {
 // work is the goroutine.
 func (w *writer) work() {
 	defer close(w.stopped)
-	for {
-		batch := w.take()
-		if len(batch) == 0 {
-			break
-		}
+	for w.wait() {
+		answered := 0
 		err := w.held.use(func(c *conn) error {
-			w.do(c, batch)
+			answered = w.round(c)
 			return nil
 		})
 		if err != nil { // the connection is gone, and nothing was run
+			batch := w.claim(len(w.backlog))
+			answered = len(batch)
 			w.answer(batch, err)
 		}
+		w.yield(answered)
 	}
 	w.held.discard()
+}
+
+// yield lets those who were answered run before the next batch is taken, as long
+// as more of them come back with what they do next. Without it every other batch
+// is nearly empty. It waits for nobody: when no goroutine is ready it returns at
+// once.
+func (w *writer) yield(answered int) {
+	for queued := -1; ; {
+		w.mu.Lock()
+		n := len(w.queue)
+		w.mu.Unlock()
+		if n == queued || n >= answered {
+			return
+		}
+		queued = n
+		runtime.Gosched()
+	}
 }
 
 // push queues a task. The caller holds the store open, see Store.enter.
@@ -130,40 +154,84 @@ func (w *writer) stop() {
 	<-w.stopped
 }
 
-// take waits for tasks and returns those for the next transaction; none once
-// the writer was stopped.
-func (w *writer) take() []task {
+// wait waits for tasks; false once the writer was stopped and none is left.
+func (w *writer) wait() bool {
 	for {
-		w.mu.Lock()
-		w.backlog = append(w.backlog, w.queue...)
-		clear(w.queue)
-		w.queue = w.queue[:0]
-		closed := w.closed
-		w.mu.Unlock()
-
-		if batch := w.cut(); len(batch) > 0 || closed {
-			return batch
+		closed := w.fetch()
+		if len(w.backlog) > 0 {
+			return true
+		}
+		if closed {
+			return false
 		}
 		<-w.wake
 	}
 }
 
-// cut takes tasks from the front of the backlog until a batch is full.
-func (w *writer) cut() []task {
+// fetch moves what was queued to the backlog.
+func (w *writer) fetch() (closed bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.backlog = append(w.backlog, w.queue...)
+	clear(w.queue)
+	w.queue = w.queue[:0]
+	return w.closed
+}
+
+// round answers a batch of tasks, and tells how many. The batch is made up once
+// the write lock is there: who has come meanwhile takes part, and who has given
+// up waiting does not.
+func (w *writer) round(c *conn) int {
+	ctx := context.Background()
+	waiting := len(w.backlog)
+	relaxed := leaseOnly(w.backlog)
+	if err := w.begin(ctx, c, relaxed); err != nil {
+		batch := w.claim(waiting)
+		w.answer(batch, err)
+		return len(batch)
+	}
+	w.fetch()
+	batch := w.claim(w.fits(relaxed))
+	err, again := w.finish(ctx, c, batch)
+	if err == nil || !again || len(batch) == 1 {
+		w.answer(batch, err)
+		return len(batch)
+	}
+	// One by one, so that the failure of one is not another's.
+	for i := range batch {
+		one := batch[i : i+1]
+		err := w.begin(ctx, c, leaseOnly(one))
+		if err == nil {
+			err, _ = w.finish(ctx, c, one)
+		}
+		w.answer(one, err)
+	}
+	return len(batch)
+}
+
+// fits tells how many tasks at the front of the backlog go into one transaction.
+// One that does not wait for the disk has room for tasks of its kind only.
+func (w *writer) fits(relaxed bool) int {
+	rows, bytes := 0, 0
+	for i, t := range w.backlog {
+		c := t.base()
+		rows, bytes = rows+c.rows, bytes+c.bytes
+		if relaxed && !c.leaseOnly || i > 0 && (rows > maxBatchRows || bytes > maxBatchBytes) {
+			return i
+		}
+	}
+	return len(w.backlog)
+}
+
+// claim takes the first n tasks out of the backlog, and returns those of them
+// that were not withdrawn. From then on their callers wait for the answer.
+func (w *writer) claim(n int) []task {
 	clear(w.batch)
 	w.batch = w.batch[:0]
-	rows, bytes, n := 0, 0, 0
-	for _, t := range w.backlog {
-		c := t.base()
-		if len(w.batch) > 0 && (rows+c.rows > maxBatchRows || bytes+c.bytes > maxBatchBytes) {
-			break
+	for _, t := range w.backlog[:n] {
+		if t.base().state.CompareAndSwap(callQueued, callRunning) {
+			w.batch = append(w.batch, t)
 		}
-		n++
-		if !c.state.CompareAndSwap(callQueued, callRunning) {
-			continue // withdrawn
-		}
-		rows, bytes = rows+c.rows, bytes+c.bytes
-		w.batch = append(w.batch, t)
 	}
 	rest := copy(w.backlog, w.backlog[n:])
 	clear(w.backlog[rest:])
@@ -171,18 +239,13 @@ func (w *writer) cut() []task {
 	return w.batch
 }
 
-// do runs a batch in one transaction, and if that cannot be, each task in its
-// own, so that the failure of one is not another's.
-func (w *writer) do(c *conn, batch []task) {
-	err, again := w.transact(c, batch)
-	if err == nil || !again || len(batch) == 1 {
-		w.answer(batch, err)
-		return
+func leaseOnly(tasks []task) bool {
+	for _, t := range tasks {
+		if !t.base().leaseOnly {
+			return false
+		}
 	}
-	for i := range batch {
-		err, _ := w.transact(c, batch[i:i+1])
-		w.answer(batch[i:i+1], err)
-	}
+	return true
 }
 
 // answer tells the callers, and wakes those who wait for messages.
@@ -202,41 +265,49 @@ func (w *writer) answer(batch []task, err error) {
 	}
 }
 
-// transact runs tasks in one transaction. If it fails, again tells whether the
-// tasks may be tried one by one: nothing was changed, and the fault may lie in
-// one of them.
-func (w *writer) transact(c *conn, batch []task) (err error, again bool) {
-	ctx := context.Background()
-	leaseOnly := true
-	for _, t := range batch {
-		t.base().err = nil
-		leaseOnly = leaseOnly && t.base().leaseOnly
-	}
+// begin starts a transaction, which finish ends.
+func (w *writer) begin(ctx context.Context, c *conn, relaxed bool) error {
 	// A transaction of ProcessTx in this process is waited for here and not in
 	// SQLite, which would poll.
 	if err := w.s.gate.enter(ctx, w.s.opts.BusyTimeout); err != nil {
-		return err, false
+		return err
 	}
-	defer w.s.gate.leave()
+	err := w.beginLocked(ctx, c, relaxed)
+	if err != nil {
+		w.s.gate.leave()
+	}
+	return err
+}
+
+func (w *writer) beginLocked(ctx context.Context, c *conn, relaxed bool) error {
 	if w.open {
 		if err := w.rollback(ctx, c); err != nil {
-			return err, false
+			return err
 		}
 	}
-	if err := w.setSync(ctx, c, leaseOnly); err != nil {
-		return err, false
+	if err := w.setSync(ctx, c, relaxed); err != nil {
+		return err
 	}
-	if _, err := c.exec(ctx, w.s.q.begin); err != nil {
-		return err, false
+	_, err := c.exec(ctx, w.s.q.begin)
+	return err
+}
+
+// finish runs tasks in the transaction and commits it. If that fails, again
+// tells whether the tasks may be tried one by one: nothing was changed, and the
+// fault may lie in one of them.
+func (w *writer) finish(ctx context.Context, c *conn, batch []task) (err error, again bool) {
+	defer w.s.gate.leave()
+	for _, t := range batch {
+		t.base().err = nil
 	}
 	tx := &txn{runner: c, q: w.s.q, now: w.s.now()}
 	if err := w.run(ctx, tx, batch); err != nil {
-		return errors.Join(err, w.rollback(ctx, c)), true
+		return both(err, w.rollback(ctx, c)), true
 	}
 	if _, err := c.exec(ctx, w.s.q.commit); err != nil {
 		err = &commitError{err}
 		known := !errors.Is(kindOf(err), persist.ErrUnknownOutcome)
-		return errors.Join(err, w.rollback(ctx, c)), known
+		return both(err, w.rollback(ctx, c)), known
 	}
 	return nil, false
 }
@@ -284,39 +355,43 @@ func (w *writer) rollback(ctx context.Context, c *conn) error {
 // with FULL syncs everything before it. So an epoch that went into a settlement,
 // a mark or a session is as durable as that. The epochs after a loss of power
 // may repeat some that were given out before it, to nobody who still lives.
-func (w *writer) setSync(ctx context.Context, c *conn, leaseOnly bool) error {
-	if w.s.opts.Synchronous == SynchronousNormal || leaseOnly == w.relaxed {
+func (w *writer) setSync(ctx context.Context, c *conn, relaxed bool) error {
+	if w.s.opts.Synchronous == SynchronousNormal || relaxed == w.relaxed {
 		return nil
 	}
 	text := "PRAGMA synchronous = FULL"
-	if leaseOnly {
+	if relaxed {
 		text = "PRAGMA synchronous = NORMAL"
 	}
 	if err := c.pragma(ctx, text); err != nil {
 		return err
 	}
-	w.relaxed = leaseOnly
+	w.relaxed = relaxed
 	return nil
 }
 
 // gate lets one writer of this process at SQLite's write lock.
 type gate chan struct{}
 
-// enter waits for the gate, at most for the busy time-out.
+// enter waits for the gate; if timeout is not zero, not for longer than that.
 func (g gate) enter(ctx context.Context, timeout time.Duration) error {
 	select {
 	case g <- struct{}{}:
 		return nil
 	default:
 	}
-	timer := time.NewTimer(timeout)
-	defer timer.Stop()
+	var over <-chan time.Time
+	if timeout > 0 {
+		timer := time.NewTimer(timeout)
+		defer timer.Stop()
+		over = timer.C
+	}
 	select {
 	case g <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-timer.C:
+	case <-over:
 		return errGateBusy
 	}
 }

@@ -1,7 +1,4 @@
--- Purpose: record a refusal. A delivered message that was sent again for want
--- of a receipt is pending again, and the missing receipt counts as well.
+-- Purpose: record a refusal.
 -- Parameters: ?1 position, ?2 reason.
--- Result: changes one row.
-UPDATE oncemq_outbox
-SET state = 0, due = iif(state = 1, NULL, due), attempts = attempts + 1 + state, last_error = ?2
-WHERE position = ?1
+-- Result: changes one row, or none.
+UPDATE oncemq_outbox SET attempts = attempts + 1, last_error = ?2 WHERE position = ?1

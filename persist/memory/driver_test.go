@@ -1,0 +1,96 @@
+package memory_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/oncemq/oncemq/persist"
+	"github.com/oncemq/oncemq/persist/memory"
+)
+
+func open(t *testing.T, rawURL string) (persist.Store, error) {
+	t.Helper()
+	return persist.Open(t.Context(), rawURL, memory.Driver{})
+}
+
+func TestDriverOpens(t *testing.T) {
+	t.Parallel()
+	for rawURL, want := range map[string]struct{ lanes, room int }{
+		"memory:":                         {1, 100},
+		"memory:?":                        {1, 100},
+		"memory://":                       {1, 100},
+		"memory:?lanes=1":                 {1, 100},
+		"memory:?lanes=64":                {64, 100},
+		"memory:?max_messages=3":          {1, 3},
+		"memory:?lanes=5&max_messages=17": {5, 17},
+		"MEMORY:?lanes=2":                 {2, 100},
+	} {
+		store, err := open(t, rawURL)
+		require.NoError(t, err, rawURL)
+		lanes, err := store.Lanes(t.Context())
+		require.NoError(t, err)
+		require.Len(t, lanes, want.lanes, rawURL)
+		for i := range want.room {
+			_, err := store.Enqueue(t.Context(), []persist.Message{{ID: fmt.Sprint(i), Topic: "t"}})
+			require.NoError(t, err, rawURL)
+		}
+		if want.room < 100 {
+			_, err := store.Enqueue(t.Context(), []persist.Message{{ID: "more", Topic: "t"}})
+			require.ErrorIs(t, err, persist.ErrOutboxFull, rawURL)
+		}
+		require.NoError(t, store.Close(t.Context()))
+	}
+}
+
+func TestDriverOpensANewStoreEachTime(t *testing.T) {
+	t.Parallel()
+	a, err := open(t, "memory:")
+	require.NoError(t, err)
+	b, err := open(t, "memory:")
+	require.NoError(t, err)
+	require.NotEqual(t, a.Identity(), b.Identity())
+}
+
+func TestDriverRefuses(t *testing.T) {
+	t.Parallel()
+	for rawURL, want := range map[string]string{
+		"memory:?lanes=0":                           `option lanes="0" must be a number from 1 to 64`,
+		"memory:?lanes=65":                          `option lanes="65" must be a number from 1 to 64`,
+		"memory:?lanes=":                            `option lanes="" must be a number from 1 to 64`,
+		"memory:?lanes=two":                         `option lanes="two" must be a number from 1 to 64`,
+		"memory:?lanes=-1":                          `option lanes="-1" must be a number from 1 to 64`,
+		"memory:?lanes=1&lanes=2":                   "option lanes is given 2 times",
+		"memory:?max_messages=0":                    `option max_messages="0" must be a number from 1`,
+		"memory:?max_messages=1e9":                  `option max_messages="1e9" must be a number from 1`,
+		"memory:?max_messages=99999999999999999999": "must be a number from 1",
+		"memory:?lane=2":                            `option "lane" is unknown; there are lanes and max_messages`,
+		"memory:?Lanes=2":                           `option "Lanes" is unknown`,
+		"memory:?lanes=0&sync=full":                 `to 64; option "sync" is unknown`,
+		"memory:?lanes=1;max_messages=2":            "cannot be parsed",
+		"memory:?%zz":                               "cannot be parsed",
+		"memory:///var/lib/app":                     "no name or path",
+		"memory://host":                             "no name or path",
+		"memory://user:hunter2@host/db":             "no name or path",
+		"memory:app":                                "no name or path",
+		"memory:#lanes":                             "no name or path",
+	} {
+		store, err := open(t, rawURL)
+		require.Nil(t, store, rawURL)
+		require.ErrorIs(t, err, persist.ErrInvalid, rawURL)
+		require.ErrorContains(t, err, want, rawURL)
+		require.ErrorContains(t, err, "open memory: ", rawURL)
+		require.NotContains(t, err.Error(), "hunter2")
+		require.NotContains(t, err.Error(), "\n", "one line")
+	}
+}
+
+func TestDriverHeedsTheContext(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := persist.Open(ctx, "memory:", memory.Driver{})
+	require.ErrorIs(t, err, context.Canceled)
+}

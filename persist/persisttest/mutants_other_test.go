@@ -1,0 +1,282 @@
+package persisttest
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/oncemq/oncemq/persist"
+)
+
+// otherMutants have defects of sessions, dead letters, of what operators see
+// and of the store as a whole.
+func otherMutants() []mutant {
+	return slices.Concat(sessionMutants(), deadLetterMutants(), adminMutants(), storeMutants())
+}
+
+func sessionMutants() []mutant {
+	return []mutant{
+		{name: "loading raises no epoch", caught: []string{"SESSION-1"}, model: true, bend: func(b *bent) {
+			b.load = func(ctx context.Context, clientID string, _ int64) ([]persist.PacketState, error) {
+				return b.Store.LoadSession(ctx, clientID, math.MinInt64)
+			}
+			b.save = func(ctx context.Context, change persist.SessionChange) error {
+				change.Epoch = math.MinInt64
+				return b.Store.SaveSession(ctx, change)
+			}
+		}},
+		{name: "whoever saves is let in", caught: []string{"SESSION-1", "SESSION-3"}, model: true, bend: func(b *bent) {
+			b.save = func(ctx context.Context, change persist.SessionChange) error {
+				change.Epoch = max(change.Epoch, 1<<40)
+				return b.Store.SaveSession(ctx, change)
+			}
+			b.load = func(ctx context.Context, clientID string, epoch int64) ([]persist.PacketState, error) {
+				return b.Store.LoadSession(ctx, clientID, max(epoch, 1<<40))
+			}
+		}},
+		{name: "saves in steps", caught: []string{"SESSION-2"}, bend: func(b *bent) {
+			b.save = func(ctx context.Context, change persist.SessionChange) error {
+				for _, p := range change.Put {
+					step := change
+					step.Put = []persist.PacketState{p}
+					if err := b.Store.SaveSession(ctx, step); err != nil {
+						return err
+					}
+					change.Clear, change.Delete, change.DeleteReceived = false, nil, nil
+				}
+				change.Put = nil
+				return b.Store.SaveSession(ctx, change)
+			}
+		}},
+		{name: "deletes after it puts", caught: []string{"SESSION-2"}, model: true, bend: func(b *bent) {
+			b.save = func(ctx context.Context, change persist.SessionChange) error {
+				change.Put = slices.DeleteFunc(slices.Clone(change.Put), func(p persist.PacketState) bool {
+					if p.Step == persist.StepReceived {
+						return slices.Contains(change.DeleteReceived, p.PacketID)
+					}
+					return slices.Contains(change.Delete, p.PacketID)
+				})
+				return b.Store.SaveSession(ctx, change)
+			}
+		}},
+		{name: "knows one direction", caught: []string{"SESSION-2"}, model: true, bend: func(b *bent) {
+			b.save = func(ctx context.Context, change persist.SessionChange) error {
+				change.Delete = append(slices.Clone(change.Delete), change.DeleteReceived...)
+				change.DeleteReceived = change.Delete
+				return b.Store.SaveSession(ctx, change)
+			}
+		}},
+		{name: "sorts by packet identifier", caught: []string{"Session"}, model: true, bend: func(b *bent) {
+			b.load = func(ctx context.Context, clientID string, epoch int64) ([]persist.PacketState, error) {
+				states, err := b.Store.LoadSession(ctx, clientID, epoch)
+				slices.SortFunc(states, func(a, b persist.PacketState) int { return int(a.PacketID) - int(b.PacketID) })
+				return states, err
+			}
+		}},
+		{name: "client IDs to lower case without spaces", caught: []string{"Session"}, bend: func(b *bent) {
+			fold := func(id string) string { return strings.ToLower(strings.TrimSpace(id)) }
+			b.load = func(ctx context.Context, clientID string, epoch int64) ([]persist.PacketState, error) {
+				return b.Store.LoadSession(ctx, fold(clientID), epoch)
+			}
+			b.save = func(ctx context.Context, change persist.SessionChange) error {
+				change.ClientID = fold(change.ClientID)
+				return b.Store.SaveSession(ctx, change)
+			}
+		}},
+	}
+}
+
+func deadLetterMutants() []mutant {
+	return []mutant{
+		{name: "adds letters one by one", caught: []string{"DEAD-1"}, bend: func(b *bent) {
+			b.add = func(ctx context.Context, letters []persist.DeadLetter) error {
+				for i := range letters {
+					if err := b.Store.AddDeadLetters(ctx, letters[i:i+1]); err != nil {
+						return err
+					}
+				}
+				return ctx.Err()
+			}
+		}},
+		{name: "loses the group", caught: []string{"DEAD-1", "DeadLetters"}, model: true, bend: func(b *bent) {
+			b.add = func(ctx context.Context, letters []persist.DeadLetter) error {
+				letters = slices.Clone(letters)
+				for i := range letters {
+					letters[i].Group = ""
+				}
+				return b.Store.AddDeadLetters(ctx, letters)
+			}
+		}},
+		{name: "ignores the cursor", caught: []string{"DeadLetters"}, bend: func(b *bent) {
+			b.letters = func(ctx context.Context, filter persist.DeadLetterFilter, limit int) ([]persist.DeadLetter, error) {
+				filter.After = 0
+				return b.Store.ListDeadLetters(ctx, filter, limit)
+			}
+		}},
+		{name: "purges all", caught: []string{"DeadLetters"}, model: true, bend: func(b *bent) {
+			b.discard = func(ctx context.Context, _ persist.DeadLetterFilter, limit int) (int, error) {
+				return b.Store.PurgeDeadLetters(ctx, persist.DeadLetterFilter{}, limit)
+			}
+		}},
+		{name: "lists by group only", caught: []string{"DeadLetters"}, bend: func(b *bent) {
+			b.letters = func(ctx context.Context, filter persist.DeadLetterFilter, limit int) ([]persist.DeadLetter, error) {
+				filter.Side = 0
+				return b.Store.ListDeadLetters(ctx, filter, limit)
+			}
+		}},
+		{name: "a retry keeps the letters", caught: []string{"DEAD-3"}, model: true, bend: func(b *bent) {
+			b.retry = func(ctx context.Context, filter persist.DeadLetterFilter, limit int) (int, error) {
+				before, err := b.Store.ListDeadLetters(ctx, filter, limit)
+				if err != nil {
+					return 0, err
+				}
+				n, err := b.Store.RetryDeadLetters(ctx, filter, limit)
+				if err != nil {
+					return 0, err
+				}
+				return n, b.Store.AddDeadLetters(ctx, before)
+			}
+		}},
+		{name: "a retry loses the messages", caught: []string{"DEAD-3"}, model: true, bend: func(b *bent) {
+			b.retry = b.Store.PurgeDeadLetters
+		}},
+		{name: "a retry turns the order round", caught: []string{"DEAD-3"}, model: true, bend: func(b *bent) {
+			b.retry = func(ctx context.Context, filter persist.DeadLetterFilter, limit int) (total int, err error) {
+				letters, err := b.Store.ListDeadLetters(ctx, filter, limit)
+				if err != nil {
+					return 0, err
+				}
+				for i := len(letters) - 1; i >= 0; i-- {
+					n, err := b.Store.RetryDeadLetters(ctx, persist.DeadLetterFilter{Numbers: []int64{letters[i].Number}}, 1)
+					if total += n; err != nil {
+						return total, err
+					}
+				}
+				return total, nil
+			}
+		}},
+		{name: "a retry is not one step", caught: []string{"OUTBOX-9"}, bend: func(b *bent) {
+			b.retry = func(ctx context.Context, filter persist.DeadLetterFilter, limit int) (total int, err error) {
+				for range limit {
+					n, err := b.Store.RetryDeadLetters(ctx, filter, 1)
+					if total += n; err != nil || n == 0 {
+						return total, err
+					}
+				}
+				return total, nil
+			}
+		}},
+		{name: "a retry expires again", caught: []string{"DEAD-3"}, model: true, bend: func(b *bent) {
+			b.retry = func(ctx context.Context, filter persist.DeadLetterFilter, limit int) (int, error) {
+				letters, err := b.Store.ListDeadLetters(ctx, filter, limit)
+				if err != nil {
+					return 0, err
+				}
+				msgs := make([]persist.Message, len(letters))
+				for i := range letters {
+					msgs[i] = letters[i].Message
+				}
+				if _, err := b.Store.Enqueue(ctx, msgs); err != nil {
+					return 0, err
+				}
+				return b.Store.PurgeDeadLetters(ctx, filter, limit)
+			}
+		}},
+	}
+}
+
+func adminMutants() []mutant {
+	return []mutant{
+		{name: "counts delivered as pending", caught: []string{"Admin", "OUTBOX-12"}, model: true, bend: func(b *bent) {
+			b.stats = func(ctx context.Context) (persist.Stats, error) {
+				stats, err := b.Store.Stats(ctx)
+				stats.Pending += stats.Delivered
+				stats.Delivered = 0
+				return stats, err
+			}
+		}},
+		{name: "does not know the oldest", caught: []string{"Admin"}, model: true, bend: func(b *bent) {
+			b.stats = func(ctx context.Context) (persist.Stats, error) {
+				stats, err := b.Store.Stats(ctx)
+				stats.OldestPending /= 2
+				return stats, err
+			}
+		}},
+		{name: "lists from the beginning", caught: []string{"Admin"}, bend: func(b *bent) {
+			b.list = func(ctx context.Context, req persist.ListRequest) ([]persist.Entry, error) {
+				req.After = 0
+				return b.Store.ListOutbox(ctx, req)
+			}
+		}},
+		{name: "lists all states", caught: []string{"Admin"}, bend: func(b *bent) {
+			b.list = func(ctx context.Context, req persist.ListRequest) ([]persist.Entry, error) {
+				req.States = nil
+				return b.Store.ListOutbox(ctx, req)
+			}
+		}},
+		{name: "finds any message", caught: []string{"Admin", "Settle"}, bend: func(b *bent) {
+			b.get = func(ctx context.Context, id string) ([]persist.Entry, error) {
+				if found, err := b.Store.GetOutbox(ctx, id); err == nil || ctx.Err() != nil {
+					return found, err
+				}
+				return nil, nil
+			}
+		}},
+		{name: "purges other states", caught: []string{"Admin"}, model: true, bend: func(b *bent) {
+			b.purge = func(ctx context.Context, req persist.ListRequest) (int, error) {
+				req.States = nil
+				return b.Store.PurgeOutbox(ctx, req)
+			}
+		}},
+	}
+}
+
+func storeMutants() []mutant {
+	return []mutant{
+		{name: "close does nothing", caught: []string{"Store"}, bend: func(b *bent) {
+			b.close = func(context.Context) error { return nil }
+		}},
+		{name: "works although cancelled", caught: []string{"Store", "OUTBOX-3"}, bend: func(b *bent) {
+			b.enqueue = func(ctx context.Context, msgs []persist.Message) ([]persist.Enqueued, error) {
+				return b.Store.Enqueue(context.WithoutCancel(ctx), msgs)
+			}
+		}},
+		{name: "works, and then reports the cancellation", caught: []string{"Store", "OUTBOX-3"}, bend: func(b *bent) {
+			b.enqueue = func(ctx context.Context, msgs []persist.Message) ([]persist.Enqueued, error) {
+				places, err := b.Store.Enqueue(context.WithoutCancel(ctx), msgs)
+				if ctx.Err() != nil {
+					return nil, ctx.Err()
+				}
+				return places, err
+			}
+		}},
+		{name: "releases a lane although cancelled", caught: []string{"Store"}, bend: func(b *bent) {
+			b.lane = func(l *bentLane) {
+				l.release = func(ctx context.Context) error {
+					if err := l.Lane.Release(context.WithoutCancel(ctx)); err != nil {
+						return err
+					}
+					return ctx.Err()
+				}
+			}
+		}},
+		{name: "is another store each time", caught: []string{"Store"}, durable: true, bend: func(b *bent) {
+			n := 0
+			b.identity = func() string {
+				n++
+				return fmt.Sprintf("%032x", n)
+			}
+		}},
+		{name: "shows payloads in errors", caught: []string{"Arguments"}, bend: func(b *bent) {
+			b.enqueue = func(ctx context.Context, msgs []persist.Message) ([]persist.Enqueued, error) {
+				places, err := b.Store.Enqueue(ctx, msgs)
+				if err != nil && len(msgs) > 0 {
+					err = fmt.Errorf("%w: payload %s", err, msgs[0].Payload)
+				}
+				return places, err
+			}
+		}},
+	}
+}

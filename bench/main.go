@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"text/tabwriter"
 	"time"
@@ -20,6 +21,7 @@ type options struct {
 	window   int
 	only     string
 	pprof    string
+	allocs   string
 }
 
 func main() {
@@ -45,6 +47,7 @@ func run(ctx context.Context, args []string) error {
 	fs.IntVar(&o.window, "window", 0, "Receive Maximum: 0 for unlimited, 20 is mosquitto's default")
 	fs.StringVar(&o.only, "only", "", "run one contender")
 	fs.StringVar(&o.pprof, "cpuprofile", "", "write a CPU profile")
+	fs.StringVar(&o.allocs, "allocprofile", "", "write a profile of all allocations, which slows everything down")
 	if err := fs.Parse(args[1:]); err != nil {
 		return err
 	}
@@ -56,7 +59,7 @@ func run(ctx context.Context, args []string) error {
 		defer m.stop()
 		o.broker = m.url
 	}
-	stop, err := profile(o.pprof)
+	stop, err := profile(o.pprof, o.allocs)
 	if err != nil {
 		return err
 	}
@@ -87,6 +90,7 @@ type contender struct {
 // first, which is ours.
 func compare(ctx context.Context, o options, cs []contender) error {
 	rates := make([][]float64, len(cs))
+	allocs := make([][]float64, len(cs))
 	for round := range o.rounds {
 		for i, c := range cs {
 			if o.only != "" && o.only != c.name {
@@ -96,17 +100,21 @@ func compare(ctx context.Context, o options, cs []contender) error {
 			if o.messages > 0 {
 				n = min(o.messages, c.messages)
 			}
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
 			took, err := c.run(ctx, o, n)
+			runtime.ReadMemStats(&after)
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
 			rate := float64(n) / took.Seconds()
 			rates[i] = append(rates[i], rate)
+			allocs[i] = append(allocs[i], float64(after.Mallocs-before.Mallocs)/float64(n))
 			fmt.Fprintf(os.Stderr, "round %d  %-28s %9.0f msg/s  (%d messages)\n", round+1, c.name, rate, n)
 		}
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "contender\tmedian msg/s\tmin\tmax\toncemq is (median of pairs)")
+	fmt.Fprintln(w, "contender\tmedian msg/s\tmin\tmax\tallocations/msg\tthe first is (median of pairs)")
 	for i, c := range cs {
 		if len(rates[i]) == 0 {
 			continue
@@ -117,8 +125,8 @@ func compare(ctx context.Context, o options, cs []contender) error {
 				ratios = append(ratios, rates[0][r]/rates[i][r])
 			}
 		}
-		fmt.Fprintf(w, "%s\t%.0f\t%.0f\t%.0f\t%.2f ×\n", c.name, median(rates[i]),
-			slices.Min(rates[i]), slices.Max(rates[i]), median(ratios))
+		fmt.Fprintf(w, "%s\t%.0f\t%.0f\t%.0f\t%.1f\t%.2f ×\n", c.name, median(rates[i]),
+			slices.Min(rates[i]), slices.Max(rates[i]), median(allocs[i]), median(ratios))
 	}
 	return w.Flush()
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"runtime/pprof"
 	"strconv"
 	"syscall"
@@ -64,16 +65,31 @@ func (m *mosquitto) stop() {
 	_ = os.RemoveAll(m.dir)
 }
 
-func profile(path string) (stop func(), err error) {
-	if path == "" {
-		return func() {}, nil
+// profile writes a CPU profile and one of allocations, where a path is given.
+func profile(cpu, allocs string) (stop func(), err error) {
+	var stops []func()
+	stop = func() {
+		for _, s := range stops {
+			s()
+		}
 	}
-	f, err := os.Create(path)
-	if err != nil {
-		return nil, err
+	if cpu != "" {
+		f, err := os.Create(cpu)
+		if err != nil {
+			return nil, err
+		}
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return nil, err
+		}
+		stops = append(stops, func() { pprof.StopCPUProfile(); _ = f.Close() })
 	}
-	if err := pprof.StartCPUProfile(f); err != nil {
-		return nil, err
+	if allocs != "" {
+		f, err := os.Create(allocs)
+		if err != nil {
+			return nil, err
+		}
+		runtime.MemProfileRate = 512
+		stops = append(stops, func() { _ = pprof.Lookup("allocs").WriteTo(f, 0); _ = f.Close() })
 	}
-	return func() { pprof.StopCPUProfile(); _ = f.Close() }, nil
+	return stop, nil
 }

@@ -33,7 +33,7 @@ func (b *backoff) next() time.Duration {
 		bound = min(backoffCap, backoffFirst<<b.failures)
 		b.failures++
 	}
-	return backoffFloor + rand.N(bound-backoffFloor)
+	return backoffFloor + below(bound-backoffFloor)
 }
 
 // wait pauses, and returns false if ctx ended first.
@@ -73,5 +73,10 @@ func await(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
 
 // jittered is d give or take a quarter.
 func jittered(d time.Duration) time.Duration {
-	return d - d/4 + rand.N(d/2+1)
+	return d - d/4 + below(d/2+1)
+}
+
+// below is a random part of d, to spread what many would do at once.
+func below(d time.Duration) time.Duration {
+	return rand.N(d) //nolint:gosec // nobody gains by guessing it
 }

@@ -2,7 +2,6 @@ package dedup
 
 import (
 	"context"
-	"math/rand/v2"
 	"time"
 
 	"github.com/oncemq/oncemq/persist"
@@ -96,7 +95,7 @@ func (c *Consumer) claimBatch(ctx context.Context, w *claims) error {
 		err = errAnswers("claim", len(w.keys), len(answers))
 	}
 	if err != nil {
-		return c.claimFailed(w, err)
+		return c.claimFailed(ctx, w, err)
 	}
 
 	w.grants, w.out = w.grants[:0], w.out[:0]
@@ -116,7 +115,7 @@ func (c *Consumer) claimBatch(ctx context.Context, w *claims) error {
 // claimFailed puts the batch back to the front of the queue. A single key that
 // the store refuses for itself is held, so that it stops no other; a refusal is
 // no failure of the store.
-func (c *Consumer) claimFailed(w *claims, err error) error {
+func (c *Consumer) claimFailed(ctx context.Context, w *claims, err error) error {
 	refusal := isRefusal(err)
 	single := refusal && len(w.keys) == 1
 	if refusal && !single {
@@ -140,7 +139,7 @@ func (c *Consumer) claimFailed(w *claims, err error) error {
 	// The store may still hold the slice, if it gave up on a call that goes on.
 	w.keys = nil
 	if single {
-		c.refused("claim", err)
+		c.refused(ctx, "claim", err)
 	}
 	if refusal {
 		return nil
@@ -189,14 +188,18 @@ func (c *Consumer) answered(w *claims, key string, answer *persist.Claim, since 
 	case answer.State == persist.ClaimCompleted:
 		w.out = c.settle(n, OutcomeDuplicate, w.out)
 	default:
-		c.hold(n, phaseHeld, c.now()+min(leaseEnd(answer.Remaining), jittered(c.cfg.PollInterval)))
+		c.hold(n, phaseHeld, askAgain(c.now(), answer.Remaining, c.cfg.PollInterval))
 	}
 }
 
-// leaseEnd is when to ask for a key whose lease ends after remaining: a little
-// later, and not all replicas at once.
-func leaseEnd(remaining time.Duration) time.Duration {
-	return max(0, remaining) + 5*time.Millisecond + rand.N(45*time.Millisecond)
+// askAgain is when to ask again for a key that is busy elsewhere: a little after
+// its lease ends, or after the poll interval if that is sooner. Jitter spreads
+// the replicas, and whole steps keep the keys of one replica together, so that
+// many of them cost few calls.
+func askAgain(now, remaining, poll time.Duration) time.Duration {
+	at := now + min(max(0, remaining)+5*time.Millisecond+below(45*time.Millisecond), jittered(poll))
+	step := max(1, min(50*time.Millisecond, poll/8))
+	return at + step - at%step
 }
 
 // hold sets n aside until a moment. The caller holds the mutex.

@@ -103,7 +103,7 @@ func (c *Consumer) completeBatch(ctx context.Context, w *completions) (bool, err
 	}
 	if err != nil {
 		w.request = nil // the store may still hold the slice
-		return true, c.completionFailed(w, &c.completions, "complete", err)
+		return true, c.completionFailed(ctx, w, &c.completions, "complete", err)
 	}
 	c.mu.Lock()
 	for i, n := range w.nodes {
@@ -152,7 +152,7 @@ func (c *Consumer) addLetters(ctx context.Context, w *completions) (bool, error)
 	})
 	if err != nil {
 		w.letters = nil
-		return true, c.completionFailed(w, &c.letters, "add dead letters", err)
+		return true, c.completionFailed(ctx, w, &c.letters, "add dead letters", err)
 	}
 	c.mu.Lock()
 	for _, n := range w.nodes {
@@ -180,7 +180,7 @@ func (c *Consumer) releaseBatch(ctx context.Context, w *completions) (bool, erro
 	})
 	if err != nil {
 		w.claims = nil
-		return true, c.completionFailed(w, &c.releases, "release", err)
+		return true, c.completionFailed(ctx, w, &c.releases, "release", err)
 	}
 	c.mu.Lock()
 	for _, n := range w.nodes {
@@ -196,7 +196,9 @@ func (c *Consumer) releaseBatch(ctx context.Context, w *completions) (bool, erro
 // that the store refuses for itself is set aside, so that it stops no other; a
 // refusal is no failure of the store. A release that is refused is done with:
 // the lease ends by itself.
-func (c *Consumer) completionFailed(w *completions, l *list, op string, err error) error {
+func (c *Consumer) completionFailed(
+	ctx context.Context, w *completions, l *list, op string, err error,
+) error {
 	if isRefusal(err) {
 		if len(w.nodes) == 1 {
 			c.mu.Lock()
@@ -206,7 +208,7 @@ func (c *Consumer) completionFailed(w *completions, l *list, op string, err erro
 				c.hold(w.nodes[0], phaseStuck, c.now()+refusedPause)
 			}
 			c.unlock()
-			c.refused(op, err)
+			c.refused(ctx, op, err)
 			w.tell()
 			return nil
 		}

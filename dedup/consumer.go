@@ -150,7 +150,7 @@ func (c *Consumer) Complete(d Delivery, dead *persist.DeadLetter) {
 	}
 	if n.phase != phaseGranted && n.phase != phaseAnnounced {
 		c.mu.Unlock()
-		c.cfg.Logger.Error("dedup: completed a delivery that is not granted")
+		c.cfg.Logger.LogAttrs(context.Background(), slog.LevelError, "completed a delivery that is not granted")
 		return
 	}
 	if n.key == "" && dead == nil {
@@ -374,13 +374,6 @@ func fillLetter(dead *persist.DeadLetter, group, key string, attempts int) *pers
 	return &filled
 }
 
-// call runs one call of the store with its time limit.
-func call[T any](ctx context.Context, limit time.Duration, f func(context.Context) (T, error)) (T, error) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	return f(ctx)
-}
-
 // probe asks the store for next to nothing, to learn whether it answers. It is
 // what a goroutine does whose last call failed and whose work has gone since:
 // otherwise a client that stopped its intake would wait for ever for the return.
@@ -392,8 +385,8 @@ func (c *Consumer) probe(ctx context.Context) error {
 }
 
 // refused logs that the store refuses one member of a batch and takes others.
-func (c *Consumer) refused(op string, err error) {
-	c.cfg.Logger.LogAttrs(context.Background(), slog.LevelError, "dedup store refuses one key; it is held",
+func (c *Consumer) refused(ctx context.Context, op string, err error) {
+	c.cfg.Logger.LogAttrs(ctx, slog.LevelError, "dedup store refuses one key; it is held",
 		slog.String("operation", op), slog.Any("error", err))
 }
 

@@ -35,13 +35,16 @@ type Delivery interface {
 type Outcome uint8
 
 const (
-	// OutcomeProcessed: the handler succeeded and the mark is durable. Acknowledge.
+	// OutcomeProcessed says that the handler succeeded and the mark is durable.
+	// Acknowledge.
 	OutcomeProcessed Outcome = iota + 1
-	// OutcomeDead: the dead letter and the mark are durable. Acknowledge.
+	// OutcomeDead says that the dead letter and the mark are durable.
+	// Acknowledge.
 	OutcomeDead
-	// OutcomeDuplicate: the key was completed by another delivery. Acknowledge.
+	// OutcomeDuplicate says that another delivery completed the key.
+	// Acknowledge.
 	OutcomeDuplicate
-	// OutcomeReleased: the delivery was given back undecided. Do not
+	// OutcomeReleased says that the delivery was given back undecided. Do not
 	// acknowledge: the broker delivers the message again.
 	OutcomeReleased
 )

@@ -36,6 +36,14 @@
 // up while the one before it ran, so that batches fill under load and nothing
 // waits when there is none. [Consumer.Close] joins all of them.
 //
+// # Calls whose outcome is unknown
+//
+// A completion is repeated with the same claim, which a store takes as once. A
+// claim is asked for again, and what the lost answer had granted is recognised by
+// its owner if the store tells the owner of a busy key ([persist.Claim]); else the
+// key is held until that lease ends: correct, and slow. A release is repeated
+// until the store answers, and its key is not claimed again before that.
+//
 // # Crashes
 //
 // A process that dies holds its claims until their leases end; then other

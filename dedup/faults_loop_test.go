@@ -38,6 +38,7 @@ func TestNthCallFails(t *testing.T) {
 
 // nthCallFails runs one scenario, and tells whether it had that many calls.
 func nthCallFails(t *testing.T, n int, mode fault, tellOwner bool) bool {
+	t.Helper()
 	store := newFaulty(memory.New(memory.Options{}))
 	if tellOwner {
 		store.owners = newOwners()
@@ -67,7 +68,7 @@ func nthCallFails(t *testing.T, n int, mode fault, tellOwner bool) bool {
 		<-d.granted
 		deliveries = append(deliveries, d)
 	}
-	time.Sleep(11 * time.Second) // bubble time, for a renewal
+	elapse(11 * time.Second) // bubble time, for a renewal
 	duplicate := submit(t, c, key(0))
 	unkeyed := submit(t, c, "")
 	<-unkeyed.granted

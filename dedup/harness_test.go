@@ -15,6 +15,10 @@ import (
 // patience is how long a test waits for what must happen.
 const patience = 10 * time.Second
 
+// elapse lets time pass in a synctest bubble: every goroutine has nothing to do
+// when it has passed.
+func elapse(d time.Duration) { <-time.After(d) }
+
 // inbound is a delivery that reports what happens to it.
 type inbound struct {
 	Node

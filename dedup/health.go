@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"time"
 )
 
 // loop is one of the goroutines that call the store, as a bit.
@@ -73,8 +74,8 @@ func (h *health) lastError() error {
 	return h.err
 }
 
-// report calls the hooks until ctx ends. A failure that was over before it could
-// be reported is still reported, and followed by the return.
+// report calls the hooks until ctx ends. A failure that is over before it could
+// be reported is not reported.
 func (h *health) report(ctx context.Context) {
 	down := false
 	var last error
@@ -109,6 +110,13 @@ func (h *health) report(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// call runs one call of the store with its time limit.
+func call[T any](ctx context.Context, limit time.Duration, f func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return f(ctx)
 }
 
 // wake makes one receive on ch succeed. It never blocks.

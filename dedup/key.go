@@ -157,17 +157,11 @@ func frame(kind, value string) string {
 }
 
 // hashed is the key of a kind and a value that cannot be used as they are. The
-// hash covers both, the kind with its length, since the kind itself may hold a
-// name of any length.
+// kind, which tells its own length where it holds a name, is hashed with it.
 func hashed(kind, value string) string {
-	h := sha256.New()
-	var length [8]byte
-	binary.BigEndian.PutUint64(length[:], uint64(len(kind)))
-	_, _ = h.Write(length[:])
-	_, _ = h.Write([]byte(kind))
-	_, _ = h.Write([]byte(value))
+	sum := sha256.Sum256([]byte(kind + ":" + value))
 	name, _, _ := strings.Cut(kind, ":")
-	return name + ":#" + hex.EncodeToString(h.Sum(nil))
+	return name + ":#" + hex.EncodeToString(sum[:])
 }
 
 // boundKey makes any key one that every store can keep, for KeyFuncs that are

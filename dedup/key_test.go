@@ -2,6 +2,7 @@ package dedup
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -13,8 +14,8 @@ import (
 
 func user(pairs ...string) persist.Message {
 	m := persist.Message{Topic: "t", Payload: []byte("p")}
-	for i := 0; i < len(pairs); i += 2 {
-		m.Properties.User = append(m.Properties.User, persist.UserProperty{Name: pairs[i], Value: pairs[i+1]})
+	for pair := range slices.Chunk(pairs, 2) {
+		m.Properties.User = append(m.Properties.User, persist.UserProperty{Name: pair[0], Value: pair[1]})
 	}
 	return m
 }
@@ -76,10 +77,10 @@ func TestKeys(t *testing.T) {
 		"no correlation":         {"correlation", user(), ""},
 		"content":                {"content", user(), "content:28d0aa477e6df86535b45eabeae3ef53b2f559aa99ed86e91d36c38d37c3d60d"},
 		"none":                   {"none", user("message-id", "a"), ""},
-		"NUL":                    {"id", user("message-id", "a\x00"), "id:#b6"},
-		"no UTF-8":               {"id", user("message-id", "a\xff"), "id:#f1"},
-		"long":                   {"property:p", user("p", strings.Repeat("x", 200)), "property:#3"},
-		"name that is very long": {"property:" + strings.Repeat("n", 200), user(strings.Repeat("n", 200), "v"), "property:#1"},
+		"NUL":                    {"id", user("message-id", "a\x00"), "id:#"},
+		"no UTF-8":               {"id", user("message-id", "a\xff"), "id:#"},
+		"long":                   {"property:p", user("p", strings.Repeat("x", 200)), "property:#"},
+		"name that is very long": {"property:" + strings.Repeat("n", 200), user(strings.Repeat("n", 200), "v"), "property:#"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

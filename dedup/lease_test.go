@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/oncemq/oncemq/persist"
 )
 
 // In these tests time is the bubble's: sleeping waits for every goroutine to have
@@ -32,11 +34,11 @@ func TestRenewalKeepsClaim(t *testing.T) {
 		})
 		submit(t, one, "stuck")
 		other := submit(t, two, "a")
-		time.Sleep(10 * one.cfg.Lease)
+		elapse(10 * one.cfg.Lease)
 		require.NoError(t, ctx.Err())
 		other.undecided(t)
 		one.Complete(d, nil)
-		time.Sleep(10 * one.cfg.Lease)
+		elapse(10 * one.cfg.Lease)
 		d.undecided(t) // the completion is stuck
 		other.undecided(t)
 		slow.setDecide(nil)
@@ -79,7 +81,7 @@ func TestLostClaimIsReportedInTime(t *testing.T) {
 				late, cancelLate := g.Context(t.Context())
 				defer cancelLate()
 				require.ErrorIs(t, context.Cause(late), ErrClaimLost)
-				require.Equal(t, uint64(1), one.Stats().Lost)
+				require.Equal(t, int64(1), one.Stats().Lost)
 
 				g2 := <-other.granted
 				require.Less(t, time.Since(granted), one.cfg.Lease+time.Second, "takeover took too long")
@@ -92,10 +94,37 @@ func TestLostClaimIsReportedInTime(t *testing.T) {
 				one.Complete(d, nil)
 				require.Equal(t, OutcomeDuplicate, <-d.settled)
 				require.Empty(t, d.granted)
-				require.Equal(t, uint64(1), one.Stats().Lost)
+				require.Equal(t, int64(1), one.Stats().Lost)
 			})
 		})
 	}
+}
+
+// A renewal that is refused says for certain that the claim is another's: the
+// handler hears of it at once.
+func TestRefusedRenewalIsReported(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := newStore(t)
+		one, two := start(t, testConfig(store)), start(t, testConfig(store))
+		d := submit(t, one, "a")
+		g := <-d.granted
+		ctx, cancel := g.Context(t.Context())
+		defer cancel()
+		stolen := []persist.Claim{{Key: "a", Epoch: g.Epoch}}
+		require.NoError(t, store.Release(t.Context(), "workers", stolen))
+		other := submit(t, two, "a")
+		<-other.granted
+		began := time.Now()
+		<-ctx.Done()
+		require.ErrorIs(t, context.Cause(ctx), ErrClaimLost)
+		require.LessOrEqual(t, time.Since(began), one.renewAfter())
+		require.Equal(t, int64(1), one.Stats().Lost)
+		two.Complete(other, nil)
+		require.Equal(t, OutcomeProcessed, <-other.settled)
+		one.Complete(d, nil)
+		require.Equal(t, OutcomeDuplicate, <-d.settled)
+	})
 }
 
 // A lease that ended and was not taken over is still good: the completion is
@@ -113,7 +142,7 @@ func TestCompletionAfterLeaseEnded(t *testing.T) {
 			}
 			return faultNone
 		})
-		time.Sleep(5 * c.cfg.Lease)
+		elapse(5 * c.cfg.Lease)
 		c.Complete(d, nil)
 		require.Equal(t, OutcomeProcessed, <-d.settled)
 	})
@@ -139,7 +168,7 @@ func TestLostClaimIsCompletedIfNobodyElseDid(t *testing.T) {
 		other := submit(t, two, "a")
 		<-other.granted
 		one.Complete(d, nil)
-		time.Sleep(time.Minute)
+		elapse(time.Minute)
 		d.undecided(t)
 		require.Equal(t, 1, one.Stats().Held)
 		one.Release(d) // too late, and ignored
@@ -194,6 +223,42 @@ func kill(t *testing.T, c *Consumer) {
 	}
 }
 
+// Many keys that are busy elsewhere are asked for in few calls.
+func TestHeldKeysAreAskedForTogether(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := newStore(t)
+		counting := newFaulty(store)
+		cfg := testConfig(counting)
+		cfg.PollInterval = DefaultPollInterval
+		one, two := start(t, testConfig(store)), start(t, cfg)
+		var first, second []*inbound
+		for i := range 300 {
+			first = append(first, submit(t, one, key(i)))
+		}
+		for i, d := range first {
+			<-d.granted
+			second = append(second, submit(t, two, key(i)))
+		}
+		elapse(time.Minute)
+		// A step is 50 ms, and a key is asked for every 750 ms at most.
+		require.LessOrEqual(t, counting.count("claim"), 60*20+10)
+		counting.mu.Lock()
+		asked := 0
+		for _, n := range counting.sizes["claim"] {
+			asked += n
+		}
+		counting.mu.Unlock()
+		require.LessOrEqual(t, asked, 300*(60*4/3+2))
+		require.GreaterOrEqual(t, asked, 300*60*3/4)
+		for i, d := range first {
+			one.Complete(d, nil)
+			require.Equal(t, OutcomeProcessed, <-d.settled)
+			require.Equal(t, OutcomeDuplicate, <-second[i].settled)
+		}
+	})
+}
+
 func TestWindowEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -205,9 +270,9 @@ func TestWindowEnds(t *testing.T) {
 			require.Equal(t, 1, (<-d.granted).Attempts)
 			c.Complete(d, nil)
 			require.Equal(t, OutcomeProcessed, <-d.settled)
-			time.Sleep(9 * time.Second)
+			elapse(9 * time.Second)
 			require.Equal(t, OutcomeDuplicate, <-submit(t, c, "a").settled)
-			time.Sleep(1100 * time.Millisecond)
+			elapse(1100 * time.Millisecond)
 		}
 		require.Eventually(t, func() bool { return c.Stats().Forgotten > 0 }, time.Minute, time.Second)
 	})
@@ -232,10 +297,10 @@ func TestSweeperKeepsUp(t *testing.T) {
 		for range n {
 			<-done
 		}
-		time.Sleep(12 * time.Second)
-		require.Equal(t, uint64(n), c.Stats().Forgotten)
+		elapse(12 * time.Second)
+		require.Equal(t, int64(n), c.Stats().Forgotten)
 		before := store.count("expire")
-		time.Sleep(10 * time.Minute)
+		elapse(10 * time.Minute)
 		require.Less(t, store.count("expire")-before, 200)
 	})
 }
@@ -249,7 +314,7 @@ func TestLeaseCountsFromTheAsking(t *testing.T) {
 		c := start(t, testConfig(store))
 		store.setAfter(func(op string) {
 			if op == "claim" {
-				time.Sleep(c.cfg.Lease / 2)
+				elapse(c.cfg.Lease / 2)
 			}
 		})
 		store.setDecide(func(op string, _ []string) fault {

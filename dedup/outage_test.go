@@ -26,6 +26,7 @@ func TestStoreDown(t *testing.T) {
 }
 
 func storeDown(t *testing.T, mode fault) {
+	t.Helper()
 	store := newFaulty(newStore(t))
 	var down atomic.Bool
 	cfg := testConfig(store)
@@ -55,10 +56,10 @@ func storeDown(t *testing.T, mode fault) {
 			outstanding = append(outstanding, submit(t, c, key(i)))
 		}
 		outstanding = append(outstanding, submit(t, c, "in-work"))
-		time.Sleep(3 * time.Second)
+		elapse(3 * time.Second)
 		require.True(t, down.Load())
 		require.Error(t, c.Stats().StoreError)
-		require.Equal(t, 22, c.Stats().Open)
+		require.Equal(t, int64(22), c.Stats().Open)
 		c.mu.Lock()
 		require.LessOrEqual(t, len(c.keys), 21)
 		c.mu.Unlock()
@@ -78,7 +79,7 @@ func storeDown(t *testing.T, mode fault) {
 	}
 	require.LessOrEqual(t, time.Since(back), 2*backoffCap+cfg.StoreTimeout)
 	synctest.Wait()
-	time.Sleep(3 * time.Second) // the loop that renews learns of it, too
+	elapse(3 * time.Second) // the loop that renews learns of it, too
 	require.False(t, down.Load())
 	require.NoError(t, c.Stats().StoreError)
 }
@@ -99,9 +100,9 @@ func TestStoreBackIsNoticedWithoutWork(t *testing.T) {
 		require.Equal(t, "down", <-events)
 		c.Release(d)
 		require.Equal(t, OutcomeReleased, <-d.settled)
-		time.Sleep(time.Minute)
+		elapse(time.Minute)
 		store.setDecide(nil)
-		time.Sleep(backoffCap)
+		elapse(backoffCap)
 		synctest.Wait()
 		for len(events) > 1 {
 			require.Equal(t, "down", <-events)
@@ -153,7 +154,7 @@ func TestRefusedKeyIsHeldAlone(t *testing.T) {
 						require.Equal(t, OutcomeProcessed, <-d.settled)
 					}
 				}
-				time.Sleep(time.Minute)
+				elapse(time.Minute)
 				require.Empty(t, all[7].settled)
 				require.NoError(t, c.Stats().StoreError)
 				store.setDecide(nil)

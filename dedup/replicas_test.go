@@ -69,8 +69,10 @@ const (
 )
 
 func replicasDie(t *testing.T, seed uint64) {
+	t.Helper()
 	cl := &cluster{
-		t: t, store: memory.New(memory.Options{}), rand: rand.New(rand.NewPCG(seed, 1)),
+		t: t, store: memory.New(memory.Options{}),
+		rand:    rand.New(rand.NewPCG(seed, 1)), //nolint:gosec // a run can be repeated
 		effects: map[int]int{}, deaths: map[int]int{}, workers: map[int]*replica{},
 	}
 	if seed%2 == 0 {
@@ -95,12 +97,12 @@ func replicasDie(t *testing.T, seed uint64) {
 			cl.kill(cl.replicas[victim])
 			cl.replicas[victim] = cl.newReplica()
 		}
-		time.Sleep(20 * time.Millisecond)
+		elapse(20 * time.Millisecond)
 	}
 	for _, r := range cl.replicas {
 		require.NoError(t, r.consumer.Close(context.Background()))
 	}
-	time.Sleep(time.Minute) // handlers of dead replicas end
+	elapse(time.Minute) // handlers of dead replicas end
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	require.Equal(t, 2*messages, cl.acked)
@@ -196,7 +198,7 @@ func (p *parcel) Granted(g Grant) {
 
 func (p *parcel) handle(takes time.Duration, fails bool) {
 	cl := p.to.cluster
-	time.Sleep(takes)
+	elapse(takes)
 	cl.mu.Lock()
 	if !fails {
 		cl.effects[p.message]++

@@ -5,26 +5,26 @@ package dedup
 // Released.
 type Stats struct {
 	// Received counts the deliveries that Submit accepted.
-	Received uint64
+	Received int64
 	// Unkeyed counts those among them that had no key.
-	Unkeyed uint64
+	Unkeyed int64
 	// Processed counts the deliveries whose mark became durable.
-	Processed uint64
+	Processed int64
 	// Dead counts those that became dead letters.
-	Dead uint64
+	Dead int64
 	// Duplicates counts those whose key another delivery had completed.
-	Duplicates uint64
+	Duplicates int64
 	// Released counts those that were given back undecided.
-	Released uint64
+	Released int64
 	// Lost counts the claims that passed to another, or may have, while they
 	// were in work here.
-	Lost uint64
+	Lost int64
 	// Forgotten counts the keys whose window had closed and that this replica
 	// removed from the store.
-	Forgotten uint64
+	Forgotten int64
 
 	// Open is how many deliveries are not settled now.
-	Open int
+	Open int64
 	// Held is how many keys are busy elsewhere, and waited for.
 	Held int
 	// StoreError is the last error of the store, or nil if it answers.
@@ -33,8 +33,8 @@ type Stats struct {
 
 // counters are the counting part of Stats.
 type counters struct {
-	received, unkeyed, lost, forgotten uint64
-	outcomes                           [OutcomeReleased + 1]uint64
+	received, unkeyed, lost, forgotten int64
+	outcomes                           [OutcomeReleased + 1]int64
 }
 
 func (c *counters) stats() Stats {
@@ -48,6 +48,6 @@ func (c *counters) stats() Stats {
 		Lost:       c.lost,
 		Forgotten:  c.forgotten,
 	}
-	s.Open = int(s.Received - s.Processed - s.Dead - s.Duplicates - s.Released)
+	s.Open = s.Received - s.Processed - s.Dead - s.Duplicates - s.Released
 	return s
 }

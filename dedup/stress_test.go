@@ -11,6 +11,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// dice is a number below n.
+func dice(n int) int {
+	return rand.IntN(n) //nolint:gosec // it is only a test
+}
+
 // tossed is a delivery that is completed or given back at random, by another
 // goroutine than the one that granted it, and taken back at random before that.
 type tossed struct {
@@ -39,7 +44,7 @@ func TestConcurrentUse(t *testing.T) {
 	t.Parallel()
 	store := newFaulty(newStore(t))
 	store.setDecide(func(string, []string) fault {
-		return [...]fault{faultFail, faultApplied, faultUnknown, faultNone}[min(rand.IntN(200), 3)]
+		return [...]fault{faultFail, faultApplied, faultUnknown, faultNone}[min(dice(200), 3)]
 	})
 	store.owners = newOwners()
 	cfg := testConfig(store)
@@ -59,7 +64,7 @@ func TestConcurrentUse(t *testing.T) {
 				if d.answered.Swap(true) {
 					continue // taken back before it was granted
 				}
-				switch rand.IntN(10) {
+				switch dice(10) {
 				case 0:
 					c.Release(d)
 				case 1:
@@ -78,17 +83,17 @@ func TestConcurrentUse(t *testing.T) {
 			for i := range each {
 				d := &tossed{handlers: handlers, done: &done}
 				all.Store([2]int{s, i}, d)
-				name := key(rand.IntN(50))
-				if rand.IntN(20) == 0 {
+				name := key(dice(50))
+				if dice(20) == 0 {
 					name = ""
 				}
 				if err := c.Submit(d, name); err != nil {
 					t.Error(err)
 				}
-				if rand.IntN(10) == 0 && !d.answered.Swap(true) {
+				if dice(10) == 0 && !d.answered.Swap(true) {
 					c.Release(d)
 				}
-				if rand.IntN(100) == 0 {
+				if dice(100) == 0 {
 					c.Stats()
 				}
 			}
@@ -106,7 +111,7 @@ func TestConcurrentUse(t *testing.T) {
 	})
 	s := c.Stats()
 	require.Zero(t, s.Open)
-	require.Equal(t, uint64(submitters*each), s.Received)
+	require.Equal(t, int64(submitters*each), s.Received)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	require.Empty(t, c.keys)

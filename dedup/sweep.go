@@ -27,7 +27,7 @@ type expirer interface {
 func (c *Consumer) runSweeps(ctx context.Context) {
 	sweep(ctx, c.cfg.Store, c.cfg.SweepInterval, c.cfg.StoreTimeout, func(forgotten int) {
 		c.mu.Lock()
-		c.counters.forgotten += uint64(forgotten)
+		c.counters.forgotten += int64(forgotten)
 		c.mu.Unlock()
 	})
 }

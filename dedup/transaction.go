@@ -14,6 +14,7 @@ import (
 type transaction struct {
 	nodes   []*Node
 	results []result // of the first nodes, in their order
+	granted []TxDelivery
 	// failure is the last error of a handler in the transaction, whether or not
 	// it could be undone.
 	failure error
@@ -114,6 +115,9 @@ func (c *TxConsumer) process(ctx context.Context, w *transaction) error {
 	_, err := call(ctx, c.cfg.Timeout, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, c.cfg.Store.ProcessTx(ctx, func(ctx context.Context, p persist.SQLProcess) error {
 			w.results = w.results[:0]
+			if c.cfg.Batch != nil && len(w.nodes) > 1 {
+				return c.batchStep(ctx, w, p)
+			}
 			for i, n := range w.nodes {
 				if i > 0 && c.now()-began > c.cfg.MaxHold {
 					break
@@ -145,7 +149,7 @@ func (c *TxConsumer) process(ctx context.Context, w *transaction) error {
 func (c *TxConsumer) step(ctx context.Context, w *transaction, p persist.SQLProcess, n *Node) (result, error) {
 	letter := n.dead
 	if letter == nil {
-		r, failure, err := c.handlerStep(ctx, p, n)
+		r, failure, err := c.handlerStep(ctx, w, p, n)
 		if failure != nil {
 			w.failure = failure
 		}
@@ -163,7 +167,9 @@ func (c *TxConsumer) step(ctx context.Context, w *transaction, p persist.SQLProc
 
 // handlerStep marks the key and runs the handler, so that both are undone
 // together if the handler fails. The failure is the handler's, err the store's.
-func (c *TxConsumer) handlerStep(ctx context.Context, p persist.SQLProcess, n *Node) (r result, failure, err error) {
+func (c *TxConsumer) handlerStep(
+	ctx context.Context, w *transaction, p persist.SQLProcess, n *Node,
+) (r result, failure, err error) {
 	grant := Grant{Attempts: n.attempts + 1}
 	r = result{outcome: OutcomeProcessed, attempts: grant.Attempts}
 	var failed *handlerError
@@ -174,13 +180,12 @@ func (c *TxConsumer) handlerStep(ctx context.Context, p persist.SQLProcess, n *N
 			return err
 		}
 		ran = true
-		err := c.handle(ctx, p, n, grant)
-		if err == nil {
-			err = ctx.Err() // it did not heed its time limit; nothing can be committed now
-		}
-		if err != nil {
+		if err := c.handle(ctx, p, n, grant); err != nil {
 			failed = &handlerError{err}
 			return failed
+		}
+		if late := ctx.Err(); late != nil {
+			w.failure = late // if nothing can be committed now, that is why
 		}
 		return nil
 	})
@@ -233,8 +238,7 @@ func (c *TxConsumer) mark(
 	case persist.ClaimCompleted:
 		*r = result{outcome: OutcomeDuplicate}
 	case persist.ClaimBusy:
-		wait := min(leaseEnd(claim.Remaining), jittered(c.cfg.PollInterval))
-		*r = result{until: c.now() + wait, attempts: n.attempts}
+		*r = result{until: askAgain(c.now(), claim.Remaining, c.cfg.PollInterval), attempts: n.attempts}
 	}
 	return false, nil
 }
@@ -246,6 +250,9 @@ func (c *TxConsumer) handle(ctx context.Context, p persist.SQLProcess, n *Node, 
 			err = &PanicError{Value: v, Stack: debug.Stack()}
 		}
 	}()
+	if c.cfg.Batch != nil {
+		return c.cfg.Batch(ctx, p.Tx(), []TxDelivery{n.txDelivery})
+	}
 	return n.txDelivery.Process(ctx, p.Tx(), grant)
 }
 
@@ -316,7 +323,7 @@ func (c *TxConsumer) processFailed(ctx context.Context, w *transaction, err erro
 	case probeErr != nil:
 		err = probeErr
 	case n.dead != nil:
-		c.logHeld(err)
+		c.logHeld(ctx, err)
 		err = nil
 		r.until = c.now() + refusedPause
 	default:

@@ -137,79 +137,6 @@ func TestTxHandlerFails(t *testing.T) {
 	require.Equal(t, OutcomeProcessed, submitTx(t, c, newTxInbound("releases")).outcome(t))
 }
 
-// A handler can spoil the transaction that it shares: by ending it, by a
-// constraint that is checked at commit, or by running too long. It is found, and
-// judged; the others have their effects.
-func TestTxHandlerSpoilsTransaction(t *testing.T) {
-	t.Parallel()
-	spoilers := map[string]func(context.Context, *sql.Tx, Grant) error{
-		"ends it": func(_ context.Context, tx *sql.Tx, _ Grant) error {
-			return errors.Join(errors.New("ended"), tx.Rollback())
-		},
-		"ends it and says nothing": func(_ context.Context, tx *sql.Tx, _ Grant) error {
-			return tx.Rollback()
-		},
-		"deferred constraint": func(ctx context.Context, tx *sql.Tx, _ Grant) error {
-			_, err := tx.ExecContext(ctx, "INSERT INTO child VALUES (1)")
-			return err
-		},
-		"too long": func(ctx context.Context, _ *sql.Tx, _ Grant) error {
-			<-ctx.Done()
-			return ctx.Err()
-		},
-		"too long and says nothing": func(ctx context.Context, _ *sql.Tx, _ Grant) error {
-			<-ctx.Done()
-			return nil
-		},
-	}
-	for name, spoil := range spoilers {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			store := newTxStore(t)
-			cfg := txConfig(store)
-			cfg.MaxHold = 10 * time.Second
-			if name == "too long" || name == "too long and says nothing" {
-				cfg.MaxHold = 20 * time.Millisecond
-				cfg.Timeout = 200 * time.Millisecond
-			}
-			c := startTx(t, cfg)
-			// The first transaction waits until all of them are queued.
-			queued := make(chan struct{})
-			first := newTxInbound("first")
-			first.process = func(context.Context, *sql.Tx, Grant) error { <-queued; return nil }
-			submitTx(t, c, first)
-			var attempts []int
-			bad := newTxInbound("bad")
-			bad.process = spoil
-			bad.failed = func(_ error, n int) Verdict {
-				attempts = append(attempts, n)
-				if n < 2 {
-					return Verdict{}
-				}
-				return Verdict{Dead: letterFor("spoils")}
-			}
-			var good []*txInbound
-			for i := range 10 {
-				if i == 5 {
-					submitTx(t, c, bad)
-				}
-				good = append(good, submitTx(t, c, newTxInbound(key(i))))
-			}
-			close(queued)
-			for _, d := range append(good, first) {
-				require.Equal(t, OutcomeProcessed, d.outcome(t))
-			}
-			require.Equal(t, OutcomeDead, bad.outcome(t))
-			require.Subset(t, attempts, []int{1, 2})
-			require.Equal(t, map[string]int{"bad": 1}, store.letters(t))
-			effects := store.effects(t)
-			require.Zero(t, effects["bad"])
-			require.Len(t, effects, 11)
-			require.NoError(t, c.Stats().StoreError)
-		})
-	}
-}
-
 // A failure of a handler while the store is down is not held against it.
 func TestTxFailureCountsOnlyOnceCommitted(t *testing.T) {
 	t.Parallel()
@@ -237,6 +164,37 @@ func TestTxFailureCountsOnlyOnceCommitted(t *testing.T) {
 	require.Equal(t, 3, last)
 	starts, _ := store.counts()
 	require.GreaterOrEqual(t, starts, 6)
+}
+
+// Handlers run in the order of the submissions, also after transactions that
+// failed.
+func TestTxKeepsOrder(t *testing.T) {
+	t.Parallel()
+	store := newTxStore(t)
+	var calls atomic.Int64
+	store.setDecide(func() fault {
+		return [...]fault{faultNone, faultUnknown, faultFail}[calls.Add(1)%3]
+	})
+	cfg := txConfig(store)
+	cfg.MaxBatch = 7
+	c := startTx(t, cfg)
+	var all []*txInbound
+	for i := range 60 {
+		all = append(all, submitTx(t, c, newTxInbound(key(i))))
+	}
+	for _, d := range all {
+		require.Equal(t, OutcomeProcessed, d.outcome(t))
+	}
+	rows, err := store.db.QueryContext(t.Context(), "SELECT key FROM effects ORDER BY rowid")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, rows.Close()) }()
+	for i := range 60 {
+		require.True(t, rows.Next())
+		var k string
+		require.NoError(t, rows.Scan(&k))
+		require.Equal(t, key(i), k)
+	}
+	require.NoError(t, rows.Err())
 }
 
 func TestTxBusyElsewhereIsHeld(t *testing.T) {
@@ -268,7 +226,7 @@ func TestTxUnkeyedAndLetters(t *testing.T) {
 	bad.failed = func(error, int) Verdict { return Verdict{Dead: letterFor("dead")} }
 	require.Equal(t, OutcomeDead, submitTx(t, c, bad).outcome(t))
 	require.Equal(t, map[string]int{"": 2}, store.effects(t))
-	require.Equal(t, uint64(3), c.Stats().Unkeyed)
+	require.Equal(t, int64(3), c.Stats().Unkeyed)
 }
 
 // A dead letter that the store refuses keeps its message un-acked, and stops no
@@ -286,6 +244,9 @@ func TestTxRefusedLetterIsHeldAlone(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { return c.Stats().Held == 1 }, patience, time.Millisecond)
 	require.Empty(t, bad.settled)
+	c.mu.Lock()
+	require.Greater(t, c.held.nodes[0].retryAt-c.now(), refusedPause/2, "the store is hammered")
+	c.mu.Unlock()
 	c.Release(bad)
 	require.Equal(t, OutcomeReleased, bad.outcome(t))
 }
@@ -373,7 +334,7 @@ func TestTxReplicas(t *testing.T) {
 	for k, n := range effects {
 		require.Equal(t, 1, n, k)
 	}
-	require.Equal(t, uint64(300), one.Stats().Duplicates+two.Stats().Duplicates)
+	require.Equal(t, int64(300), one.Stats().Duplicates+two.Stats().Duplicates)
 }
 
 func TestTxConfigTellsAllFaults(t *testing.T) {

@@ -75,6 +75,15 @@ type TxConfig struct {
 	OnStoreError  func(err error)
 	OnStoreBack   func()
 
+	// Batch, if set, is called in place of Process, once for many deliveries: for
+	// an insert of many rows, say. What it writes commits together with the
+	// marks of all of them. It sees each key once, in the order of the
+	// submissions, and none that is a duplicate or busy elsewhere. The slice is
+	// only its own until it returns. If it fails or panics, all is undone, and
+	// it is called for each delivery alone; whoever fails then is judged by its
+	// Failed. All that is said of Process holds for it.
+	Batch func(ctx context.Context, tx *sql.Tx, deliveries []TxDelivery) error
+
 	// MaxBatch is how many deliveries share a transaction, and with it the cost
 	// of a commit: 1 to 10,000. If the transaction cannot be committed, the
 	// handlers of all of them run again. Zero means DefaultMaxBatch.

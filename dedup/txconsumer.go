@@ -105,7 +105,7 @@ func (c *TxConsumer) Release(d TxDelivery) {
 		out = c.settle(n, OutcomeReleased, nil)
 	case phaseGranted:
 		n.unwanted = true
-	default:
+	case phaseIdle, phaseClaiming, phaseAttached, phaseAnnounced, phaseCompleting, phaseStuck, phaseReleasing:
 	}
 	c.unlock()
 	tell(out)
@@ -186,7 +186,7 @@ func (c *TxConsumer) settle(n *Node, outcome Outcome, out []settlement) []settle
 func (c *TxConsumer) runSweeps(ctx context.Context) {
 	sweep(ctx, c.cfg.Store, c.cfg.SweepInterval, c.cfg.StoreTimeout, func(forgotten int) {
 		c.mu.Lock()
-		c.counters.forgotten += uint64(forgotten)
+		c.counters.forgotten += int64(forgotten)
 		c.mu.Unlock()
 	})
 }
@@ -199,7 +199,7 @@ func (c *TxConsumer) probe(ctx context.Context) error {
 	return err
 }
 
-func (c *TxConsumer) logHeld(err error) {
-	c.cfg.Logger.LogAttrs(context.Background(), slog.LevelError, "dedup store refuses one message; it is held",
+func (c *TxConsumer) logHeld(ctx context.Context, err error) {
+	c.cfg.Logger.LogAttrs(ctx, slog.LevelError, "dedup store refuses one message; it is held",
 		slog.Any("error", err))
 }

@@ -76,7 +76,7 @@ func (s *txStore) ProcessTx(ctx context.Context, fn func(context.Context, persis
 	case faultHang:
 		<-ctx.Done()
 		return ctx.Err()
-	default:
+	case faultNone, faultApplied, faultUnknown, faultRefuse:
 	}
 	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {

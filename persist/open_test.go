@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -88,4 +89,23 @@ func TestOpenWithoutDrivers(t *testing.T) {
 	t.Parallel()
 	_, err := persist.Open(t.Context(), "sqlite:///x")
 	require.ErrorIs(t, err, persist.ErrInvalid)
+}
+
+func FuzzOpen(f *testing.F) {
+	for _, seed := range []string{"sqlite:///a.db?lanes=2", "memory:", "postgres://u:hunter2@h/db", ":", "a b:c", "%zz", "sqlite://[::1"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, rawURL string) {
+		d := &driver{schemes: []string{"sqlite"}, err: errors.New("opened")}
+		_, err := persist.Open(context.Background(), rawURL, d)
+		if d.opened != nil {
+			return
+		}
+		if !errors.Is(err, persist.ErrInvalid) {
+			t.Errorf("%q: %v", rawURL, err)
+		}
+		if strings.ContainsAny(err.Error(), "\n\r\x00\x1b") {
+			t.Errorf("%q: not one line: %q", rawURL, err)
+		}
+	})
 }

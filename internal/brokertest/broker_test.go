@@ -103,6 +103,7 @@ func TestBrokerRetained(t *testing.T) {
 	p := next(t, received)
 	require.Equal(t, "kept", string(p.Payload))
 	require.True(t, p.Retain)
+	require.Zero(t, b.Stats().Refusals)
 	b.Publish(brokertest.Packet{Topic: "r/3", Payload: []byte("live"), QoS: 1, Retain: true})
 	p = next(t, received)
 	require.Equal(t, "live", string(p.Payload))

@@ -28,6 +28,7 @@ type Conn struct {
 }
 
 func newConn(tb testing.TB, tcp *net.TCPConn, rec *recorder, index int, timeout time.Duration) *Conn {
+	tb.Helper()
 	c := &Conn{t: tb, tcp: tcp, recorder: rec, index: index, timeout: timeout}
 	c.setConn(tcp)
 	return c

@@ -73,6 +73,14 @@ func TestResetReachesTheClientAsReset(t *testing.T) {
 	require.ErrorIs(t, err, syscall.ECONNRESET)
 }
 
+func TestResetNeedsNoUnreadBytes(t *testing.T) {
+	t.Parallel()
+	_, client, server := pair(t)
+	server.Reset()
+	_, err := client.ReadPacket(t.Context())
+	require.ErrorIs(t, err, syscall.ECONNRESET)
+}
+
 func TestCloseWriteReachesTheClientAsEnd(t *testing.T) {
 	t.Parallel()
 	_, client, server := pair(t)

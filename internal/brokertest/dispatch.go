@@ -35,7 +35,7 @@ func (b *Broker) connect(l *link, p *Packet) bool {
 		old.end(0x8E)
 		s = b.sessions[l.clientID]
 	}
-	if s != nil && (c.CleanStart || b.options.ForgetSessions || s.expired()) {
+	if s != nil && (c.CleanStart || s.expired()) {
 		b.drop(s)
 		s = nil
 	}

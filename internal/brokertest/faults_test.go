@@ -175,6 +175,51 @@ func TestCutsOfAQoS2Exchange(t *testing.T) {
 	c.ExpectPubcomp(brokertest.HasID(1), brokertest.HasCode(0x92))
 	require.Len(t, b.Arrivals(), 3)
 	require.Empty(t, b.Violations())
+	require.Zero(t, b.Stats().Takeovers)
+}
+
+func TestRefusalsOfSubscribersAreCounted(t *testing.T) {
+	t.Parallel()
+	b := newBroker(t, brokertest.Options{})
+	c := hand(t, b, "sub", 0, 60)
+	c.subscribe("t", 2)
+	for qos := range byte(2) {
+		b.Publish(brokertest.Packet{Topic: "t", QoS: qos + 1})
+	}
+	c.SendPuback(c.ExpectPublish().PacketID, 0x80)
+	c.SendPubrec(c.ExpectPublish().PacketID, 0x97)
+	require.NoError(t, b.Wait(timeout(t), func() bool { return b.Stats().Refusals == 2 }))
+	c.Reset()
+	require.NoError(t, b.Wait(timeout(t), func() bool { return len(b.Connected()) == 0 }))
+	c = hand(t, b, "sub", 0, 60)
+	b.Publish(brokertest.Packet{Topic: "t", Payload: []byte("nothing was left to deliver")})
+	c.ExpectPublish(brokertest.HasPayload("nothing was left to deliver"))
+}
+
+// What the broker has not released it has once, however often it comes.
+func TestQoS2RepeatedIsPassedOnOnce(t *testing.T) {
+	t.Parallel()
+	b := newBroker(t, brokertest.Options{CutAfterPubrec: 1})
+	sub := hand(t, b, "sub", 0, 60)
+	sub.subscribe("t", 0)
+	message := brokertest.Packet{PacketID: 1, QoS: 2, Topic: "t", Payload: []byte("no message ID")}
+	c := hand(t, b, "pub", 0, 60)
+	c.SendPublish(message)
+	c.ExpectPubrec()
+	c.ExpectClosed()
+	c = hand(t, b, "pub", 0, 60)
+	message.DUP = true
+	c.SendPublish(message)
+	c.ExpectPubrec()
+	c.SendPubrel(1, 0)
+	c.ExpectPubcomp(brokertest.HasCode(0))
+	b.Publish(brokertest.Packet{Topic: "t", Payload: []byte("fence")})
+	sub.ExpectPublish(brokertest.HasPayload("no message ID"))
+	sub.ExpectPublish(brokertest.HasPayload("fence"))
+	require.Len(t, b.Arrivals(), 2)
+	require.True(t, b.Arrivals()[1].Repeat)
+	require.Len(t, b.FirstArrivals("t"), 1)
+	require.Empty(t, b.Violations())
 }
 
 func TestHeldAndDelayedAcks(t *testing.T) {
@@ -247,7 +292,11 @@ func TestWillAndKeepAlive(t *testing.T) {
 		c.ExpectConnack()
 		return c
 	}
-	connect("polite").SendDisconnect(0)
+	polite := connect("polite")
+	polite.SendDisconnect(0)
+	polite.ExpectClosed()
+	connect("asks").SendDisconnect(4) // Disconnect with Will Message
+	watcher.SendPuback(watcher.ExpectPublish(brokertest.HasTopic("will/asks")).PacketID, 0)
 	connect("rude").Reset()
 	watcher.SendPuback(watcher.ExpectPublish(brokertest.HasTopic("will/rude")).PacketID, 0)
 	silent := connect("silent")

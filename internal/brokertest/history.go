@@ -37,6 +37,8 @@ type Stats struct {
 	// Deliveries are the PUBLISH packets sent to subscribers, of which
 	// Redeliveries had DUP set.
 	Deliveries, Redeliveries int
+	// Refusals are PUBACK and PUBREC of subscribers with 0x80 or more.
+	Refusals int
 	// Discarded messages were too large for the subscriber, or QoS 0 and the
 	// subscriber away.
 	Discarded int

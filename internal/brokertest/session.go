@@ -182,6 +182,9 @@ func (b *Broker) transmit(s *session, d *delivery) bool {
 func (b *Broker) acked(l *link, p *Packet) {
 	s := l.session
 	d := s.inFlight[p.PacketID]
+	if p.Code >= 0x80 && p.Type != PUBCOMP {
+		b.history.count(func(st *Stats) { st.Refusals++ })
+	}
 	switch p.Type {
 	case PUBACK:
 		l.inOrder(&l.puback, p, "[MQTT-4.6.0-2]")

@@ -95,7 +95,9 @@ func TestForwardsBothWaysAndTheEndOfEach(t *testing.T) {
 
 func TestForwardsAReset(t *testing.T) {
 	t.Parallel()
-	_, client, server := setUp(t, nil)
+	_, client, server := setUp(t, func(p *faultproxy.Proxy) {
+		p.Latency(faultproxy.ToClient, 30*time.Millisecond)
+	})
 	send(t, client, "x") // a reset before the proxy has the connection has no last words
 	receive(t, server, "x")
 	send(t, server, "last words")
@@ -218,6 +220,10 @@ func TestCutAfterCountsFromTheCall(t *testing.T) {
 func TestBlackHole(t *testing.T) {
 	t.Parallel()
 	p, client, server := setUp(t, nil)
+	ln, err := loopback.Listen(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = ln.Close() }()
+	p.SetTarget(ln.Addr().String())
 	p.BlackHole(true)
 	send(t, client, "x")
 	send(t, server, "x")
@@ -226,6 +232,9 @@ func TestBlackHole(t *testing.T) {
 	late := dial(t, p)
 	send(t, late, "x")
 	silent(t, late)
+	require.NoError(t, ln.SetDeadline(time.Now().Add(10*time.Millisecond)))
+	_, err = ln.Accept()
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded, "the server saw the connection")
 	require.NoError(t, client.Close())
 	silent(t, server)
 	p.BlackHole(false)

@@ -100,9 +100,15 @@ func (p *Process) Terminate() { p.t.Helper(); p.Signal(syscall.SIGTERM) }
 // Interrupt sends SIGINT and does not wait.
 func (p *Process) Interrupt() { p.t.Helper(); p.Signal(syscall.SIGINT) }
 
-// Pause stops the process where it is (SIGSTOP) until Continue. Connections
-// stay open, timers of others run on.
-func (p *Process) Pause() { p.t.Helper(); p.Signal(syscall.SIGSTOP) }
+// Pause stops the process where it is (SIGSTOP) until Continue, and returns
+// when it has stopped. Connections stay open, timers of others run on.
+func (p *Process) Pause() {
+	p.t.Helper()
+	p.Signal(syscall.SIGSTOP)
+	if p.Running() {
+		awaitStopped(p.PID())
+	}
+}
 
 // Continue ends Pause (SIGCONT).
 func (p *Process) Continue() { p.t.Helper(); p.Signal(syscall.SIGCONT) }

@@ -9,7 +9,8 @@
 //	byte      flags: QoS in bits 0 and 1, then from bit 2 on Retain, Receipt,
 //	          Strict, Idempotent, Droppable, Properties.UTF8
 //	byte      which optional fields follow: from bit 0 on OrderingKey,
-//	          ContentType, ResponseTopic, CorrelationData, MaxAttempts, User
+//	          ContentType, ResponseTopic, CorrelationData, MaxAttempts, Delay
+//	          (in nanoseconds), User
 //	string    ID
 //	string    Topic
 //	...       the optional fields that are there, in the order of their bits;
@@ -20,8 +21,10 @@
 // The checksum is there because the page of a database may have none: a flipped
 // bit would be published as if it were the message.
 //
-// [persist.Message.Expiry] and [persist.Message.Delay] are not part of it: they
-// count from the commit, so that a store keeps the times that they end at.
+// [persist.Message.Expiry] is not part of it, since it counts from the commit: a
+// store keeps the time at which it ends. [persist.Message.Delay] is there for
+// those who read the message back; until when it holds the message is the
+// store's to keep as well.
 package wire
 
 import (
@@ -29,6 +32,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"time"
 
 	"github.com/oncemq/oncemq/persist"
 )
@@ -53,6 +57,7 @@ const (
 	hasResponseTopic
 	hasCorrelationData
 	hasMaxAttempts
+	hasDelay
 	hasUser
 
 	hasKnown = 1<<iota - 1
@@ -62,8 +67,8 @@ const checksumSize = 4
 
 // AppendMessage appends the encoding of m to dst and returns the extended
 // slice. It allocates only if dst has no room. A QoS above 2 is not a message:
-// what was encoded of it is refused by [DecodeMessage]. A negative MaxAttempts
-// is encoded as zero.
+// what was encoded of it is refused by [DecodeMessage]. A negative MaxAttempts or
+// Delay is encoded as zero.
 func AppendMessage(dst []byte, m *persist.Message) []byte {
 	start := len(dst)
 	p := &m.Properties
@@ -76,7 +81,7 @@ func AppendMessage(dst []byte, m *persist.Message) []byte {
 	has |= bit(p.ResponseTopic != "", hasResponseTopic)
 	// Correlation data may be there and empty.
 	has |= bit(p.CorrelationData != nil, hasCorrelationData)
-	has |= bit(m.MaxAttempts > 0, hasMaxAttempts) | bit(len(p.User) > 0, hasUser)
+	has |= bit(m.MaxAttempts > 0, hasMaxAttempts) | bit(m.Delay > 0, hasDelay) | bit(len(p.User) > 0, hasUser)
 
 	dst = append(dst, version1, flags, has)
 	dst = appendString(dst, m.ID)
@@ -96,6 +101,9 @@ func AppendMessage(dst []byte, m *persist.Message) []byte {
 	}
 	if has&hasMaxAttempts != 0 {
 		dst = binary.AppendUvarint(dst, uint64(m.MaxAttempts))
+	}
+	if has&hasDelay != 0 {
+		dst = binary.AppendUvarint(dst, uint64(m.Delay))
 	}
 	if has&hasUser != 0 {
 		dst = binary.AppendUvarint(dst, uint64(len(p.User)))
@@ -170,20 +178,16 @@ func decodeVersion1(b []byte) (m persist.Message, ok bool) {
 		correlation = r.span()
 	}
 	if has&hasMaxAttempts != 0 {
-		n := r.uvarint()
-		if n > math.MaxInt {
-			return persist.Message{}, false
-		}
-		m.MaxAttempts = int(n)
+		m.MaxAttempts = int(r.uvarintTo(math.MaxInt))
+	}
+	if has&hasDelay != 0 {
+		m.Delay = time.Duration(r.uvarintTo(math.MaxInt64))
 	}
 	user, pairs := r.at, 0
 	if has&hasUser != 0 {
-		n := r.uvarint()
 		// A pair takes two bytes at least.
-		if n > uint64(len(b)-r.at)/2 {
-			return persist.Message{}, false
-		}
-		user, pairs = r.at, int(n)
+		pairs = int(r.uvarintTo(uint64(len(b)-r.at) / 2))
+		user = r.at
 		for range 2 * pairs {
 			r.span()
 		}
@@ -238,6 +242,16 @@ func (r *reader) uvarint() uint64 {
 		return 0
 	}
 	r.at += n
+	return v
+}
+
+// uvarintTo reads a number that is at most limit.
+func (r *reader) uvarintTo(limit uint64) uint64 {
+	v := r.uvarint()
+	if v > limit {
+		r.bad = true
+		return 0
+	}
 	return v
 }
 

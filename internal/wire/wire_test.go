@@ -6,6 +6,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -24,6 +25,7 @@ func full() persist.Message {
 		Receipt:     true,
 		Strict:      true,
 		MaxAttempts: 300,
+		Delay:       1500 * time.Nanosecond,
 		Idempotent:  true,
 		Droppable:   true,
 		Properties: persist.Properties{
@@ -50,7 +52,7 @@ func TestGoldenBytes(t *testing.T) {
 		},
 		"full": {
 			m: full(),
-			want: "01fe3f" +
+			want: "01fe7f" +
 				"2430313930663364342d376131302d373030302d383030302d303030303030303030303031" +
 				"13706c616e742f312f74656d7065726174757265" +
 				"07706c616e742d31" +
@@ -58,9 +60,10 @@ func TestGoldenBytes(t *testing.T) {
 				"09616e73776572732f31" +
 				"020708" +
 				"ac02" +
+				"dc0b" +
 				"0301610131" + "016100" + "0002c3bc" +
 				"040001feff" +
-				"af706ab7",
+				"345418ee",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -102,11 +105,12 @@ func TestDecodeRefuses(t *testing.T) {
 		"nothing":             {},
 		"newer version":       seal(2, 0, 0, 1, 'i', 1, 't', 0),
 		"QoS 3":               seal(1, 3, 0, 1, 'i', 1, 't', 0),
-		"unknown field":       seal(1, 0, 0x40, 1, 'i', 1, 't', 0),
+		"unknown field":       seal(1, 0, 0x80, 1, 'i', 1, 't', 0),
 		"bytes after the end": seal(1, 0, 0, 1, 'i', 1, 't', 0, 0),
 		"length past the end": seal(1, 0, 0, 1, 'i', 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1),
 		"varint without end":  seal(1, 0, 0, 0x80, 0x80),
 		"too many properties": seal(1, 0, hasUser, 1, 'i', 1, 't', 0xff, 0xff, 0xff, 0xff, 0x0f, 0),
+		"too long a delay":    seal(1, 0, hasDelay, 1, 'i', 1, 't', 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0),
 		"too many attempts":   seal(1, 0, hasMaxAttempts, 1, 'i', 1, 't', 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0),
 	} {
 		m, err := DecodeMessage(b)
@@ -143,6 +147,7 @@ func TestRoundTrip(t *testing.T) {
 			Receipt:     rapid.Bool().Draw(t, "receipt"),
 			Strict:      rapid.Bool().Draw(t, "strict"),
 			MaxAttempts: rapid.IntRange(0, math.MaxInt).Draw(t, "attempts"),
+			Delay:       time.Duration(rapid.Int64Range(0, math.MaxInt64).Draw(t, "delay")),
 			Idempotent:  rapid.Bool().Draw(t, "idempotent"),
 			Droppable:   rapid.Bool().Draw(t, "droppable"),
 			Properties: persist.Properties{

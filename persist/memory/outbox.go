@@ -44,7 +44,7 @@ func (s *Store) Enqueue(ctx context.Context, msgs []persist.Message) ([]persist.
 		}
 	}
 	places, err := s.enqueue(ctx, msgs)
-	if false {
+	if err == nil && len(places) > 0 {
 		s.notifier.wake()
 	}
 	return places, err

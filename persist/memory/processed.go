@@ -118,7 +118,10 @@ func (s *Store) claim(req persist.ClaimRequest, key string, now int64) persist.C
 	case k.standing == completed:
 		k.attempts = 0
 	case k.standing == inWork && now < k.until: // [CLAIM-2]
-		return persist.Claim{Key: key, State: persist.ClaimBusy, Remaining: duration(k.until - now)}
+		return persist.Claim{
+			Key: key, State: persist.ClaimBusy, Owner: k.owner, Epoch: k.epoch, Attempts: k.attempts,
+			Remaining: duration(k.until - now),
+		}
 	}
 	s.marks.epoch++
 	s.marks.set(k, inWork)

@@ -86,10 +86,15 @@ func checkWindow(e *env) {
 }
 
 func checkBusy(e *env) {
-	granted(e, e.claim("k"), 1)
+	first := e.claim("k")
+	granted(e, first, 1)
 	e.advance(lease / 4)
 	busy := e.claim("k") // by the same owner's name
 	require.Equal(e, persist.ClaimBusy, busy.State)
+	if busy.Owner != "" { // optional; then it is the truth
+		require.Equal(e, first.Epoch, busy.Epoch, "the holder's epoch")
+		require.Equal(e, first.Attempts, busy.Attempts, "the holder's attempts")
+	}
 	e.around(lease*3/4, busy.Remaining, "remaining")
 	e.advance(lease / 2)
 	busy = e.claim("k")

@@ -273,13 +273,13 @@ func checkRenewWhileDrain(e *env) {
 			return nil
 		}
 		for {
+			if err := lane.Renew(e.ctx, 3*lease); err != nil {
+				return err
+			}
 			select {
 			case <-drained:
 				return nil
 			default:
-				if err := lane.Renew(e.ctx, 3*lease); err != nil {
-					return err
-				}
 			}
 		}
 	})

@@ -6,6 +6,22 @@
 // a store and a model of plain maps live through the same random history.
 // [NewFaulty] wraps a store so that its n-th call fails.
 //
+// A backend's test is a harness and two calls:
+//
+//	func TestStore(t *testing.T) { persisttest.Run(t, harness()) }
+//	func TestModel(t *testing.T) { persisttest.RunModel(t, harness()) }
+//
+//	func harness() persisttest.Harness {
+//		return persisttest.Harness{
+//			New: func(t persisttest.T, opts persisttest.Options) persisttest.Backend {
+//				return &backend{path: filepath.Join(t.TempDir(), "store"), opts: opts}
+//			},
+//			Durable: true, Shared: true, FrozenClock: true,
+//		}
+//	}
+//
+// where backend opens the path with a clock that its Advance moves.
+//
 // What a backend cannot do it says in its [Harness], and the suite then checks
 // what it says instead: a store that survives nothing must come back empty.
 package persisttest

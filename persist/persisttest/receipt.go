@@ -154,6 +154,7 @@ func checkOverdueNextLease(e *env) {
 	require.NoError(e, err)
 	require.Equal(e, []string{"a"}, ids(entries))
 	e.release(lane)
+	e.release(e.acquire(0)) // whose holder comes to nothing
 	lane = e.acquire(0)
 	require.ElementsMatch(e, []string{"a", "b", "c", "d"}, ids(e.next(lane)),
 		"overdue and handed out, overdue and not handed out, pending: all are unsettled")
@@ -175,7 +176,9 @@ func checkOverdueOutcomes(e *env) {
 			}[i],
 		})
 	}
-	require.Equal(e, []string{"returned"}, ids(e.next(lane)))
+	again := e.next(lane)
+	require.Equal(e, []string{"returned"}, ids(again))
+	require.Equal(e, 1, again[0].Attempts, "a missed receipt is counted once")
 	require.Equal(e, []string{"delivered", "retried", "returned"}, ids(e.stored(0)))
 	letters := e.letters(persist.DeadLetterFilter{})
 	require.Len(e, letters, 2)
@@ -184,7 +187,10 @@ func checkOverdueOutcomes(e *env) {
 	require.Equal(e, persist.StateExpired, letters[1].State)
 	e.release(lane)
 	lane = e.acquire(0)
-	require.Equal(e, []string{"retried", "returned"}, ids(e.next(lane)))
+	again = e.next(lane)
+	require.Equal(e, []string{"retried", "returned"}, ids(again))
+	require.Equal(e, 2, again[0].Attempts, "a missed receipt and a refusal")
+	require.Equal(e, 1, again[1].Attempts)
 	require.Equal(e, []bool{true, true, true}, e.acknowledge(lane,
 		persist.Receipt{ID: "delivered"}, persist.Receipt{ID: "retried"}, persist.Receipt{ID: "returned"}))
 	stats := e.stats()

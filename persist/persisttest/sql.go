@@ -11,19 +11,15 @@ import (
 	"github.com/oncemq/oncemq/persist"
 )
 
-// sqlCases are about transactions of database/sql.
+// sqlCases are about messages in transactions of database/sql.
 func sqlCases() []testCase {
 	return []testCase{
 		{tag: "OUTBOX-13", name: "commit", options: Options{Lanes: 2}, needs: needsSQL, run: checkTxCommit},
 		{tag: "OUTBOX-13", name: "rollback", needs: needsSQL, run: checkTxRollback},
 		{tag: "OUTBOX-13", name: "duplicates and refusals", needs: needsSQL, run: checkTxRefusals},
+		{tag: "OUTBOX-13", name: "a full outbox", options: Options{MaxMessages: 3}, needs: needsSQL, run: checkTxFull},
+		{tag: "OUTBOX-13", name: "closed and cancelled", needs: needsSQL, run: checkTxClosed},
 		{tag: "OUTBOX-7", name: "a transaction that commits late", needs: needsSQL, run: checkTxLate},
-		{tag: "CLAIM-9", name: "the mark commits with the effect", needs: needsSQL, run: checkProcessCommit},
-		{tag: "CLAIM-9", name: "and rolls back with it", needs: needsSQL, run: checkProcessRollback},
-		{tag: "CLAIM-9", name: "claims of both kinds", needs: needsSQL, run: checkProcessAndClaims},
-		{tag: "CLAIM-9", name: "a step fails alone", needs: needsSQL, run: checkProcessStep},
-		{tag: "CLAIM-9", name: "a dead letter within", needs: needsSQL, run: checkProcessDead},
-		{tag: "CLAIM-9", name: "a race has one effect", needs: needsSQL, run: checkProcessRace},
 	}
 }
 
@@ -148,9 +144,6 @@ func checkTxRefusals(e *env) {
 // A position is given out within a transaction; where others commit before it,
 // a reader that remembers the highest position would pass it over.
 func checkTxLate(e *env) {
-	if !e.h.Shared {
-		return
-	}
 	lane := e.acquire(0)
 	tx := e.begin()
 	e.enqueueTx(tx, message("late"))
@@ -174,159 +167,49 @@ func checkTxLate(e *env) {
 	require.Empty(e, e.next(lane))
 }
 
-func (e *env) process(fn func(ctx context.Context, p persist.SQLProcess) error) error {
-	return e.store.(persist.SQLProcessor).ProcessTx(e.ctx, fn)
+func checkTxFull(e *env) {
+	e.enqueue(droppable("a"))
+	tx := e.begin()
+	_, err := e.store.(persist.SQLEnqueuer).EnqueueTx(e.ctx, tx, messages("b", 3))
+	require.ErrorIs(e, err, persist.ErrOutboxFull)
+	e.enqueueTx(tx, messages("c", 2)...) // the caller may go on after a refusal
+	require.NoError(e, tx.Commit())
+	require.Equal(e, []string{"a", "c0", "c1"}, ids(e.stored(0)))
+	e.full(message("d"))
+
+	tx = e.begin()
+	e.enqueueTx(tx, droppable("e"))
+	require.NoError(e, tx.Rollback())
+	require.Equal(e, []string{"a", "c0", "c1"}, ids(e.stored(0)), "what gave way comes back with the rollback")
+	require.Zero(e, e.stats().Dropped)
+
+	tx = e.begin()
+	e.enqueueTx(tx, droppable("f"))
+	require.NoError(e, tx.Commit())
+	require.Equal(e, []string{"c0", "c1", "f"}, ids(e.stored(0)))
+	require.EqualValues(e, 1, e.stats().Dropped)
 }
 
-// handle processes a key with an effect of its name.
-func handleKey(ctx context.Context, p persist.SQLProcess, key string) (persist.ClaimState, error) {
-	claim, err := p.Begin(ctx, "g", key, time.Hour)
-	if err != nil || claim.State != persist.ClaimGranted {
-		return claim.State, err
-	}
-	return claim.State, effect(ctx, p.Tx(), key)
-}
-
-func checkProcessCommit(e *env) {
-	e.db()
-	for round := range 3 {
-		require.NoError(e, e.process(func(ctx context.Context, p persist.SQLProcess) error {
-			for _, key := range []string{"a", "b"} {
-				state, err := handleKey(ctx, p, key)
-				if err != nil {
-					return err
-				}
-				if want := persist.ClaimGranted; round == 0 && state != want {
-					return errors.New("not granted")
-				} else if round > 0 && state != persist.ClaimCompleted {
-					return errors.New("handed out again")
-				}
-			}
-			return nil
-		}))
-	}
-	require.Equal(e, []string{"a", "b"}, e.effects())
-	e.crash()
-	require.Equal(e, persist.ClaimCompleted, e.claim("a").State, "the mark counts for claims as well")
-	require.EqualValues(e, 2, e.stats().Completed)
-	e.advance(2 * time.Hour)
-	granted(e, e.claim("a"), 1)
-}
-
-func checkProcessRollback(e *env) {
-	e.db()
-	broken := errors.New("handler failed")
-	require.ErrorIs(e, e.process(func(ctx context.Context, p persist.SQLProcess) error {
-		if _, err := handleKey(ctx, p, "a"); err != nil {
-			return err
-		}
-		return broken
-	}), broken)
-	require.Panics(e, func() {
-		_ = e.process(func(ctx context.Context, p persist.SQLProcess) error {
-			if _, err := handleKey(ctx, p, "a"); err != nil {
-				return err
-			}
-			panic("handler panicked")
-		})
-	}, "a panic is the caller's")
-	require.Empty(e, e.effects())
-	claim := e.claim("a")
-	require.Equal(e, persist.ClaimGranted, claim.State)
-}
-
-func checkProcessAndClaims(e *env) {
-	e.db()
-	claim := e.claim("k")
-	begin := func() (claim persist.Claim) {
-		require.NoError(e, e.process(func(ctx context.Context, p persist.SQLProcess) (err error) {
-			claim, err = p.Begin(ctx, "g", "k", time.Hour)
-			return err
-		}))
-		return claim
-	}
-	busy := begin()
-	require.Equal(e, persist.ClaimBusy, busy.State)
-	e.around(lease, busy.Remaining, "remaining")
-	e.advance(lease)
-	taken := begin()
-	granted(e, taken, 2)
-	require.Greater(e, taken.Epoch, claim.Epoch)
-	require.Equal(e, []bool{false}, e.complete(time.Hour, claim), "paused past its lease, and woken up")
-	require.Equal(e, persist.ClaimCompleted, begin().State)
-	e.complete(time.Hour, e.claim("other"))
-	require.NoError(e, e.process(func(ctx context.Context, p persist.SQLProcess) error {
-		claim, err := p.Begin(ctx, "g", "other", time.Hour)
-		if err == nil && claim.State != persist.ClaimCompleted {
-			err = errors.New("a completed key was granted")
-		}
-		return err
-	}))
-}
-
-func checkProcessStep(e *env) {
-	e.db()
-	broken := errors.New("step failed")
-	require.NoError(e, e.process(func(ctx context.Context, p persist.SQLProcess) error {
-		for _, key := range []string{"a", "b", "c"} {
-			if _, err := p.Begin(ctx, "g", key, time.Hour); err != nil {
-				return err
-			}
-			err := p.Step(ctx, func() error {
-				if err := effect(ctx, p.Tx(), key); err != nil {
-					return err
-				}
-				if key == "b" {
-					return broken
-				}
-				return nil
-			})
-			if (key == "b") != errors.Is(err, broken) {
-				return errors.Join(errors.New("the step's own error is expected"), err)
-			}
-		}
+func checkTxClosed(e *env) {
+	cancelled, cancel := context.WithCancel(e.ctx)
+	cancel()
+	enqueuer, processor := e.store.(persist.SQLEnqueuer), e.store.(persist.SQLProcessor)
+	never := func(context.Context, persist.SQLProcess) error {
+		e.Errorf("the function of a transaction that cannot begin was called")
 		return nil
-	}))
-	require.Equal(e, []string{"a", "c"}, e.effects())
-	require.Equal(e, persist.ClaimCompleted, e.claim("b").State, "what came before the step stands")
-}
-
-func checkProcessDead(e *env) {
-	e.db()
-	add := func(id string, result error) error {
-		return e.process(func(ctx context.Context, p persist.SQLProcess) error {
-			if _, err := p.Begin(ctx, "g", id, time.Hour); err != nil {
-				return err
-			}
-			if err := p.AddDeadLetter(ctx, letter(id)); err != nil {
-				return err
-			}
-			return result
-		})
 	}
-	require.NoError(e, add("a", nil))
-	require.Error(e, add("b", errors.New("rolled back")))
-	letters := e.letters(persist.DeadLetterFilter{})
-	require.Len(e, letters, 1)
-	sameLetter(e, letter("a"), letters[0])
-	require.Equal(e, persist.ClaimCompleted, e.claim("a").State)
-	require.Equal(e, persist.ClaimGranted, e.claim("b").State)
-}
+	tx := e.begin()
+	_, err := enqueuer.EnqueueTx(cancelled, tx, messages("m", 1))
+	require.ErrorIs(e, err, context.Canceled)
+	require.NoError(e, tx.Rollback())
+	require.ErrorIs(e, processor.ProcessTx(cancelled, never), context.Canceled)
+	require.Zero(e, e.stats().Pending)
 
-func checkProcessRace(e *env) {
-	e.db()
-	handles := []persist.Store{e.store, e.handle()}
-	e.together(8, func(i int) error {
-		for range 1000 {
-			err := handles[i%2].(persist.SQLProcessor).ProcessTx(e.ctx, func(ctx context.Context, p persist.SQLProcess) error {
-				_, err := handleKey(ctx, p, "k")
-				return err
-			})
-			if !errors.Is(err, persist.ErrUnavailable) {
-				return err
-			}
-		}
-		return persist.ErrUnavailable
-	})
-	require.Equal(e, []string{"k"}, e.effects())
+	require.NoError(e, e.store.Close(e.ctx))
+	tx = e.begin()
+	_, err = enqueuer.EnqueueTx(e.ctx, tx, messages("m", 1))
+	require.ErrorIs(e, err, persist.ErrClosed)
+	require.NoError(e, tx.Rollback())
+	require.ErrorIs(e, processor.ProcessTx(e.ctx, never), persist.ErrClosed)
+	require.NoError(e, e.db().PingContext(e.ctx), "the caller's handle stays open")
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -303,7 +304,7 @@ func TestFaultyTransactions(t *testing.T) {
 		store, _ := NewFaulty(s)
 		return store
 	}
-	for _, c := range sqlCases() {
+	for _, c := range slices.Concat(sqlCases(), processCases()) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			c.check(t, onFile(faulty))

@@ -3,6 +3,7 @@ package persisttest
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -17,10 +18,11 @@ import (
 // parallel with the others.
 func Run(t *testing.T, h Harness) {
 	t.Helper()
-	for tag, cases := range byTag(allCases()) {
+	groups := byTag(allCases())
+	for _, tag := range slices.Sorted(maps.Keys(groups)) {
 		t.Run(tag, func(t *testing.T) {
 			t.Parallel()
-			for _, c := range cases {
+			for _, c := range groups[tag] {
 				t.Run(c.name, func(t *testing.T) {
 					t.Parallel()
 					if why := c.lacks(h); why != "" {
@@ -81,7 +83,7 @@ func allCases() []testCase {
 	return slices.Concat(
 		storeCases(), enqueueCases(), idempotencyCases(), limitCases(), handOutCases(), settleCases(),
 		receiptCases(), leaseCases(), claimCases(), completionCases(), sessionCases(), deadLetterCases(),
-		adminCases(), concurrencyCases(), argumentCases(), sqlCases(), corruptionCases(),
+		adminCases(), concurrencyCases(), argumentCases(), sqlCases(), processCases(), corruptionCases(),
 	)
 }
 

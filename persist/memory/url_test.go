@@ -2,7 +2,9 @@ package memory_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -93,4 +95,26 @@ func TestDriverHeedsTheContext(t *testing.T) {
 	cancel()
 	_, err := persist.Open(ctx, "memory:", memory.Driver{})
 	require.ErrorIs(t, err, context.Canceled)
+}
+
+func FuzzDriver(f *testing.F) {
+	for _, seed := range []string{"memory:", "memory:?lanes=3&max_messages=9", "memory:?lanes=%31", "memory:?a=\x00", "memory://u:p@h/x?lanes=1#f"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, rawURL string) {
+		store, err := persist.Open(context.Background(), rawURL, memory.Driver{})
+		if err == nil {
+			lanes, err := store.Lanes(context.Background())
+			if err != nil || len(lanes) < 1 || len(lanes) > memory.MaxLanes {
+				t.Errorf("%q: %d lanes, %v", rawURL, len(lanes), err)
+			}
+			return
+		}
+		if !errors.Is(err, persist.ErrInvalid) {
+			t.Errorf("%q: %v", rawURL, err)
+		}
+		if strings.ContainsAny(err.Error(), "\n\r\x00\x1b") {
+			t.Errorf("%q: not one line: %q", rawURL, err)
+		}
+	})
 }

@@ -51,6 +51,7 @@ func (c *Client) ensureConsumer() (*consumer, error) {
 	cfg.CleanStart = c.cfg.CleanStart
 	cfg.Engine.Received = in.received
 	cfg.OnUp = in.up
+	cfg.OnDown = in.down
 	cfg.Will, cfg.WillProperties = session.Will(c.cfg.Will, c.cfg.WillDelay)
 	in.board = c.follow(&cfg)
 	link, err := session.Start(cfg)
@@ -70,6 +71,16 @@ func (in *consumer) up(s session.Snapshot) {
 	in.stale, in.present = true, s.Present
 	in.mu.Unlock()
 	in.signal()
+}
+
+// down is told that a connection has ended.
+func (in *consumer) down(error) {
+	in.mu.Lock()
+	subs := append([]*Subscription(nil), in.subs...)
+	in.mu.Unlock()
+	for _, s := range subs {
+		s.disconnected()
+	}
 }
 
 func (in *consumer) signal() {

@@ -24,6 +24,8 @@ const (
 	EventFailed EventKind = "failed"
 	// EventMessage: a message was received.
 	EventMessage EventKind = "message"
+	// EventStoreBack: the store answers again after an EventError.
+	EventStoreBack EventKind = "store_back"
 	// EventError: something is wrong that needs attention or time; Err tells.
 	EventError EventKind = "error"
 )

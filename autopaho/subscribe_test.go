@@ -14,6 +14,7 @@ import (
 	"github.com/oncemq/oncemq/autopaho"
 	"github.com/oncemq/oncemq/internal/brokertest"
 	"github.com/oncemq/oncemq/persist"
+	"github.com/oncemq/oncemq/persist/persisttest"
 	"github.com/oncemq/oncemq/qos"
 )
 
@@ -302,4 +303,67 @@ func TestSubscribeRefused(t *testing.T) {
 	s, err := c.Subscribe(ctx, autopaho.SubscribeConfig{Filters: []string{"yes"}, Handler: handler})
 	require.NoError(t, err)
 	require.NoError(t, s.Close(ctx))
+}
+
+// Whatever the Receive Maximum, at every level: all arrive, once, and the broker
+// never has more un-acknowledged than that.
+func TestReceiveMaximum(t *testing.T) {
+	t.Parallel()
+	for _, maximum := range []int{1, 2, 3, 20} {
+		for _, level := range []byte{1, 2} {
+			t.Run(fmt.Sprintf("%d/qos%d", maximum, level), func(t *testing.T) {
+				t.Parallel()
+				b := startBroker(t, brokertest.Options{Seed: 5, DropEvery: brokertest.Range{Min: 40, Max: 120}, DropLimit: 8})
+				ctx := within(t, 60*time.Second)
+				eff := newEffects()
+				sub := client(t, autopaho.Config{
+					Servers: []string{b.URL()}, ClientID: "sub", Store: memoryStore(t), ReceiveMaximum: maximum,
+					Relay: autopaho.RelayConfig{Off: true},
+				})
+				_, err := sub.Subscribe(ctx, autopaho.SubscribeConfig{
+					Filters: []string{"r/#"}, QoS: level, Group: "g", Handler: eff.handle,
+				})
+				require.NoError(t, err)
+				pub := client(t, autopaho.Config{Servers: []string{b.URL()}, Store: memoryStore(t)})
+				var msgs []autopaho.Message
+				for i := range 300 {
+					msgs = append(msgs, autopaho.Message{Topic: fmt.Sprintf("r/%d", i%5), QoS: level})
+				}
+				_, err = pub.Enqueue(ctx, msgs...)
+				require.NoError(t, err)
+				eff.waitFor(t, ctx, 300)
+				eff.requireOnce(t)
+				require.Empty(t, b.Violations())
+			})
+		}
+	}
+}
+
+// The store is away and the connection flaps: what is redelivered does not pile
+// up, and all is processed once when the store is back.
+func TestStoreOutageWithFlappingConnection(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, brokertest.Options{})
+	store, faults := persisttest.NewFaulty(memoryStore(t))
+	ctx := within(t, 30*time.Second)
+	eff := newEffects()
+	c := client(t, autopaho.Config{
+		Servers: []string{b.URL()}, Store: store, ClientID: "c", Relay: autopaho.RelayConfig{Off: true}, ReceiveMaximum: 20,
+	})
+	_, err := c.Subscribe(ctx, autopaho.SubscribeConfig{Filters: []string{"a"}, Group: "g", Handler: eff.handle})
+	require.NoError(t, err)
+	faults.Add(persisttest.Fault{Times: -1, Mode: persisttest.Failed})
+	pub := client(t, autopaho.Config{Servers: []string{b.URL()}})
+	for i := range 20 {
+		_, err := pub.Publish(ctx, autopaho.Message{ID: strconv.Itoa(i), Topic: "a", QoS: 1})
+		require.NoError(t, err)
+	}
+	for round := range 10 {
+		require.Eventually(t, func() bool { return c.Counters().Received >= uint64(20*(round+1)) }, 10*time.Second, time.Millisecond)
+		require.LessOrEqual(t, c.Unsettled(), 40, "after %d redeliveries", round)
+		b.ResetAll()
+	}
+	faults.Heal()
+	eff.waitFor(t, ctx, 20)
+	eff.requireOnce(t)
 }

@@ -33,7 +33,7 @@ type Subscription struct {
 	agreed  bool       // the broker has agreed once
 
 	mu      sync.Mutex // guards the following
-	open    int        // messages in work
+	items   itemList   // messages in work
 	closing bool
 	empty   chan struct{} // closed when open is zero and closing
 }
@@ -49,6 +49,7 @@ func newSubscription(in *consumer, cfg SubscribeConfig) (*Subscription, error) {
 	storeError := func(err error) {
 		c.event(Event{Kind: EventError, Err: fmt.Errorf("group %s: %w", cfg.Group, err)})
 	}
+	storeBack := func() { c.event(Event{Kind: EventStoreBack}) }
 	var err error
 	switch {
 	case cfg.TxHandler != nil:
@@ -58,12 +59,12 @@ func newSubscription(in *consumer, cfg SubscribeConfig) (*Subscription, error) {
 		}
 		s.tx, err = dedup.NewTx(dedup.TxConfig{
 			Store: store, Group: cfg.Group, Window: cfg.Window, Logger: c.cfg.Logger,
-			OnStoreError: storeError,
+			OnStoreError: storeError, OnStoreBack: storeBack,
 		})
 	case cfg.Group != "" && c.cfg.Store != nil:
 		s.leased, err = dedup.New(dedup.Config{
 			Store: c.cfg.Store, Group: cfg.Group, Owner: c.cfg.ClientID, Lease: cfg.Lease,
-			Window: cfg.Window, Logger: c.cfg.Logger, OnStoreError: storeError,
+			Window: cfg.Window, Logger: c.cfg.Logger, OnStoreError: storeError, OnStoreBack: storeBack,
 		})
 	}
 	if err != nil {
@@ -120,6 +121,58 @@ type item struct {
 	order    string
 	grant    dedup.Grant
 	dead     *persist.DeadLetter
+
+	prev, next *item // in Subscription.items
+}
+
+// itemList is the items in work, in no order that matters.
+type itemList struct {
+	head *item
+	len  int
+}
+
+func (l *itemList) add(it *item) {
+	it.next = l.head
+	if l.head != nil {
+		l.head.prev = it
+	}
+	l.head = it
+	l.len++
+}
+
+func (l *itemList) remove(it *item) {
+	if it.prev != nil {
+		it.prev.next = it.next
+	} else {
+		l.head = it.next
+	}
+	if it.next != nil {
+		it.next.prev = it.prev
+	}
+	it.prev, it.next = nil, nil
+	l.len--
+}
+
+// disconnected gives back what came by a connection that has ended and is not
+// begun: it comes again. While the store is away and the connection flaps, it
+// would otherwise pile up with every redelivery.
+func (s *Subscription) disconnected() {
+	s.mu.Lock()
+	var stale []*item
+	for it := s.items.head; it != nil; it = it.next {
+		if it.del.Stale() {
+			stale = append(stale, it)
+		}
+	}
+	s.mu.Unlock()
+	for _, it := range stale {
+		switch {
+		case s.leased != nil:
+			s.leased.Withdraw(it)
+		case s.tx != nil:
+			s.tx.Release((*txItem)(it))
+		}
+	}
 }
 
 // take begins the work on a message. It is called by the link's reader.
@@ -137,7 +190,7 @@ func (s *Subscription) take(del *session.Delivery, sh *share, now time.Time) {
 		s.mu.Unlock()
 		return // not acknowledged: it comes again
 	}
-	s.open++
+	s.items.add(it)
 	s.mu.Unlock()
 
 	var key string
@@ -349,8 +402,8 @@ func (s *Subscription) over(it *item, o dedup.Outcome) {
 		<-s.qos0
 	}
 	s.mu.Lock()
-	s.open--
-	done := s.closing && s.open == 0
+	s.items.remove(it)
+	done := s.closing && s.items.len == 0
 	s.mu.Unlock()
 	if done {
 		close(s.empty)
@@ -365,7 +418,7 @@ func (s *Subscription) closeWork(ctx context.Context) error {
 		return nil
 	}
 	s.closing = true
-	idle := s.open == 0
+	idle := s.items.len == 0
 	s.mu.Unlock()
 	if idle {
 		close(s.empty)

@@ -198,6 +198,24 @@ func (c *Consumer) Release(d Delivery) {
 	tell(out)
 }
 
+// Withdraw gives a delivery back if it is not granted, and does nothing else:
+// for whoever learns that the connection of a delivery is gone, and does not know
+// whether its handler is about to run. Settled follows within the call.
+func (c *Consumer) Withdraw(d Delivery) {
+	n := d.node()
+	var out []settlement
+	c.mu.Lock()
+	if !c.stopped && !n.ran {
+		switch n.phase {
+		case phaseQueued, phaseClaiming, phaseHeld, phaseAttached:
+			out = c.settle(n, OutcomeReleased, nil)
+		default:
+		}
+	}
+	c.unlock()
+	tell(out)
+}
+
 // Stats returns the counters and gauges as they are now.
 func (c *Consumer) Stats() Stats {
 	c.mu.Lock()

@@ -1,0 +1,14 @@
+package autopaho
+
+// Unsettled counts the received messages in the work of all subscriptions.
+func (c *Client) Unsettled() int {
+	c.consumer.mu.Lock()
+	defer c.consumer.mu.Unlock()
+	n := 0
+	for _, s := range c.consumer.subs {
+		s.mu.Lock()
+		n += s.items.len
+		s.mu.Unlock()
+	}
+	return n
+}

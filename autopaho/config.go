@@ -122,7 +122,7 @@ type RelayConfig struct {
 	Lease time.Duration
 
 	// Poll is how often the outbox is looked at without having been notified,
-	// which finds what other processes stored. Default 250 ms.
+	// which finds what other processes stored. Default 500 ms.
 	Poll time.Duration
 
 	// ClientID names the MQTT sessions of the lanes; with several lanes the
@@ -169,7 +169,7 @@ func (c *Config) setDefaults() {
 	num(&c.Relay.Window, 1024)
 	num(&c.Relay.WindowBytes, 8<<20)
 	def(&c.Relay.Lease, 5*time.Second)
-	def(&c.Relay.Poll, 250*time.Millisecond)
+	def(&c.Relay.Poll, 500*time.Millisecond)
 	if c.Relay.ReceiptTopic == "" {
 		c.Relay.ReceiptTopic = "oncemq/receipts"
 	}

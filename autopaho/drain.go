@@ -344,6 +344,10 @@ func (d *drain) finish(link *session.Link, cause error) {
 	if lostLease {
 		return
 	}
+	// A broker that is slow to close its side may have used the time up; the
+	// store's writes have their own.
+	last, cancel = context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
 	if err := d.settle(last, true); err != nil {
 		d.relay.trouble("settle", err)
 	}

@@ -75,7 +75,8 @@ type DeadLetters interface {
 	// without expiry or delay, in one step [DEAD-3]. It tells how many it
 	// moved. As in Enqueue, a message whose ID the outbox holds already is not
 	// stored a second time, and the error wraps ErrOutboxFull if a limit does
-	// not leave room for all. Letters whose message cannot be read stay.
+	// not leave room for all. A message that came to its consumer without an ID
+	// is given one. Letters whose message cannot be read stay.
 	RetryDeadLetters(ctx context.Context, filter DeadLetterFilter, limit int) (int, error)
 
 	// PurgeDeadLetters deletes up to limit letters and tells how many.

@@ -18,9 +18,9 @@ const (
 	// stableUptime is how long a connection must have lasted to count as
 	// stable, if it moved no message.
 	stableUptime = 5 * time.Second
-	// pressedWait is the least wait after the server said that it is too much
-	// for it.
-	pressedWait = time.Second
+	// pressedFactor times backoffBase is the least wait after the server said
+	// that it is too much for it.
+	pressedFactor = 10
 )
 
 // reconnect decides how long to wait before a connection attempt: not at all at
@@ -33,21 +33,22 @@ const (
 type reconnect struct {
 	eager, late *backoff.ExponentialBackOff
 	tries       int
-	since       time.Time // of the first attempt of this outage
+	since       time.Time     // of the first attempt of this outage
+	pressure    time.Duration // the floor once the server said that it is too much
 	floor       time.Duration
 }
 
-func newReconnect() *reconnect {
+func newReconnect(base time.Duration) *reconnect {
 	fullJitter := func(limit time.Duration) *backoff.ExponentialBackOff {
 		b := backoff.NewExponentialBackOff()
 		// The interval plus or minus all of it: uniform from zero to twice
 		// the interval.
-		b.InitialInterval, b.RandomizationFactor = backoffBase/2, 1
+		b.InitialInterval, b.RandomizationFactor = base/2, 1
 		b.Multiplier, b.MaxInterval = 2, limit/2
 		b.Reset()
 		return b
 	}
-	return &reconnect{eager: fullJitter(eagerCap), late: fullJitter(lateCap)}
+	return &reconnect{eager: fullJitter(eagerCap), late: fullJitter(lateCap), pressure: pressedFactor * base}
 }
 
 // next is the wait before the next attempt.
@@ -82,7 +83,7 @@ func (r *reconnect) ended(uptime time.Duration, progress bool) {
 
 // pressed tells that the server ended the connection because it has too much to
 // do. Whatever the connection was good for, waits grow, from a second on.
-func (r *reconnect) pressed() { r.floor = pressedWait }
+func (r *reconnect) pressed() { r.floor = r.pressure }
 
 // tooMuch tells whether the server ended the connection, or wants us elsewhere,
 // for a reason that connecting again makes worse.

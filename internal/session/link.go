@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -50,6 +51,8 @@ type Config struct {
 	OnUp    func(Snapshot)
 	OnDown  func(error)
 	OnError func(error)
+
+	backoff time.Duration // backoffBase if zero; tests have less time
 }
 
 // Link keeps one MQTT session connected until it is closed or refused for good.
@@ -76,7 +79,7 @@ func Start(cfg Config) (*Link, error) {
 	// The life of a link is bounded by Close, not by the caller's context: what
 	// was accepted goes on being delivered after the call that accepted it.
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &Link{cfg: cfg, engine: NewEngine(cfg.Engine), retry: newReconnect(), cancel: cancel, done: make(chan struct{})}
+	l := &Link{cfg: cfg, engine: NewEngine(cfg.Engine), retry: newReconnect(cmp.Or(cfg.backoff, backoffBase)), cancel: cancel, done: make(chan struct{})}
 
 	servers := make([]*url.URL, len(cfg.Servers))
 	for i, u := range cfg.Servers {

@@ -52,7 +52,7 @@ func testConfig(server string) Config {
 	return Config{
 		Servers: []*url.URL{u}, ClientID: "client", KeepAlive: 30 * time.Second, SessionExpiry: 3600,
 		ConnectTimeout: patience, PacketTimeout: patience, AckTimeout: time.Minute,
-		Logger: slog.New(slog.DiscardHandler),
+		Logger: slog.New(slog.DiscardHandler), backoff: 5 * time.Millisecond,
 		Engine: EngineConfig{
 			Window: 100, WindowBytes: 8 << 20, ReceiveMaximum: 20, MaximumPacketSize: 1 << 20,
 			WriteTimeout: patience,

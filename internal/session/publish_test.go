@@ -238,7 +238,7 @@ func Test11PropOversizePacket(t *testing.T) {
 	over := message("t", 1, "fits!")
 	over.ID = fits.ID
 	c.Handshake(brokertest.MaximumPacketSize(uint32(PacketSize(fits, ""))))
-	far := message("t", 1, string(make([]byte, 100_000)))
+	far := &persist.Message{Topic: "t", QoS: 1, Payload: make([]byte, 100_000)}
 	all := p.send(over, far, fits)
 	publish := c.ExpectPublish(brokertest.HasPayload("fits"))
 	require.Len(t, publish.Raw, PacketSize(fits, ""))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -141,7 +142,7 @@ func TestLimitsShrinkOnResume(t *testing.T) {
 	p := start(t, l.URL())
 	c := l.Accept(t.Context())
 	c.Handshake()
-	all := p.send(message("t", 2, string(make([]byte, 500))), message("t", 2, "small"))
+	all := p.send(message("t", 2, strings.Repeat("x", 500)), message("t", 2, "small"))
 	large := c.ExpectPublish().PacketID
 	small := c.ExpectPublish().PacketID
 	c.Reset()
@@ -204,8 +205,6 @@ func TestPace(t *testing.T) {
 				Seed: 1, ForgetSessions: true, DropEvery: brokertest.Range{Min: 4, Max: 8}, DropLimit: 60,
 			})
 			p := start(t, b.URL())
-			p.link.retry.eager.InitialInterval /= 50 // ten times as fast, for the test's sake
-			p.link.retry.eager.Reset()
 			all := p.send(messages(level, 0, 1000)...)
 			p.allEnd(all)
 			require.Empty(t, b.Violations())
@@ -230,8 +229,8 @@ func TestWindowBytes(t *testing.T) {
 	p := start(t, l.URL(), func(c *Config) { c.Engine.WindowBytes = 250 })
 	c := l.Accept(t.Context())
 	c.Handshake()
-	large := message("t", 1, string(make([]byte, 1000)))
-	hundred := string(make([]byte, 100))
+	large := message("t", 1, strings.Repeat("x", 1000))
+	hundred := strings.Repeat("x", 100)
 	all := p.send(message("t", 1, hundred), message("t", 1, hundred), message("t", 1, hundred), message("t", 1, hundred), large)
 	ids := []uint16{c.ExpectPublish().PacketID, c.ExpectPublish().PacketID, c.ExpectPublish().PacketID}
 	flushed(c)
@@ -321,4 +320,3 @@ func TestMemoryAfterManyReconnects(t *testing.T) {
 	require.Zero(t, e.active)
 	require.Zero(t, e.activeBytes)
 }
-

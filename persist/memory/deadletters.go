@@ -52,12 +52,13 @@ func (d *deadLetters) counter(letter *persist.DeadLetter) *int64 {
 	}
 }
 
-// choose returns up to limit letters that the filter selects, in order.
-func (d *deadLetters) choose(filter persist.DeadLetterFilter, limit int) []*persist.DeadLetter {
+// choose returns up to limit letters that the filter selects and that are fit,
+// in order.
+func (d *deadLetters) choose(filter persist.DeadLetterFilter, limit int, fit func(*persist.DeadLetter) bool) []*persist.DeadLetter {
 	var chosen []*persist.DeadLetter
 	take := func(letter *persist.DeadLetter) bool {
 		if (filter.Side == 0 || filter.Side == letter.Side) &&
-			(filter.Group == "" || filter.Group == letter.Group) {
+			(filter.Group == "" || filter.Group == letter.Group) && fit(letter) {
 			chosen = append(chosen, letter)
 		}
 		return len(chosen) < limit
@@ -76,6 +77,11 @@ func (d *deadLetters) choose(filter persist.DeadLetterFilter, limit int) []*pers
 	}
 	return chosen
 }
+
+// anyLetter and sendable are what letters may be fit for: to be seen and
+// deleted, and to be sent, for which they need a message.
+func anyLetter(*persist.DeadLetter) bool       { return true }
+func sendable(letter *persist.DeadLetter) bool { return letter.Message.Topic != "" }
 
 // checkDeadLetter refuses a letter that says neither where nor how it failed.
 func checkDeadLetter(letter *persist.DeadLetter) error {
@@ -111,7 +117,7 @@ func (s *Store) AddDeadLetters(ctx context.Context, letters []persist.DeadLetter
 func (s *Store) ListDeadLetters(ctx context.Context, filter persist.DeadLetterFilter, limit int) ([]persist.DeadLetter, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	chosen, err := s.chooseDeadLetters(ctx, "list", filter, limit)
+	chosen, err := s.chooseDeadLetters(ctx, "list", filter, limit, anyLetter)
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +140,7 @@ func (s *Store) RetryDeadLetters(ctx context.Context, filter persist.DeadLetterF
 func (s *Store) retryDeadLetters(ctx context.Context, filter persist.DeadLetterFilter, limit int) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	chosen, err := s.chooseDeadLetters(ctx, "retry", filter, limit)
+	chosen, err := s.chooseDeadLetters(ctx, "retry", filter, limit, sendable)
 	if err != nil {
 		return 0, err
 	}
@@ -142,6 +148,9 @@ func (s *Store) retryDeadLetters(ctx context.Context, filter persist.DeadLetterF
 	for i, letter := range chosen {
 		msgs[i] = letter.Message
 		msgs[i].Expiry, msgs[i].Delay = 0, 0
+		if msgs[i].ID == "" {
+			msgs[i].ID = fmt.Sprintf("%s-%d", s.identity, letter.Number)
+		}
 	}
 	if err := s.makeRoom("retry", msgs); err != nil {
 		return 0, err
@@ -157,7 +166,7 @@ func (s *Store) retryDeadLetters(ctx context.Context, filter persist.DeadLetterF
 func (s *Store) PurgeDeadLetters(ctx context.Context, filter persist.DeadLetterFilter, limit int) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	chosen, err := s.chooseDeadLetters(ctx, "purge", filter, limit)
+	chosen, err := s.chooseDeadLetters(ctx, "purge", filter, limit, anyLetter)
 	if err != nil {
 		return 0, err
 	}
@@ -169,12 +178,14 @@ func (s *Store) PurgeDeadLetters(ctx context.Context, filter persist.DeadLetterF
 
 // chooseDeadLetters begins an operation on selected letters. The caller holds
 // s.mu.
-func (s *Store) chooseDeadLetters(ctx context.Context, op string, filter persist.DeadLetterFilter, limit int) ([]*persist.DeadLetter, error) {
+func (s *Store) chooseDeadLetters(
+	ctx context.Context, op string, filter persist.DeadLetterFilter, limit int, fit func(*persist.DeadLetter) bool,
+) ([]*persist.DeadLetter, error) {
 	if err := s.begin(ctx, op, "dead letters"); err != nil {
 		return nil, err
 	}
 	if limit <= 0 {
 		return nil, refuse(op, "dead letters", "%w", errors.New("the limit must be positive"))
 	}
-	return s.deadLetters.choose(filter, limit), nil
+	return s.deadLetters.choose(filter, limit, fit), nil
 }

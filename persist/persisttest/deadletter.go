@@ -20,6 +20,7 @@ func deadLetterCases() []testCase {
 		{tag: "DEAD-3", name: "retry in order", options: Options{Lanes: 2}, run: checkLetterRetry},
 		{tag: "DEAD-3", name: "retry is a new entry", run: checkLetterRetryFresh},
 		{tag: "DEAD-3", name: "retry of what is there already", run: checkLetterRetryDuplicate},
+		{tag: "DEAD-3", name: "retry of messages without an ID", run: checkLetterRetryNoID},
 	}
 }
 
@@ -262,4 +263,25 @@ func checkLetterRetryDuplicate(e *env) {
 	require.Equal(e, []string{"a"}, ids(e.stored(0)))
 	require.Empty(e, e.letters(persist.DeadLetterFilter{}))
 	require.True(e, e.enqueue(idempotent("a", ""))[0].Duplicate)
+}
+
+// Not every publisher gives its messages IDs, and none may be stored without.
+func checkLetterRetryNoID(e *env) {
+	foreign := letter("foreign")
+	foreign.Message.ID = ""
+	empty := persist.DeadLetter{Side: persist.SideConsumer, State: persist.StateFailed, Reason: "could not be read"}
+	require.NoError(e, e.store.AddDeadLetters(e.ctx, []persist.DeadLetter{empty, foreign, foreign, letter("own")}))
+	n, err := e.store.RetryDeadLetters(e.ctx, persist.DeadLetterFilter{}, 3)
+	require.NoError(e, err)
+	require.Equal(e, 3, n, "what has no message stays, and stops nobody")
+	require.Len(e, e.letters(persist.DeadLetterFilter{}), 1)
+	made := ids(e.stored(0))
+	require.Len(e, made, 3)
+	for _, id := range made[:2] {
+		require.NotEmpty(e, id)
+		require.LessOrEqual(e, len(id), persist.MaxMessageID)
+		require.Regexp(e, `^[!-~]+$`, id)
+	}
+	require.NotEqual(e, made[0], made[1])
+	require.Equal(e, "own", made[2])
 }

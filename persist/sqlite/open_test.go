@@ -39,7 +39,7 @@ func database(t *testing.T, path, params string) *sql.DB {
 	return db
 }
 
-func exec(t *testing.T, db *sql.DB, text string, args ...any) {
+func execute(t *testing.T, db *sql.DB, text string, args ...any) {
 	t.Helper()
 	_, err := db.ExecContext(t.Context(), text, args...)
 	require.NoError(t, err)
@@ -235,7 +235,7 @@ func TestNewerSchema(t *testing.T) {
 	t.Parallel()
 	path := file(t)
 	require.NoError(t, open(t, path, Options{}).Close(t.Context()))
-	exec(t, database(t, path, ""), "UPDATE oncemq_meta SET value = 99 WHERE name = 'schema'")
+	execute(t, database(t, path, ""), "UPDATE oncemq_meta SET value = 99 WHERE name = 'schema'")
 	_, err := Open(t.Context(), path, Options{})
 	refused(t, err, persist.ErrSchema)
 	require.Contains(t, err.Error(), "99")
@@ -245,7 +245,7 @@ func TestMetaIsMissing(t *testing.T) {
 	t.Parallel()
 	path := file(t)
 	require.NoError(t, open(t, path, Options{}).Close(t.Context()))
-	exec(t, database(t, path, ""), "DELETE FROM oncemq_meta WHERE name = 'identity'")
+	execute(t, database(t, path, ""), "DELETE FROM oncemq_meta WHERE name = 'identity'")
 	_, err := Open(t.Context(), path, Options{})
 	refused(t, err, persist.ErrCorrupt)
 }
@@ -324,7 +324,7 @@ func TestOpenAtOnce(t *testing.T) {
 func TestInTheCallersDatabase(t *testing.T) {
 	t.Parallel()
 	db := database(t, file(t), "_pragma=journal_mode(WAL)&_pragma=busy_timeout(5000)&_pragma=synchronous(OFF)")
-	exec(t, db, "CREATE TABLE mine (n INTEGER)")
+	execute(t, db, "CREATE TABLE mine (n INTEGER)")
 	one, err := New(t.Context(), db, Options{Lanes: 2})
 	require.NoError(t, err)
 	two, err := New(t.Context(), db, Options{Prefix: "second_"})

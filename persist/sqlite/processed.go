@@ -124,12 +124,14 @@ func (t *claimTask) look(ctx context.Context, tx *txn, claim *persist.Claim, unt
 type knownKey struct {
 	found                         bool
 	state, epoch, until, attempts int64
+	owner                         string
 }
 
 func getKey(ctx context.Context, tx *txn, group int64, key string) (k knownKey, err error) {
-	var dest [4]driver.Value
+	var dest [5]driver.Value
 	k.found, err = queryRow(ctx, tx, dest[:], tx.q.claimGet, group, storedKey(key))
 	k.state, k.epoch, k.until, k.attempts = asInt(dest[0]), asInt(dest[1]), asInt(dest[2]), asInt(dest[3])
+	k.owner = asText(dest[4])
 	return k, err
 }
 
@@ -149,6 +151,7 @@ func (k knownKey) decide(now int64, claim *persist.Claim) bool {
 	case live && k.state == keyInWork:
 		*claim = persist.Claim{
 			Key: claim.Key, State: persist.ClaimBusy,
+			Owner: k.owner, Epoch: k.epoch, Attempts: int(k.attempts),
 			Remaining: time.Duration(k.until-now) * time.Millisecond,
 		}
 		return false

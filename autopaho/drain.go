@@ -257,6 +257,7 @@ func (d *drain) put(ctx context.Context, entries []persist.Entry) error {
 	now := time.Now()
 	page := make([]session.Outgoing, len(entries)) // one allocation for all
 	wantReceipts := false
+	var given []ending // up
 	for i := range entries {
 		e, o := &entries[i], &page[i]
 		o.Message, o.Ref, o.Attempts = &e.Message, e.Ref, e.Attempts
@@ -264,6 +265,11 @@ func (d *drain) put(ctx context.Context, entries []persist.Entry) error {
 			o.ExpiresAt = now.Add(e.Message.Expiry)
 		}
 		if e.Message.Receipt {
+			if limit := d.attempts(&e.Message); e.Attempts >= limit {
+				given = append(given, d.giveUp(e, limit))
+				o.Message = nil
+				continue
+			}
 			o.ReceiptTopic = d.receipts.topic
 			wantReceipts = true
 		}
@@ -279,9 +285,12 @@ func (d *drain) put(ctx context.Context, entries []persist.Entry) error {
 	}
 	d.mu.Lock()
 	for i := range page {
-		d.queue.push(&page[i])
+		if page[i].Message != nil {
+			d.queue.push(&page[i])
+		}
 	}
-	d.out += len(page)
+	d.out += len(page) - len(given)
+	d.ended = append(d.ended, given...)
 	d.mu.Unlock()
 	d.wakeEngine()
 	return nil

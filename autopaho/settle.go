@@ -89,15 +89,10 @@ func (d *drain) judge(c *session.Completion, now time.Time) ending {
 		}
 	case c.Class == qos.Retry:
 		o.Attempts++
-		p := d.client.cfg.Policies.For(m.Topic)
-		limit := m.MaxAttempts
-		if limit == 0 {
-			limit = p.Attempts
-		}
 		s.Reason = reasonText(c)
-		if o.Attempts < limit {
+		if o.Attempts < d.attempts(m) {
 			s.Outcome, e.over = persist.OutcomeRetry, false
-			d.queue.retry(o, now.Add(p.Backoff.Delay(o.Attempts)))
+			d.queue.retry(o, now.Add(d.client.cfg.Policies.For(m.Topic).Backoff.Delay(o.Attempts)))
 			d.client.status.counters.retried.Add(1)
 			return e // its key, if strict, stays held
 		}
@@ -107,16 +102,40 @@ func (d *drain) judge(c *session.Completion, now time.Time) ending {
 		s.Outcome, s.Reason = persist.OutcomeFailed, reasonText(c)
 	}
 	d.queue.done(o)
-	if s.Outcome == persist.OutcomeFailed || s.Outcome == persist.OutcomeExpired {
-		r := outcome{final: true, result: Result{
-			ID: m.ID, State: persist.StateFailed, ReasonCode: c.Code, Reason: s.Reason,
-		}}
-		if s.Outcome == persist.OutcomeExpired {
-			r.result.State = persist.StateExpired
-		}
-		e.report = &r
-	}
+	e.report = reportOf(m.ID, s)
 	return e
+}
+
+// reportOf is what to tell once a settlement is durable; nil for a delivery,
+// which is told before.
+func reportOf(id string, s *persist.Settlement) *outcome {
+	r := Result{ID: id, ReasonCode: s.ReasonCode, Reason: s.Reason}
+	switch s.Outcome {
+	case persist.OutcomeFailed:
+		r.State = persist.StateFailed
+	case persist.OutcomeExpired:
+		r.State = persist.StateExpired
+	default:
+		return nil
+	}
+	return &outcome{result: r, final: true}
+}
+
+// attempts is after how many a message fails for good.
+func (d *drain) attempts(m *persist.Message) int {
+	if m.MaxAttempts > 0 {
+		return m.MaxAttempts
+	}
+	return d.client.cfg.Policies.For(m.Topic).Attempts
+}
+
+// giveUp settles a message whose receipt never came.
+func (d *drain) giveUp(e *persist.Entry, sent int) ending {
+	s := persist.Settlement{
+		Position: e.Position, Outcome: persist.OutcomeFailed,
+		Reason: fmt.Sprintf("no receipt came although it was sent %d times", sent),
+	}
+	return ending{settlement: s, report: reportOf(e.Message.ID, &s), over: true}
 }
 
 // waiting tells whether settlements wait for company.

@@ -367,3 +367,25 @@ func TestStoreOutageWithFlappingConnection(t *testing.T) {
 	eff.waitFor(t, ctx, 20)
 	eff.requireOnce(t)
 }
+
+// A message whose receipt never comes is sent again, up to its attempts, and
+// fails with that reason.
+func TestReceiptThatNeverComes(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, brokertest.Options{})
+	store := memoryStore(t)
+	ctx := within(t, 20*time.Second)
+	c := client(t, autopaho.Config{
+		Servers: []string{b.URL()}, Store: store, Relay: autopaho.RelayConfig{Poll: 10 * time.Millisecond},
+		Policies: qos.Policies{Default: qos.Policy{Receipt: true, ReceiptTimeout: 20 * time.Millisecond, Attempts: 3}},
+	})
+	q, err := c.Enqueue(ctx, autopaho.Message{Topic: "a"})
+	require.NoError(t, err)
+	results, err := q.WaitAcknowledged(ctx)
+	require.NoError(t, err)
+	require.ErrorContains(t, results[0].Err(), "no receipt came although it was sent 3 times")
+	require.Len(t, b.Arrivals(), 3)
+	letters, err := store.ListDeadLetters(ctx, persist.DeadLetterFilter{}, 10)
+	require.NoError(t, err)
+	require.Len(t, letters, 1)
+}

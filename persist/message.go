@@ -58,7 +58,8 @@ type Message struct {
 	Idempotent bool
 
 	// Droppable lets the store make room by dropping this message when the
-	// outbox is full, oldest first [OUTBOX-9].
+	// outbox is full, oldest first [OUTBOX-9]. Nothing tells a message that
+	// gave way from one that was delivered, but the count in Stats.
 	Droppable bool
 }
 

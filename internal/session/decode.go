@@ -55,10 +55,13 @@ func splitFrame(b []byte) (header, size int, err error) {
 	for i := 1; i < len(b); i++ {
 		n |= int(b[i]&0x7f) << shift
 		if b[i] < 0x80 {
+			if b[i] == 0 && i > 1 {
+				return 0, 0, malformed("Remaining Length in more bytes than it needs") // [MQTT-1.5.5-1]
+			}
 			return i + 1, i + 1 + n, nil
 		}
 		if i == 4 {
-			return 0, 0, malformed("Remaining Length of more than four bytes") // [MQTT-1.5.5]
+			return 0, 0, malformed("Remaining Length of more than four bytes") // section 1.5.5
 		}
 		shift += 7
 	}

@@ -284,11 +284,13 @@ func (l *Link) Err() error {
 // Await returns nil once a connection is up.
 func (l *Link) Await(ctx context.Context) error {
 	err := l.manager.AwaitConnection(ctx)
-	if err == nil || ctx.Err() != nil {
+	select {
+	case <-l.manager.Done(): // which AwaitConnection may not have noticed
+		<-l.done
+		return l.Err()
+	default:
 		return err
 	}
-	<-l.done
-	return l.Err()
 }
 
 // Close ends the session's connection with DISCONNECT, after the

@@ -76,6 +76,7 @@ func TestMalformedPackets(t *testing.T) {
 		{"PINGRESP with flags", []byte{0xd1, 0}, 0x81},
 
 		{"remaining length of five bytes", []byte{0x30, 0x80, 0x80, 0x80, 0x80, 0x01}, 0x81},
+		{"remaining length in more bytes than it needs", []byte{0xd0, 0x80, 0x00}, 0x81},
 		{"type zero", []byte{0x00, 0}, 0x82},
 		{"CONNECT", encoded(brokertest.Packet{Type: brokertest.CONNECT, Connect: &brokertest.Connect{}}), 0x82},
 		{"SUBSCRIBE", encoded(brokertest.Packet{Type: brokertest.SUBSCRIBE, PacketID: 1}), 0x82},

@@ -9,9 +9,9 @@ type notifier struct {
 }
 
 // Notify subscribes to commits of this process that may have made messages due;
-// see [persist.Notifier]. Commits of other processes are not seen, nor those of
-// EnqueueTx, of which the store does not learn when they happen. The channel is
-// never closed.
+// see [persist.Notifier]. Commits of other processes are not seen, and those of
+// transactions with EnqueueTx some milliseconds late. The channel is never
+// closed.
 func (s *Store) Notify() (<-chan struct{}, func()) {
 	n := &s.notifier
 	ch := make(chan struct{}, 1)

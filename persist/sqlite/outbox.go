@@ -71,6 +71,7 @@ func (s *Store) EnqueueTx(ctx context.Context, tx *sql.Tx, msgs []persist.Messag
 	if err != nil {
 		return nil, translate(t.op, t.object, err)
 	}
+	s.writer.expect(t.out[len(t.out)-1].Ref)
 	return t.out, nil
 }
 

@@ -102,7 +102,7 @@ func (s *Store) submit(ctx context.Context, t task) error {
 	select {
 	case <-c.done:
 	case <-ctx.Done():
-		if false {
+		if c.state.CompareAndSwap(callQueued, callWithdrawn) {
 			return translate(c.op, c.object, ctx.Err())
 		}
 		<-c.done

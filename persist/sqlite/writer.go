@@ -72,9 +72,10 @@ type writer struct {
 	s    *Store
 	held *heldConn
 
-	mu     sync.Mutex // guards queue and closed
-	queue  []task
-	closed bool
+	mu       sync.Mutex // guards queue, closed and expected
+	queue    []task
+	closed   bool
+	expected persist.Ref // a watch that the goroutine has not taken over yet
 	// wake holds one token if something was queued since the goroutine looked.
 	wake    chan struct{}
 	stopped chan struct{}
@@ -86,6 +87,7 @@ type writer struct {
 	enq     enqueuer
 	relaxed bool // PRAGMA synchronous is NORMAL at the moment
 	open    bool // a transaction could not be rolled back
+	watch   watch
 }
 
 // startWriter starts the goroutine that writes on a connection.
@@ -136,6 +138,11 @@ func (w *writer) push(t task) {
 	w.mu.Lock()
 	w.queue = append(w.queue, t)
 	w.mu.Unlock()
+	w.poke()
+}
+
+// poke makes the goroutine look at the queue.
+func (w *writer) poke() {
 	select {
 	case w.wake <- struct{}{}:
 	default:
@@ -147,10 +154,7 @@ func (w *writer) stop() {
 	w.mu.Lock()
 	w.closed = true
 	w.mu.Unlock()
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
+	w.poke()
 	<-w.stopped
 }
 
@@ -164,7 +168,7 @@ func (w *writer) wait() bool {
 		if closed {
 			return false
 		}
-		<-w.wake
+		w.sleep()
 	}
 }
 
@@ -175,6 +179,7 @@ func (w *writer) fetch() (closed bool) {
 	w.backlog = append(w.backlog, w.queue...)
 	clear(w.queue)
 	w.queue = w.queue[:0]
+	w.adopt()
 	return w.closed
 }
 
@@ -190,6 +195,7 @@ func (w *writer) round(c *conn) int {
 		w.answer(batch, err)
 		return len(batch)
 	}
+	w.seen() // nobody else's transaction is open now
 	w.fetch()
 	batch := w.claim(w.fits(relaxed))
 	err, again := w.finish(ctx, c, batch)

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"math"
+
+	"github.com/oncemq/oncemq/autopaho"
+	"github.com/oncemq/oncemq/persist"
+	"github.com/oncemq/oncemq/qos"
+)
+
+// messageOptions describe the message, or what all messages of a run have in
+// common.
+type messageOptions struct {
+	m          autopaho.Message
+	level      *option
+	topicGiven *option
+}
+
+const (
+	catMessage  = "Message"
+	catDelivery = "Delivery"
+)
+
+func (o *messageOptions) options() []*option {
+	m := &o.m
+	m.QoS = 1
+	o.topicGiven = &option{
+		name: "topic", also: []string{"t"}, category: catMessage, set: topic(&m.Topic),
+		usage: "`TOPIC` to publish to",
+	}
+	o.level = &option{
+		name: "qos", also: []string{"q"}, category: catMessage, set: level(&m.QoS), def: "1",
+		usage: "`LEVEL` 0, 1 or 2. Level 0 is sent once and then forgotten, whether it arrived or not",
+	}
+	return withEnv([]*option{
+		o.topicGiven, o.level,
+		{name: "retain", also: []string{"r"}, category: catMessage, set: on(&m.Retain), usage: "have the broker keep the message for its topic"},
+		{
+			name: "user-property", also: []string{"H", "up"}, category: catMessage, set: userProperty(&m.Properties.User),
+			usage: "user property as `NAME=VALUE`; may be given several times",
+		},
+		{
+			name: "content-type", also: []string{"ct"}, category: catMessage, set: utf8Text(&m.Properties.ContentType),
+			usage: "what the payload is, a `TYPE` such as application/json",
+		},
+		{
+			name: "response-topic", also: []string{"rt"}, category: catMessage, set: topic(&m.Properties.ResponseTopic),
+			usage: "`TOPIC` for an answer",
+		},
+		{
+			name: "correlation-data", also: []string{"cd"}, category: catMessage, set: data(&m.Properties.CorrelationData),
+			usage: "`DATA` that an answer is to carry",
+		},
+		{name: "utf8", also: []string{"pf"}, category: catMessage, set: on(&m.Properties.UTF8), usage: "say that the payload is UTF-8 text"},
+		{
+			name: "property", also: []string{"D"}, category: catMessage, words: publishWords, set: publishProperty(m),
+			usage: "MQTT property as mosquitto_pub takes it: -D publish `PROPERTY VALUE`, where the property is one of " +
+				publishProperties + ", which has a name and a value",
+		},
+		{
+			name: "expiry", also: []string{"e", "message-expiry"}, category: catDelivery, set: expiry(&m.Expiry), def: "for ever",
+			usage: "`TIME` for which the message is worth delivering",
+		},
+		{name: "delay", category: catDelivery, set: span(&m.Delay), usage: "`TIME` to hold the message back after it was stored"},
+		{
+			name: "receipt", category: catDelivery, set: on(&m.Receipt),
+			usage: "have the subscriber answer once it has processed the message, and send it again until it does; " +
+				"every subscriber must send receipts then (oncemq sub --receipts)",
+		},
+		{
+			name: "message-id", category: catDelivery, set: messageID(&m.ID), def: "a new UUID",
+			usage: "`ID` of the message, at most 128 bytes; while it is in the outbox, another one of that ID is not stored",
+		},
+		{
+			name: "order-key", category: catDelivery, set: utf8Text(&m.OrderingKey), def: "the topic",
+			usage: "`KEY` of the messages that keep their order",
+		},
+		{
+			name: "attempts", category: catDelivery, set: number(&m.MaxAttempts, 1, math.MaxInt32), def: "30",
+			usage: "`NUMBER` of refusals for now, such as a quota, after which the message fails",
+		},
+	}, "property", "message-id", "retain")
+}
+
+// messageID takes a message ID.
+func messageID(dst *string) func(string) error {
+	return func(s string) error {
+		if err := name(dst)(s); err != nil {
+			return err
+		}
+		if len(s) > persist.MaxMessageID {
+			return errTooLong(len(s), persist.MaxMessageID)
+		}
+		return utf8Text(dst)(s)
+	}
+}
+
+// template is the message without its payload. The topic may come from a URL.
+func (o *messageOptions) template(urlTopic string, policies *qos.Policies) (autopaho.Message, error) {
+	m := o.m
+	if m.Topic == "" {
+		if urlTopic == "" {
+			return m, &usageError{option: "--topic", problem: "is missing; name the topic to publish to, such as -t sensors/1"}
+		}
+		if err := topic(&m.Topic)(urlTopic); err != nil {
+			return m, &usageError{option: "--url", problem: err.Error()}
+		}
+	}
+	if m.Receipt {
+		switch {
+		case m.QoS == 0:
+			return m, &usageError{option: "--receipt", problem: "cannot be promised at QoS 0; use -q 1 or -q 2"}
+		case m.Properties.ResponseTopic != "" || len(m.Properties.CorrelationData) > 0:
+			return m, &usageError{option: "--receipt", problem: "needs the response topic and the correlation data for itself; leave them out"}
+		}
+	}
+	if m.QoS == 0 {
+		atMostOnce(m.Topic, policies)
+	}
+	return m, nil
+}
+
+// atMostOnce makes the policy of a topic QoS 0, unless it names a level itself:
+// in a message, zero means that the policy decides.
+func atMostOnce(topic string, policies *qos.Policies) {
+	p := policies.For(topic)
+	if p.Level != nil {
+		return
+	}
+	level := qos.AtMostOnce
+	p.Level, p.Receipt = &level, false
+	if len(policies.Rules) == 0 {
+		policies.Default = p
+		return
+	}
+	// The topic is a filter that matches itself alone.
+	policies.Rules = append([]qos.Rule{{Filter: topic, Policy: p}}, policies.Rules...)
+}

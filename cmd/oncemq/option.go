@@ -1,0 +1,125 @@
+package main
+
+import (
+	"flag"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+// option is one option of a command, for urfave/cli. It has one name there: the
+// others are turned into it before (args.go), so that two of them may stand in
+// one command line.
+type option struct {
+	// name is the long name, without dashes, also lists the other names.
+	name string
+	also []string
+	// category groups options in the help. Usage holds the value's name in
+	// backquotes; an option without one takes no value.
+	category, usage string
+	// def is the default as the help shows it.
+	def string
+	// env is the environment variable; empty if there is none.
+	env string
+	// words tells how many of the following arguments belong to the option, for
+	// the one whose value is several. Nil means one, or none for a switch.
+	words func(rest []string) int
+	// set takes the value; "true" or "false" for a switch.
+	set func(value string) error
+
+	given bool // on the command line or in the environment
+	fault *usageError
+}
+
+var (
+	_ cli.Flag   = (*option)(nil)
+	_ flag.Value = (*option)(nil)
+)
+
+// isSwitch tells whether the option takes no value.
+func (o *option) isSwitch() bool { return !strings.Contains(o.usage, "`") }
+
+// Apply adds the option to the set that parses the command line.
+func (o *option) Apply(set *flag.FlagSet) error {
+	set.Var(o, o.name, o.usage)
+	return nil
+}
+
+// Names is the one name that urfave/cli sees.
+func (o *option) Names() []string { return []string{o.name} }
+
+// IsSet tells whether the option was given.
+func (o *option) IsSet() bool { return o.given }
+
+// IsBoolFlag is asked by package flag.
+func (o *option) IsBoolFlag() bool { return o.isSwitch() }
+
+// String is nothing: package flag asks for defaults, which the help knows.
+func (o *option) String() string { return "" }
+
+// Set takes a value from the command line. What is wrong with it is kept, since
+// package flag makes another text of it.
+func (o *option) Set(value string) error {
+	if err := o.set(value); err != nil {
+		if o.fault == nil {
+			o.fault = &usageError{option: "--" + o.name, problem: err.Error()}
+		}
+		return o.fault
+	}
+	o.given = true
+	return nil
+}
+
+// environ reads the options that were not given from the environment.
+func environ(options []*option, lookup func(string) (string, bool)) error {
+	for _, o := range options {
+		if o.given || o.env == "" {
+			continue
+		}
+		value, ok := lookup(o.env)
+		if !ok || value == "" {
+			continue
+		}
+		if err := o.set(value); err != nil {
+			return &usageError{option: o.env, problem: err.Error()}
+		}
+		o.given = true
+	}
+	return nil
+}
+
+// withEnv gives every option its environment variable, but for those whose
+// value belongs to one call.
+func withEnv(options []*option, but ...string) []*option {
+	for _, o := range options {
+		if o.env == "" {
+			o.env = "ONCEMQ_" + strings.ToUpper(strings.ReplaceAll(o.name, "-", "_"))
+		}
+		for _, name := range but {
+			if o.name == name {
+				o.env = ""
+			}
+		}
+	}
+	return options
+}
+
+// toFlags are the options as urfave/cli takes them.
+func toFlags(options []*option) []cli.Flag {
+	flags := make([]cli.Flag, len(options))
+	for i, o := range options {
+		flags[i] = o
+	}
+	return flags
+}
+
+// optionsOf are a command's options, if it is one of ours in that respect.
+func optionsOf(c *cli.Command) []*option {
+	var options []*option
+	for _, f := range c.Flags {
+		if o, ok := f.(*option); ok {
+			options = append(options, o)
+		}
+	}
+	return options
+}

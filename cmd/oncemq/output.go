@@ -1,0 +1,129 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"sync"
+)
+
+// pendingLimit is how much may wait to be written before put blocks, in bytes.
+const pendingLimit = 1 << 20
+
+// output writes to stdout from one goroutine: what several others put while it
+// writes leaves in one write. An error stays, and every later call returns it.
+type output struct {
+	w    io.Writer
+	done chan struct{} // closed when the goroutine has ended
+
+	mu      sync.Mutex // guards the following
+	changed sync.Cond
+	buf     []byte
+	spare   []byte // what was buf before, to be used again
+	queued  int64  // bytes that were ever put
+	written int64
+	closed  bool
+	err     error
+}
+
+func newOutput(w io.Writer) *output {
+	o := &output{w: w, done: make(chan struct{})}
+	o.changed.L = &o.mu
+	go o.run()
+	return o
+}
+
+func (o *output) run() {
+	defer close(o.done)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for {
+		for len(o.buf) == 0 && !o.closed {
+			o.changed.Wait()
+		}
+		if len(o.buf) == 0 || o.err != nil {
+			return
+		}
+		b := o.buf
+		o.buf, o.spare = o.spare[:0], nil
+		o.mu.Unlock()
+		_, err := o.w.Write(b)
+		o.mu.Lock()
+		o.spare = b
+		o.written += int64(len(b))
+		if err != nil {
+			o.err = err
+		}
+		o.changed.Broadcast()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// put queues data, in the order of the calls. It blocks while much is waiting.
+func (o *output) put(b []byte) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_, err := o.append(b)
+	return err
+}
+
+// write is put, and returns once the data are written.
+func (o *output) write(b []byte) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	mark, err := o.append(b)
+	for err == nil && o.written < mark {
+		o.changed.Wait()
+		err = o.err
+	}
+	return err
+}
+
+// append queues data and tells how many bytes are written once they are. o.mu
+// is held.
+func (o *output) append(b []byte) (mark int64, err error) {
+	for len(o.buf) > pendingLimit && o.err == nil {
+		o.changed.Wait()
+	}
+	if o.err != nil {
+		return 0, o.err
+	}
+	o.buf = append(o.buf, b...)
+	o.queued += int64(len(b))
+	o.changed.Broadcast()
+	return o.queued, nil
+}
+
+// object queues a JSON object on a line.
+func (o *output) object(v any) error {
+	b, err := marshalLine(v)
+	if err != nil {
+		return err
+	}
+	return o.put(b)
+}
+
+// close writes what is queued, ends the goroutine and returns the first error.
+func (o *output) close() error {
+	o.mu.Lock()
+	o.closed = true
+	o.changed.Broadcast()
+	o.mu.Unlock()
+	<-o.done
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err
+}
+
+// marshalLine makes one line of JSON, with <, > and & as they are.
+func marshalLine(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}

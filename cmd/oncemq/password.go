@@ -1,0 +1,76 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+)
+
+// passwordOptions are the ways to give a password. What one of them gives is
+// never printed.
+type passwordOptions struct {
+	plain, variable, file string
+	all                   []*option
+}
+
+func (o *passwordOptions) options() []*option {
+	o.all = []*option{
+		{
+			name: "pw", also: []string{"P", "password"}, category: catConnection, env: "ONCEMQ_PASSWORD", set: text(&o.plain),
+			usage: "`PASSWORD` to log in with. On the command line it shows in the list of processes: better give " +
+				"it in the environment or in a file",
+		},
+		{
+			name: "password-env", category: catConnection, env: "ONCEMQ_PASSWORD_ENV", set: name(&o.variable),
+			usage: "environment variable `NAME` that holds the password",
+		},
+		{
+			name: "password-file", category: catConnection, env: "ONCEMQ_PASSWORD_FILE", set: name(&o.file),
+			usage: "`FILE` whose first line is the password",
+		},
+	}
+	return o.all
+}
+
+// precedence makes a password of the command line win over all of the
+// environment.
+func (o *passwordOptions) precedence() {
+	for _, p := range o.all {
+		if p.given {
+			for _, other := range o.all {
+				other.env = ""
+			}
+			return
+		}
+	}
+}
+
+// read returns the password, and whether one was given.
+func (o *passwordOptions) read(sh *shell) (string, bool, error) {
+	var given []string
+	for _, p := range o.all {
+		if p.given {
+			given = append(given, "--"+p.name)
+		}
+	}
+	switch {
+	case len(given) == 0:
+		return "", false, nil
+	case len(given) > 1:
+		return "", false, &usageError{option: given[0], problem: "cannot stand beside " + given[1] + "; give one password"}
+	case o.variable != "":
+		value, ok := sh.lookup(o.variable)
+		if !ok {
+			return "", false, &usageError{option: "--password-env", problem: fmt.Sprintf("the environment has no variable %s", shown(o.variable))}
+		}
+		return value, true, nil
+	case o.file != "":
+		data, err := os.ReadFile(o.file)
+		if err != nil {
+			return "", false, &usageError{option: "--password-file", problem: err.Error()}
+		}
+		line, _, _ := strings.Cut(string(data), "\n")
+		return strings.TrimSuffix(line, "\r"), true, nil
+	}
+	return o.plain, true, nil
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+)
+
+// payloadOptions are the sources of payloads: exactly one is given.
+type payloadOptions struct {
+	message     string
+	file        string
+	lines       bool
+	stdin       bool
+	null        bool
+	repeat      int
+	repeatDelay time.Duration
+
+	sources []*option
+}
+
+const catPayload = "Payload (exactly one)"
+
+// maxPayload is the library's default for the largest payload, in bytes.
+const maxPayload = 1 << 20
+
+func (o *payloadOptions) options() []*option {
+	o.repeat = 1
+	o.sources = []*option{
+		{name: "message", also: []string{"m"}, category: catPayload, set: text(&o.message), usage: "`TEXT` to publish"},
+		{name: "file", also: []string{"f", "file-read"}, category: catPayload, set: name(&o.file), usage: "`FILE` whose content to publish as one message"},
+		{
+			name: "stdin-line", also: []string{"l"}, category: catPayload, set: on(&o.lines),
+			usage: "publish each line of standard input as a message, however many there are",
+		},
+		{name: "stdin-file", also: []string{"s", "stdin"}, category: catPayload, set: on(&o.stdin), usage: "publish all of standard input as one message"},
+		{name: "null-message", also: []string{"n"}, category: catPayload, set: on(&o.null), usage: "publish an empty message"},
+	}
+	return append(append([]*option(nil), o.sources...), withEnv([]*option{
+		{name: "repeat", category: catDelivery, set: number(&o.repeat, 1, 1<<31-1), def: "1", usage: "publish the message a `NUMBER` of times"},
+		{name: "repeat-delay", category: catDelivery, set: span(&o.repeatDelay), usage: "`TIME` between repetitions"},
+	})...)
+}
+
+// check tells whether exactly one source is given.
+func (o *payloadOptions) check() error {
+	var given []string
+	for _, s := range o.sources {
+		if s.given {
+			given = append(given, "--"+s.name)
+		}
+	}
+	switch {
+	case len(given) == 0:
+		return &usageError{problem: "no payload is given; use one of -m TEXT, -f FILE, -l, -s, -n"}
+	case len(given) > 1:
+		return &usageError{option: given[0], problem: "cannot stand beside " + strings.Join(given[1:], " and ") + "; a message has one payload"}
+	case o.lines && o.repeat > 1:
+		return &usageError{option: "--repeat", problem: "cannot stand beside --stdin-line, which is read once"}
+	}
+	return nil
+}
+
+// feed hands payloads to put until there are no more, ctx ends, or put returns
+// an error. A payload is put's to copy.
+type feed func(ctx context.Context, put func([]byte) error) error
+
+// errTooLong tells of data over a limit.
+func errTooLong(n, limit int) error {
+	return fmt.Errorf("%d bytes are over the limit of %d", n, limit)
+}
+
+// feed opens the source.
+func (o *payloadOptions) feed(stdin io.Reader) (feed, error) {
+	var payload []byte
+	switch {
+	case o.lines:
+		return func(_ context.Context, put func([]byte) error) error { return readLines(stdin, maxPayload, put) }, nil
+	case o.file != "":
+		f, err := os.Open(o.file)
+		if err != nil {
+			return nil, &exitError{code: exitFailed, text: "--file", err: err}
+		}
+		payload, err = readAll(f)
+		_ = f.Close() // only read
+		if err != nil {
+			return nil, &exitError{code: exitFailed, text: "--file", err: err}
+		}
+	case o.stdin:
+		var err error
+		if payload, err = readAll(stdin); err != nil {
+			return nil, &exitError{code: exitFailed, text: "standard input", err: err}
+		}
+	default:
+		payload = []byte(o.message)
+		if len(payload) > maxPayload {
+			return nil, &exitError{code: exitFailed, text: "--message", err: errTooLong(len(payload), maxPayload)}
+		}
+	}
+	return o.repeated(payload), nil
+}
+
+// repeated hands out one payload as often as was asked for.
+func (o *payloadOptions) repeated(payload []byte) feed {
+	return func(ctx context.Context, put func([]byte) error) error {
+		for i := range o.repeat {
+			if i > 0 && o.repeatDelay > 0 {
+				t := time.NewTimer(o.repeatDelay)
+				select {
+				case <-t.C:
+				case <-ctx.Done():
+					t.Stop()
+					return ctx.Err()
+				}
+			}
+			if err := put(payload); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// readAll reads what may be a payload.
+func readAll(r io.Reader) ([]byte, error) {
+	payload, err := io.ReadAll(io.LimitReader(r, maxPayload+1))
+	if err == nil && len(payload) > maxPayload {
+		err = fmt.Errorf("more than %d bytes, which is the limit of a payload", maxPayload)
+	}
+	return payload, err
+}
+
+// readLines hands out the lines of r without their newline; the last one need
+// not have one. It holds one line at a time.
+func readLines(r io.Reader, limit int, put func([]byte) error) error {
+	br := bufio.NewReaderSize(r, 64<<10)
+	var long []byte // the beginning of a line that is longer than the buffer
+	for number := 1; ; number++ {
+		long = long[:0]
+		part, err := br.ReadSlice('\n')
+		for errors.Is(err, bufio.ErrBufferFull) && len(long)+len(part) <= limit {
+			long = append(long, part...)
+			part, err = br.ReadSlice('\n')
+		}
+		line := part
+		if len(long) > 0 {
+			long = append(long, part...)
+			line = long
+		}
+		ended := len(line) > 0 && line[len(line)-1] == '\n'
+		if ended {
+			line = line[:len(line)-1]
+		}
+		switch {
+		case len(line) > limit:
+			return fmt.Errorf("line %d of standard input is longer than %d bytes, which is the limit of a payload; "+
+				"this line and what follows were not published", number, limit)
+		case err != nil && !errors.Is(err, io.EOF):
+			return fmt.Errorf("read standard input: %w", err)
+		case err != nil && len(line) == 0:
+			return nil
+		}
+		if err := put(line); err != nil {
+			return err
+		}
+		if !ended {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,74 @@
+package main
+
+import "github.com/oncemq/oncemq/autopaho"
+
+// printOptions tell how messages are printed.
+type printOptions struct {
+	verbose, noEOL, json bool
+	format               string
+	mode                 string
+}
+
+func (o *printOptions) options() []*option {
+	return withEnv([]*option{
+		{name: "verbose", also: []string{"v"}, category: catOutput, set: on(&o.verbose), usage: "print the topic before the payload"},
+		{name: "format", also: []string{"F"}, category: catOutput, set: name(&o.format), usage: "print messages by a `FORMAT`; see above"},
+		{name: "no-eol", also: []string{"N"}, category: catOutput, set: on(&o.noEOL), usage: "print no newline after a message"},
+		{
+			name: "json", category: catOutput, set: on(&o.json),
+			usage: "print an object a line: mosquitto_sub's keys, and id, dup and group; payload_base64 in place of payload if that is not UTF-8",
+		},
+		{
+			name: "output", also: []string{"o"}, category: catOutput, set: oneOf(&o.mode, "text", "json", "raw"), def: "text",
+			usage: "`MODE`: text, json (as --json), or raw, which is payloads one after another",
+		},
+	})
+}
+
+// printer prints messages.
+type printer struct {
+	format  format
+	verbose bool
+	end     string
+}
+
+// printer makes the format that the options ask for.
+func (o *printOptions) printer() (printer, error) {
+	if o.json && o.mode != "" && o.mode != "json" {
+		return printer{}, &usageError{option: "--json", problem: "cannot stand beside --output " + o.mode}
+	}
+	if o.json || o.mode == "json" {
+		o.mode = "json"
+	}
+	if o.format != "" && (o.verbose || o.mode == "json" || o.mode == "raw") {
+		return printer{}, &usageError{option: "--format", problem: "cannot stand beside --verbose, --json or --output; it says all of it"}
+	}
+	text := "%p"
+	end := "\n"
+	switch {
+	case o.mode == "json":
+		text = "%j"
+	case o.mode == "raw":
+		end = ""
+	case o.format != "":
+		text = o.format
+	case o.verbose:
+		text = "%t %p"
+	}
+	if o.noEOL {
+		end = ""
+	}
+	f, err := parseFormat(text)
+	if err != nil {
+		return printer{}, &usageError{option: "--format", problem: err.Error()}
+	}
+	return printer{f, o.format == "" && o.verbose && o.mode != "json", end}, nil
+}
+
+func (p *printer) append(b []byte, m *autopaho.Received) ([]byte, bool) {
+	if p.verbose && len(m.Payload) == 0 {
+		return append(append(append(b, m.Topic...), " (null)"...), p.end...), true // as mosquitto_sub has it
+	}
+	b, ok := p.format.append(b, m)
+	return append(b, p.end...), ok
+}

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/oncemq/oncemq/persist"
+	"github.com/oncemq/oncemq/persist/memory"
+	"github.com/oncemq/oncemq/persist/sqlite"
+	"github.com/oncemq/oncemq/qos"
+)
+
+// storeOptions tell where messages and processed keys are kept.
+type storeOptions struct {
+	url string
+}
+
+const catStore = "Store"
+
+func (o *storeOptions) options() []*option {
+	return withEnv([]*option{{
+		name: "store", category: catStore, set: name(&o.url),
+		def: "a SQLite file, oncemq/outbox.db in $XDG_STATE_HOME or ~/.local/state",
+		usage: "`URL` of the store: sqlite:///path, sqlite:path, or memory: for one that ends with the process. " +
+			"Commands with the same store share what is in it",
+	}})
+}
+
+// open opens the store, the default one if none was named.
+func (o *storeOptions) open(ctx context.Context, sh *shell) (persist.Store, error) {
+	raw := o.url
+	if raw == "" {
+		var err error
+		if raw, err = defaultStore(sh); err != nil {
+			return nil, err
+		}
+	}
+	store, err := persist.Open(ctx, raw, sqlite.Driver{}, memory.Driver{})
+	switch {
+	case err == nil:
+		return store, nil
+	case errors.Is(err, persist.ErrInvalid):
+		return nil, &usageError{option: "--store", problem: oneLine(err)}
+	case ctx.Err() != nil:
+		return nil, interrupted(ctx)
+	}
+	return nil, &exitError{code: exitStore, err: err}
+}
+
+// inMemory tells whether the store ends with the process.
+func (o *storeOptions) inMemory() bool {
+	u, err := url.Parse(o.url)
+	return err == nil && u.Scheme == "memory"
+}
+
+// defaultStore is the URL of the store of this user; its directory is made.
+func defaultStore(sh *shell) (string, error) {
+	state, ok := sh.lookup("XDG_STATE_HOME")
+	if !ok || !filepath.IsAbs(state) { // a relative one is invalid and ignored
+		home, ok := sh.lookup("HOME")
+		if !ok || home == "" {
+			return "", &usageError{option: "--store", problem: "there is no home directory for the default store; name one, such as sqlite:///var/lib/app/outbox.db"}
+		}
+		state = filepath.Join(home, ".local", "state")
+	}
+	dir := filepath.Join(state, "oncemq")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", &exitError{code: exitStore, text: "the default store cannot be made; name another with --store", err: err}
+	}
+	return (&url.URL{Scheme: "sqlite", Path: filepath.Join(dir, "outbox.db")}).String(), nil
+}
+
+// closeStore closes a store at a command's end. Everything was committed
+// before: an error here loses nothing.
+func closeStore(sh *shell, store persist.Store) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := store.Close(ctx); err != nil {
+		sh.log.warn("the store was not closed in good order: %s", oneLine(err))
+	}
+}
+
+// readPolicies reads a policy file; without one every message has the default
+// policy.
+func readPolicies(file string) (qos.Policies, error) {
+	if file == "" {
+		return qos.Policies{}, nil
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return qos.Policies{}, &usageError{option: "--policy", problem: err.Error()}
+	}
+	p, err := qos.ParsePolicies(file, data)
+	if err != nil {
+		return p, &usageError{option: "--policy", problem: oneLine(err)}
+	}
+	return p, nil
+}
+
+// interrupted is the error of a command that a signal ended before it was done.
+func interrupted(ctx context.Context) error {
+	cause := context.Cause(ctx)
+	var s signalError
+	if errors.As(cause, &s) {
+		return &exitError{code: s.exitCode(), err: s}
+	}
+	return &exitError{code: exitFailed, text: fmt.Sprintf("ended: %s", cause)}
+}

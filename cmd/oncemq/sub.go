@@ -1,0 +1,259 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/oncemq/oncemq/autopaho"
+	"github.com/oncemq/oncemq/qos"
+)
+
+func subCommand(sh *shell) *cli.Command {
+	o := new(subOptions)
+	options := o.options()
+	return &cli.Command{
+		Name:      "sub",
+		Usage:     "print messages, each acknowledged once it is printed",
+		UsageText: "oncemq sub [-h HOST] -t FILTER [-t FILTER ...] [options]",
+		Description: `
+The broker gets its acknowledgement after the message was written to standard
+output. With --group, replicas share the messages of a subscription, and with the
+same --store they remember together what was printed, so that what a publisher
+or a broker sends twice is printed once.
+
+Examples:
+  oncemq sub -t 'sensors/#' -v
+  oncemq sub -h broker.example -t logs -C 10 -W 30
+  oncemq sub -t orders --json | jq .payload
+  oncemq sub -t orders -i worker-1 --group workers --receipts
+  oncemq sub -t 'a/#' -F '@H:@M:@S %t %l bytes'
+
+Formats (-F): %t topic, %p payload, %l its length, %x and %X in hexadecimal, %q
+QoS, %r retained, %d sent again, %m packet identifier, %i message ID, %C content
+type, %R response topic, %D correlation data, %E expiry, %F payload format, %P
+user properties, %j JSON, %J JSON with a payload that is JSON itself, %I and %U
+the time, @Y and other letters of strftime, \n, \t, \0. A width may stand before
+the letter: %-20t, %08l, %10.10t.
+
+Exit codes: 0 ended by -C, -E, SIGINT or SIGTERM, 1 failed or the output was
+closed, 2 usage, 4 refused by the broker, 5 the store cannot be used, 27 the time
+of -W is over, 130 and 143 ended by a signal before the messages of -C came.`,
+		Flags: toFlags(options),
+		Action: func(c *cli.Context) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			if err := o.connection.precedence(); err != nil {
+				return err
+			}
+			if err := environ(options, sh.lookup); err != nil {
+				return err
+			}
+			sh.log.configure(&o.report)
+			return sub(c.Context, sh, o)
+		},
+	}
+}
+
+func sub(ctx context.Context, sh *shell, o *subOptions) error {
+	cfg, urlTopic, err := o.connection.config(sh)
+	if err != nil {
+		return err
+	}
+	if err := o.check(urlTopic); err != nil {
+		return err
+	}
+	print, err := o.print.printer()
+	if err != nil {
+		return err
+	}
+	subscription, err := o.subscription()
+	if err != nil {
+		return err
+	}
+	o.session(&cfg)
+	if o.group != "" {
+		store, err := o.store.open(ctx, sh)
+		if err != nil {
+			return err
+		}
+		defer closeStore(sh, store)
+		cfg.Store, cfg.Relay.Off = store, true
+	}
+	out := newOutput(sh.stdout)
+	s := &subscriber{sh: sh, o: o, print: print, out: out, ended: make(chan struct{})}
+	subscription.Handler = s.handle
+	err = s.run(ctx, cfg, subscription)
+	if werr := out.close(); err == nil && werr != nil {
+		err = outputError(werr)
+	}
+	return err
+}
+
+// subscriber is one run of sub.
+type subscriber struct {
+	sh    *shell
+	o     *subOptions
+	print printer
+	out   *output
+	ended chan struct{} // closed when the run is to end
+
+	mu      sync.Mutex // guards the following
+	begun   int        // messages that count
+	printed int
+	over    bool
+	err     error // why, if not in good order
+}
+
+// handle prints a message. Its nil is what the broker's acknowledgement waits
+// for, so that it comes after the write.
+func (s *subscriber) handle(_ context.Context, m *autopaho.Received) error {
+	skip, end := s.o.skips(m)
+	if end {
+		s.end(nil)
+	}
+	if skip {
+		return nil
+	}
+	s.mu.Lock()
+	if s.over || s.o.count > 0 && s.begun == s.o.count {
+		s.mu.Unlock()
+		return autopaho.ErrRelease // not ours any more: the next one gets it
+	}
+	s.begun++
+	s.mu.Unlock()
+
+	b, ok := s.print.append(nil, m)
+	if !ok {
+		s.sh.log.warn("the payload on topic %s is not JSON; it is printed as a string", shown(m.Topic))
+	}
+	if err := s.out.write(b); err != nil {
+		s.end(outputError(err))
+		return autopaho.ErrRelease
+	}
+	s.mu.Lock()
+	s.printed++
+	last := s.printed == s.o.count
+	s.mu.Unlock()
+	if last {
+		s.end(nil)
+	}
+	return nil
+}
+
+// skips tells whether a message is acknowledged without being printed, and
+// whether it ends the run.
+func (o *subOptions) skips(m *autopaho.Received) (skip, end bool) {
+	switch {
+	case o.retainedOnly && !m.Retain:
+		return false, true
+	case o.noRetained && m.Retain:
+		return true, false
+	}
+	for _, f := range o.filterOut {
+		if qos.Match(f, m.Topic) {
+			return true, false
+		}
+	}
+	return false, false
+}
+
+// end ends the run, the first time with its reason.
+func (s *subscriber) end(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.over {
+		s.over, s.err = true, err
+		close(s.ended)
+	}
+}
+
+// outputError is the error of a write to stdout. That the reader has gone is
+// nothing to talk about: "oncemq sub | head -1" is common.
+func outputError(err error) error {
+	if errors.Is(err, syscall.EPIPE) {
+		return &exitError{code: exitFailed}
+	}
+	return &exitError{code: exitFailed, text: "write to standard output", err: err}
+}
+
+func (s *subscriber) run(ctx context.Context, cfg autopaho.Config, subscription autopaho.SubscribeConfig) error {
+	t := newTrouble(s.sh.log)
+	t.subscribes = true
+	cfg.OnEvent = t.event
+	client, err := autopaho.New(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	err = s.until(ctx, client, subscription, t)
+	s.end(err) // what was received and not begun stays with the broker
+	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), closePatience)
+	defer cancel()
+	if closed := client.Close(patience); closed != nil && err == nil {
+		return &exitError{code: exitFailed, text: "not everything that was printed could be acknowledged", err: closed}
+	}
+	return err
+}
+
+// until subscribes and returns when the run is to end.
+func (s *subscriber) until(ctx context.Context, client *autopaho.Client, subscription autopaho.SubscribeConfig, t *trouble) error {
+	waiting := ctx
+	if s.o.wait > 0 {
+		var cancel context.CancelFunc
+		waiting, cancel = context.WithTimeout(ctx, s.o.wait)
+		defer cancel()
+	}
+	agreed := make(chan error, 1)
+	go func() { // joined by client.Close, which ends Subscribe
+		_, err := client.Subscribe(waiting, subscription)
+		agreed <- err
+	}()
+	for {
+		select {
+		case err := <-agreed:
+			switch {
+			case waiting.Err() != nil:
+				return s.timeOut(ctx, t)
+			case err != nil:
+				return err
+			case s.o.exitAfter:
+				return nil
+			}
+			s.sh.log.debugf("subscribed to %s", strings.Join(subscription.Filters, ", "))
+		case <-s.ended:
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.err
+		case <-waiting.Done():
+			return s.timeOut(ctx, t)
+		case <-t.wake:
+			if err := client.Err(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// timeOut is the end by a signal or by -W.
+func (s *subscriber) timeOut(ctx context.Context, t *trouble) error {
+	s.mu.Lock()
+	complete := s.over && s.err == nil
+	s.mu.Unlock()
+	switch {
+	case complete:
+		return nil
+	case ctx.Err() == nil:
+		if cause := t.connecting(); cause != nil {
+			return &exitError{code: exitTimeout, text: "timed out; last: " + oneLine(cause)}
+		}
+		return &exitError{code: exitTimeout, text: "timed out"}
+	case s.o.count > 0 || s.o.exitAfter:
+		return interrupted(ctx)
+	}
+	return nil // the way in which a subscriber ends
+}

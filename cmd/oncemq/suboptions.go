@@ -1,0 +1,188 @@
+package main
+
+import (
+	"crypto/rand"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/oncemq/oncemq/autopaho"
+	"github.com/oncemq/oncemq/dedup"
+	"github.com/oncemq/oncemq/qos"
+)
+
+// subOptions are the options of sub.
+type subOptions struct {
+	connection connectionOptions
+	store      storeOptions
+	report     reportOptions
+	print      printOptions
+
+	topics    []string
+	filterOut []string
+	qos       byte
+	count     int
+	wait      time.Duration
+	exitAfter bool // the SUBACK
+
+	noRetained, retainedOnly   bool
+	noLocal, retainAsPublished bool
+	retainHandling             int
+
+	group    string
+	unshared bool
+	dedupKey string
+	window   time.Duration
+	lease    time.Duration
+	workers  int
+	receipts bool
+
+	forGroup []*option // those that mean nothing without a group
+}
+
+const (
+	catSubscription = "Subscription"
+	catOutput       = "Output"
+	catGroup        = "Shared work and dedup"
+)
+
+func (o *subOptions) options() []*option {
+	o.qos, o.workers, o.retainHandling = 1, 1, 1
+	o.forGroup = []*option{
+		{name: "unshared", category: catGroup, set: on(&o.unshared), usage: "have every replica hear every message, so that it reaches the group even if the broker forgets one replica; one of them prints it"},
+		{
+			name: "dedup-key", category: catGroup, set: name(&o.dedupKey), def: "id",
+			usage: "`KEY` that makes two deliveries the same message: id, property:NAME, cloudevents, json:FIELD, correlation, content or none",
+		},
+		{name: "window", category: catGroup, set: span(&o.window), def: "24h", usage: "`TIME` for which a printed message is remembered"},
+		{name: "lease", category: catGroup, set: span(&o.lease), def: "30s", usage: "`TIME` after which the work of a replica that died passes to another"},
+	}
+	options := withEnv([]*option{
+		{name: "topic", also: []string{"t"}, category: catSubscription, set: filter(&o.topics), usage: "topic `FILTER` to subscribe to; may be given several times"},
+		{
+			name: "qos", also: []string{"q"}, category: catSubscription, set: level(&o.qos), def: "1",
+			usage: "highest `LEVEL` at which the broker may send, 0, 1 or 2",
+		},
+		{name: "filter-out", also: []string{"T"}, category: catSubscription, set: filter(&o.filterOut), usage: "topic `FILTER` of messages not to print; may be given several times"},
+		{name: "no-retained", also: []string{"R"}, category: catSubscription, set: on(&o.noRetained), usage: "do not print retained messages"},
+		{name: "retained-only", category: catSubscription, set: on(&o.retainedOnly), usage: "print retained messages only, and end at the first other one"},
+		{name: "no-local", category: catSubscription, set: on(&o.noLocal), usage: "do not receive what was published under the same client ID"},
+		{name: "retain-as-published", category: catSubscription, set: on(&o.retainAsPublished), usage: "show the retain flag as it was published"},
+		{
+			name: "retain-handling", category: catSubscription, set: number(&o.retainHandling, 0, 2), def: "1",
+			usage: "`WHEN` the broker sends retained messages: 0 at every subscription, 1 at a new one, 2 never",
+		},
+		{name: "receipts", category: catSubscription, set: on(&o.receipts), usage: "answer messages that ask for a receipt, once they are printed"},
+		{name: "count", also: []string{"C"}, category: catOutput, set: number(&o.count, 1, math.MaxInt32), usage: "end after a `NUMBER` of messages"},
+		{name: "wait", also: []string{"W"}, category: catOutput, set: span(&o.wait), usage: "end after that `TIME`, with exit code 27"},
+		{name: "exit-after-suback", also: []string{"E"}, category: catOutput, set: on(&o.exitAfter), usage: "end when the broker has agreed to the subscriptions"},
+	}, "count", "wait", "exit-after-suback")
+	options = append(options, o.print.options()...)
+	options = append(options, withEnv(append([]*option{
+		{
+			name: "group", category: catGroup, set: name(&o.group),
+			usage: "`NAME` of the replicas that share the work; those with one store never print a message twice",
+		},
+	}, append(o.forGroup, &option{
+		name: "workers", category: catGroup, set: number(&o.workers, 1, 10_000), def: "1",
+		usage: "`NUMBER` of messages to work on at once; with more than one, only messages of one ordering key keep their order",
+	})...))...)
+	options = append(options, o.store.options()...)
+	options = append(options, o.connection.options(false)...)
+	return append(options, o.report.options()...)
+}
+
+// filter appends a topic filter.
+func filter(dst *[]string) func(string) error {
+	return func(s string) error {
+		if err := qos.ValidateFilter(s); err != nil {
+			return bare(err)
+		}
+		*dst = append(*dst, s)
+		return nil
+	}
+}
+
+// check finds contradictions and completes the options.
+func (o *subOptions) check(urlTopic string) error {
+	if len(o.topics) == 0 {
+		if urlTopic == "" {
+			return &usageError{option: "--topic", problem: "is missing; name the topics to subscribe to, such as -t 'sensors/#'"}
+		}
+		if err := filter(&o.topics)(urlTopic); err != nil {
+			return &usageError{option: "--url", problem: err.Error()}
+		}
+	}
+	if o.group == "" {
+		for _, f := range o.forGroup {
+			if f.given {
+				return &usageError{option: "--" + f.name, problem: "needs --group beside it"}
+			}
+		}
+	} else if _, err := qos.JoinShared(o.group, "a"); err != nil {
+		return &usageError{option: "--group", problem: bare(err).Error()}
+	}
+	for _, t := range o.topics {
+		if _, _, shared := qos.SplitShared(t); shared && o.group != "" {
+			return &usageError{option: "--topic", problem: shown(t) + " is shared already; leave $share out, or --group"}
+		}
+	}
+	switch {
+	case o.noLocal && o.group != "" && !o.unshared:
+		return &usageError{option: "--no-local", problem: "is not possible for a shared subscription"}
+	case o.noRetained && o.retainedOnly:
+		return &usageError{option: "--no-retained", problem: "cannot stand beside --retained-only; nothing would be printed"}
+	case o.window != 0 && o.window < dedup.MinWindow:
+		return &usageError{option: "--window", problem: o.window.String() + " is too short; use " + dedup.MinWindow.String() + " or more"}
+	case o.lease != 0 && o.lease < dedup.MinLease:
+		return &usageError{option: "--lease", problem: o.lease.String() + " is too short; use " + dedup.MinLease.String() + " or more"}
+	case o.connection.keepSession && o.connection.clientID == "":
+		return &usageError{option: "--keep-session", problem: "needs a client ID that stays the same; give -i"}
+	}
+	return nil
+}
+
+// session completes the configuration of the MQTT session. One whose client ID
+// is made for this run alone is kept by the broker only for as long as a
+// reconnection may take; one that will be used again is kept longer.
+func (o *subOptions) session(cfg *autopaho.Config) {
+	c := &o.connection
+	kept := c.keepSession || o.group != "" && c.clientID != ""
+	cfg.CleanStart = c.cleanStart || !kept
+	switch {
+	case c.sessionExpiry.given:
+		cfg.SessionExpiry = c.sessionExpiry.config()
+	case c.keepSession:
+		cfg.SessionExpiry = neverExpires
+	case kept:
+		cfg.SessionExpiry = 24 * time.Hour
+	default:
+		cfg.SessionExpiry = time.Minute
+	}
+	cfg.ClientID = c.clientID
+	if c.idPrefix != "" {
+		cfg.ClientID = c.idPrefix + strings.ToLower(rand.Text()[:10])
+	}
+}
+
+func (o *subOptions) subscription() (autopaho.SubscribeConfig, error) {
+	retained := [...]autopaho.Retained{autopaho.RetainedAlways, autopaho.RetainedOnce, autopaho.RetainedNever}
+	s := autopaho.SubscribeConfig{
+		Filters: o.topics, QoS: o.qos, AtMostOnce: o.qos == 0, NoLocal: o.noLocal,
+		RetainAsPublished: o.retainAsPublished, Retained: retained[o.retainHandling],
+		Group: o.group, Unshared: o.unshared, Window: o.window, Lease: o.lease,
+		Workers: o.workers, Receipts: o.receipts,
+	}
+	if o.workers == 1 {
+		// One sequence for all topics: the output has the order of arrival.
+		s.OrderBy = func(*autopaho.Message) string { return "" }
+	}
+	if o.dedupKey != "" {
+		key, err := dedup.ParseKey(o.dedupKey)
+		if err != nil {
+			return s, &usageError{option: "--dedup-key", problem: oneLine(err)}
+		}
+		s.DedupKey = key
+	}
+	return s, nil
+}

@@ -70,6 +70,7 @@ func TestBadInput(t *testing.T) {
 		"other protocol":            {[]string{"pub", "-t", "a", "-m", "x", "-V", "mqttv311"}, nil, "", 2, `oncemq pub: --mqtt-version: "mqttv311" is not spoken here; use mqttv5`},
 		"broker's scheme":           {[]string{"pub", "-L", "http://h", "-t", "a", "-m", "x"}, nil, "", 2, `oncemq pub: --url: broker scheme "http" is unknown; it is one of mqtt, mqtts, ws, wss, unix`},
 		"broker without a host":     {[]string{"pub", "-L", "mqtt:///a", "-m", "x"}, nil, "", 2, "oncemq pub: --url: broker URL"},
+		"empty URL":                 {[]string{"pub", "-L", "", "-t", "a", "-m", "x"}, nil, "", 2, "oncemq pub: --url: is empty"},
 		"URL beside host":           {[]string{"pub", "-L", nobody, "-h", "h", "-t", "a", "-m", "x"}, nil, "", 2, "oncemq pub: --url: cannot stand beside --host and --port"},
 		"port":                      {[]string{"pub", "-p", "99999", "-t", "a", "-m", "x"}, nil, "", 2, "oncemq pub: --port: 99999 is out of range; use 1 to 65535"},
 		"TLS option without TLS":    {[]string{"pub", "-L", nobody, "--insecure", "-t", "a", "-m", "x"}, nil, "", 2, "oncemq pub: --url: does not ask for TLS"},

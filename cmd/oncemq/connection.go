@@ -181,14 +181,17 @@ type target struct {
 
 // target reads URLs, host and port.
 func (o *connectionOptions) target() (target, error) {
+	var t target
 	urls := o.urls
 	if len(urls) == 1 && o.given.urls.given {
 		urls = strings.Fields(urls[0]) // no URL has a blank
+		if len(urls) == 0 {
+			return t, &usageError{option: "--url", problem: "is empty; it looks like mqtt://host:1883"}
+		}
 	}
 	if len(urls) == 0 {
 		return target{servers: []string{o.hostURL()}}, nil
 	}
-	var t target
 	for i, raw := range urls {
 		u, err := parseBroker(raw)
 		if err != nil {
@@ -260,7 +263,7 @@ func (o *connectionOptions) precedence() error {
 	case byURL:
 		o.given.host.env, o.given.port.env = "", ""
 	case byHost:
-
+		o.given.urls.env = ""
 	}
 	o.password.precedence()
 	return nil

@@ -29,14 +29,20 @@ type demoOptions struct {
 func (o *demoOptions) options() []*option {
 	o.messages, o.kills = demo.DefaultMessages, demo.DefaultKills
 	return withEnv([]*option{
-		{name: "messages", usage: "publish `COUNT` messages", def: strconv.Itoa(demo.DefaultMessages),
-			set: number(&o.messages, 1, demo.MaxMessages)},
-		{name: "kills", usage: "kill the broker `COUNT` times", def: strconv.Itoa(demo.DefaultKills),
-			set: number(&o.kills, 1, demo.MaxKills)},
-		{name: "sabotage", usage: "take away what the promise rests on, to see the demo fail; `WHAT` is " +
-			"receipts (what a broker forgets is gone), dedup (a message that arrives twice has two effects) " +
-			"or both, which it also is if left out",
-			words: sabotageWords, set: o.setSabotage},
+		{
+			name: "messages", usage: "publish `COUNT` messages", def: strconv.Itoa(demo.DefaultMessages),
+			set: number(&o.messages, 1, demo.MaxMessages),
+		},
+		{
+			name: "kills", usage: "kill the broker `COUNT` times", def: strconv.Itoa(demo.DefaultKills),
+			set: number(&o.kills, 1, demo.MaxKills),
+		},
+		{
+			name: "sabotage", usage: "take away what the promise rests on, to see the demo fail; `WHAT` is " +
+				"receipts (what a broker forgets is gone), dedup (a message that arrives twice has two effects) " +
+				"or both, which it also is if left out",
+			words: sabotageWords, set: o.setSabotage,
+		},
 		{name: "seed", usage: "repeat the script of the run that has printed this `NUMBER`; drawn if left out", set: o.setSeed},
 		{name: "keep", usage: "keep the folder with the databases, and print its path", set: on(&o.keep)},
 		{name: "json", usage: "print the counts as one JSON object", set: on(&o.json)},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -154,6 +155,9 @@ func TestFormatJSON(t *testing.T) {
 		`"properties":{"user-properties":{"k":"v","l":"w"},"content-type":"t/p","correlation-data":"c","response-topic":"r",`+
 		`"payload-format-indicator":1,"message-expiry-interval":60},"payload":{"n":1},"id":"m-1","dup":1,"group":"g"}`, string(got))
 	m := received()
+	m.Properties.User = append(m.Properties.User, autopaho.UserProperty{Name: "k", Value: "x"})
+	got, _ = f.append(nil, m)
+	require.Contains(t, string(got), `"user-properties":{"k":["v","x"],"l":"w"}`)
 	m.Payload = []byte("no JSON <&>")
 	got, ok = f.append(nil, m)
 	require.False(t, ok)
@@ -204,6 +208,45 @@ func FuzzMessageJSON(f *testing.F) {
 		}
 		if string(back.PayloadBase64) != string(payload) || got.Topic != topic {
 			t.Fatalf("%s", line)
+		}
+	})
+}
+
+// FuzzBrokerURL: what is wrong with a URL is told in a line without its user
+// information, and what is accepted goes on without it.
+func FuzzBrokerURL(f *testing.F) {
+	for _, s := range []string{"mqtt://h", "mqtts://u:p@h:1/t", "ws://h/mqtt?x=y", "unix:///run/x", "mqtt://%zz@h", "://", "mqtt://[::1]:1/a/b", "mqtt://u:p@"} {
+		f.Add(s, "secret")
+	}
+	f.Fuzz(func(t *testing.T, raw, password string) {
+		for _, s := range []string{raw, strings.Replace(raw, "://", "://u5er:"+password+"@", 1)} {
+			o := &connectionOptions{urls: []string{s}}
+			o.options(true)
+			o.urls = []string{s}
+			got, err := o.target()
+			if err != nil {
+				if strings.Contains(err.Error(), "u5er") && s != raw {
+					t.Fatalf("%q: %v", s, err)
+				}
+				continue
+			}
+			for _, server := range got.servers {
+				u, err := url.Parse(server)
+				if err != nil || u.User != nil {
+					t.Fatalf("%q gave %q", s, server)
+				}
+			}
+		}
+	})
+}
+
+func FuzzSpan(f *testing.F) {
+	for _, s := range []string{"1", "1.5", "1h", "-1", "1e9", "9223372036854775807", "-0s"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if d, err := parseSpan(s); err == nil && d < 0 {
+			t.Fatalf("%q gave %s", s, d)
 		}
 	})
 }

@@ -179,6 +179,34 @@ func TestPubLeavesAndTakesUp(t *testing.T) {
 	require.Equal(t, []string{"one", "two", "three", "four"}, payloads(b, "a"))
 	require.Equal(t, 1, strings.Count(got.stdout, `"event":"stored"`))
 	require.Equal(t, 4, strings.Count(got.stdout, `"event":"delivered"`))
+
+	// Without a line of its own it still delivers what is there.
+	require.Equal(t, exitDone, runOnce(t, command("pub", "--store", store, "-t", "a", "-m", "five", "--no-wait")).code)
+	got = runOnce(t, command("pub", "-L", b.URL(), "--store", store, "-t", "a", "-l"))
+	require.Equal(t, exitDone, got.code, got.stderr)
+	require.Equal(t, "0 stored, 1 delivered, 0 failed, 0 expired\n", got.stderr)
+}
+
+// TestPubFullOutbox: an outbox with a limit smaller than the input takes it as
+// delivery makes room; without delivery it is an error that says so, and what
+// went in stays.
+func TestPubFullOutbox(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, brokertest.Options{})
+	lines, text := numbered(3000)
+	store := fileStore(t) + "?max_messages=70"
+	got := runOnce(t, invocation{args: []string{"pub", "-L", b.URL(), "--store", store, "-t", "a", "-l"}, stdin: strings.NewReader(text)})
+	require.Equal(t, exitDone, got.code, got.stderr)
+	require.Equal(t, lines, payloads(b, "a"))
+
+	got = runOnce(t, invocation{args: []string{"pub", "-L", nobody, "--store", store, "-t", "b", "-l", "--timeout", "0.3"}, stdin: strings.NewReader(text)})
+	require.Equal(t, exitFailed, got.code, got.stderr)
+	require.Contains(t, got.stderr, "outbox is full")
+	require.Equal(t, "70 stored, 0 delivered, 0 failed, 0 expired", got.lastLine())
+
+	got = runOnce(t, invocation{args: []string{"pub", "--no-wait", "--store", store, "-t", "b", "-l"}, stdin: strings.NewReader(text)})
+	require.Equal(t, exitFailed, got.code, got.stderr)
+	require.Contains(t, got.stderr, "outbox is full")
 }
 
 // TestPubDefaultStore: pub --no-wait and relay meet in the user's state
@@ -241,6 +269,7 @@ func TestPubFlagsWin(t *testing.T) {
 		"host over broker":       {[]string{"-h", host, "-p", port, "-u", "alice", "-P", "right"}, []string{"ONCEMQ_BROKER=" + nobody}},
 		"broker over host":       {[]string{"-L", b.URL(), "-u", "alice", "-P", "right"}, []string{"ONCEMQ_HOST=nowhere.invalid", "ONCEMQ_PORT=1"}},
 		"password file over env": {[]string{"-L", b.URL(), "-u", "alice", "--password-file", secret}, []string{"ONCEMQ_PASSWORD=wrong"}},
+		"topic over topic":       {[]string{"-L", b.URL(), "-u", "alice", "-P", "right", "-t", "a"}, []string{"ONCEMQ_TOPIC=not/this/one"}},
 		"all of it by env":       {nil, []string{"ONCEMQ_BROKER=" + b.URL(), "ONCEMQ_USERNAME=alice", "ONCEMQ_PASSWORD=right", "ONCEMQ_QOS=2"}},
 		"named variable":         {[]string{"-L", b.URL(), "-u", "alice", "--password-env", "PW"}, []string{"PW=right"}},
 		"in the URL":             {[]string{"-L", "mqtt://alice:right@" + b.Addr()}, nil},
@@ -251,6 +280,7 @@ func TestPubFlagsWin(t *testing.T) {
 			t.Parallel()
 			got := runOnce(t, invocation{args: append([]string{"pub", "-t", "a", "-m", "x", "--timeout", "10"}, test.args...), env: test.env})
 			require.Equal(t, exitDone, got.code, got.stderr)
+			require.Empty(t, b.FirstArrivals("not/this/one"))
 		})
 	}
 }

@@ -79,7 +79,7 @@ func (p *publication) watch(ctx context.Context, source feed) error {
 	go func() { p.gather.end(source(reading, p.gather.put)) }()
 
 	stored := make(chan error, 1)
-	go func() { stored <- p.storeAll(ctx) }()
+	go func() { stored <- p.storeAll(reading) }()
 
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
@@ -146,9 +146,8 @@ func (p *publication) watch(ctx context.Context, source feed) error {
 const watchInterval = 200 * time.Millisecond
 
 // storeAll stores what the source hands out, batch by batch, until it ends. What
-// was read when a signal came is still stored.
+// was read when ctx ends is still stored.
 func (p *publication) storeAll(ctx context.Context) error {
-	ctx = context.WithoutCancel(ctx)
 	for {
 		payloads := p.gather.take()
 		if payloads == nil {
@@ -159,12 +158,62 @@ func (p *publication) storeAll(ctx context.Context) error {
 			msgs[i] = p.template
 			msgs[i].Payload = payload
 		}
-		p.ledger.begin()
-		q, err := p.client.Enqueue(ctx, msgs...)
-		p.ledger.stored(q)
-		if err != nil {
+		if err := p.storeBatch(ctx, msgs); err != nil {
 			p.gather.stop()
-			return fmt.Errorf("%d message%s not stored: %w", len(msgs), plural(len(msgs)), err)
+			return err
+		}
+	}
+}
+
+// storeBatch stores a batch. If the outbox has a limit and not room for all, the
+// batch goes in in parts, in its order, as delivery makes room.
+func (p *publication) storeBatch(ctx context.Context, msgs []autopaho.Message) error {
+	err := p.enqueue(ctx, msgs)
+	full := errors.Is(err, persist.ErrOutboxFull)
+	switch {
+	case full && len(msgs) > 1:
+		half := len(msgs) / 2
+		if err := p.storeBatch(ctx, msgs[:half]); err != nil {
+			return err
+		}
+		return p.storeBatch(ctx, msgs[half:])
+	case full && !p.o.noWait:
+		err = p.awaitRoom(ctx, msgs)
+	}
+	if err != nil {
+		return fmt.Errorf("%d message%s not stored: %w", len(msgs), plural(len(msgs)), err)
+	}
+	return nil
+}
+
+func (p *publication) enqueue(ctx context.Context, msgs []autopaho.Message) error {
+	p.ledger.begin()
+	q, err := p.client.Enqueue(context.WithoutCancel(ctx), msgs...)
+	p.ledger.stored(q)
+	return err
+}
+
+// roomInterval is how often a full outbox is tried again.
+const roomInterval = 20 * time.Millisecond
+
+// awaitRoom tries to store a message until there is room, for as long as
+// delivery may take.
+func (p *publication) awaitRoom(ctx context.Context, msgs []autopaho.Message) error {
+	if p.o.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, p.o.timeout)
+		defer cancel()
+	}
+	again := time.NewTicker(roomInterval)
+	defer again.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return persist.ErrOutboxFull
+		case <-again.C:
+		}
+		if err := p.enqueue(ctx, msgs); !errors.Is(err, persist.ErrOutboxFull) {
+			return err
 		}
 	}
 }

@@ -101,7 +101,7 @@ type Config struct {
 	// credential is ever logged.
 	Logger *slog.Logger
 
-	// OnEvent is told what happens, one event at a time. It must not block:
+	// OnEvent is told what happens, from several goroutines. It must not block:
 	// while it does, connections and acknowledgements wait.
 	OnEvent func(Event)
 }

@@ -78,14 +78,7 @@ func (c *conn) Read(p []byte) (int, error) {
 			c.pass -= n
 			return n, nil
 		}
-		header, size := 0, 0
-		var err error
-		if c.w > c.r {
-			err = checkHeader(c.in[c.r])
-		}
-		if err == nil {
-			header, size, err = splitFrame(c.in[c.r:c.w])
-		}
+		header, size, err := splitFrame(c.in[c.r:c.w])
 		if size > c.maxPacket {
 			// Refused before room is made for it [MQTT-3.1.2-24].
 			err = &protocolError{code: 0x95, text: fmt.Sprintf(

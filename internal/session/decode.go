@@ -48,8 +48,11 @@ func checkHeader(first byte) error {
 // the length of the fixed header and of the packet; size is zero if more bytes
 // are needed to know it.
 func splitFrame(b []byte) (header, size int, err error) {
-	if len(b) < 2 {
+	if len(b) == 0 {
 		return 0, 0, nil
+	}
+	if err := checkHeader(b[0]); err != nil {
+		return 0, 0, err
 	}
 	n, shift := 0, 0
 	for i := 1; i < len(b); i++ {

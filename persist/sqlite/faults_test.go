@@ -25,19 +25,22 @@ func replaceLog(t *testing.T, path string, with *os.File) (undo func()) {
 	t.Helper()
 	dir, err := os.ReadDir("/proc/self/fd")
 	require.NoError(t, err)
-	saved := make(map[int]int)
+	var logs []int // first all of them: what is duplicated below is one as well
 	for _, entry := range dir {
 		fd, err := strconv.Atoi(entry.Name())
 		require.NoError(t, err)
 		target, err := os.Readlink(filepath.Join("/proc/self/fd", entry.Name()))
-		if err != nil || target != path+"-wal" || fd == int(with.Fd()) {
-			continue // closed meanwhile, or another file
+		if err == nil && target == path+"-wal" && fd != int(with.Fd()) {
+			logs = append(logs, fd)
 		}
+	}
+	require.NotEmpty(t, logs)
+	saved := make(map[int]int)
+	for _, fd := range logs {
 		saved[fd], err = syscall.Dup(fd)
 		require.NoError(t, err)
 		require.NoError(t, syscall.Dup3(int(with.Fd()), fd, syscall.O_CLOEXEC))
 	}
-	require.NotEmpty(t, saved)
 	return func() {
 		for fd, old := range saved {
 			require.NoError(t, syscall.Dup3(old, fd, syscall.O_CLOEXEC))

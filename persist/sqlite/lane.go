@@ -33,7 +33,7 @@ func (s *Store) AcquireLane(ctx context.Context, number int, owner string, ttl t
 	below, above := laneBounds(number)
 	return &lane{
 		s: s, number: number, epoch: t.epoch, below: below, above: above,
-		cursor: below, lateDue: math.MinInt64,
+		cursors: cursors{cursor: below, lateDue: math.MinInt64},
 	}, nil
 }
 
@@ -84,6 +84,11 @@ type lane struct {
 	epoch        int64
 	below, above int64 // the positions of the lane lie between these
 
+	cursors
+}
+
+// cursors are how far a lane has come.
+type cursors struct {
 	cursor       int64
 	lateDue      int64
 	latePosition int64
@@ -168,8 +173,7 @@ func (l *lane) Next(ctx context.Context, limit, maxBytes int) ([]persist.Entry, 
 		if err := l.resend(ctx, p.overdue); err != nil {
 			return nil, err
 		}
-		// Not all of the lane at once: Renew may be reading the epoch.
-		l.cursor, l.lateDue, l.latePosition, l.returned = moved.cursor, moved.lateDue, moved.latePosition, moved.returned
+		l.cursors = moved.cursors // and nothing else: Renew may be reading the rest
 		if len(p.entries) > 0 || len(p.corrupt) == 0 {
 			return p.entries, nil
 		}

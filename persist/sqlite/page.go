@@ -86,8 +86,8 @@ func (p *page) take(e persist.Entry, due int64) bool {
 const entryColumns = 8
 
 // entryOf makes an entry of its columns, in which the position counts from from
-// and the time from fromTime. If the message cannot be read the error
-// wraps persist.ErrCorrupt, and the entry has all but the message.
+// and the time from fromTime. If the message cannot be read the error wraps
+// persist.ErrCorrupt, and the entry has all but the message.
 func entryOf(dest []driver.Value, now, from, fromTime int64) (persist.Entry, error) {
 	e := persist.Entry{
 		State:      persist.State(asInt(dest[1])),

@@ -33,7 +33,7 @@ func TestStore(t *testing.T) {
 func TestModel(t *testing.T) {
 	t.Parallel()
 	if raceEnabled {
-		require.NoError(t, flag.Set("rapid.checks", "15"))
+		require.NoError(t, flag.Set("rapid.checks", "8"))
 	}
 	// Thousands of commits, none of which a loss of power threatens here.
 	persisttest.RunModel(t, harness(SynchronousNormal))

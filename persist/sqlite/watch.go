@@ -38,11 +38,12 @@ func (w *writer) expect(ref persist.Ref) {
 	w.poke()
 }
 
-// adopt takes a new watch over to the goroutine. The caller holds w.mu.
-func (w *writer) adopt() {
-	if w.expected != (persist.Ref{}) {
-		w.watch = watch{ref: w.expected, pause: watchFirst}
-		w.expected = persist.Ref{}
+// adopt takes a new watch over to the goroutine. What was watched before has
+// ended then, whether it was seen or not.
+func (w *writer) adopt(expected persist.Ref) {
+	if expected != (persist.Ref{}) {
+		w.seen()
+		w.watch = watch{ref: expected, pause: watchFirst}
 	}
 }
 

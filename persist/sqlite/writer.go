@@ -172,15 +172,18 @@ func (w *writer) wait() bool {
 	}
 }
 
-// fetch moves what was queued to the backlog.
+// fetch takes over what others have left for the goroutine.
 func (w *writer) fetch() (closed bool) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.backlog = append(w.backlog, w.queue...)
 	clear(w.queue)
 	w.queue = w.queue[:0]
-	w.adopt()
-	return w.closed
+	closed = w.closed
+	expected := w.expected
+	w.expected = persist.Ref{}
+	w.mu.Unlock()
+	w.adopt(expected)
+	return closed
 }
 
 // round answers a batch of tasks, and tells how many. The batch is made up once

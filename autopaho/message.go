@@ -1,6 +1,7 @@
 package autopaho
 
 import (
+	"encoding/hex"
 	"fmt"
 	"math"
 	"time"
@@ -87,11 +88,19 @@ func validate(m *Message, maxPayload int) error {
 // message IDs and the policy of their topics. The caller's are not changed.
 func (c *Client) prepare(msgs []Message) ([]Message, error) {
 	out := make([]Message, len(msgs))
+	var fresh []byte // the new message IDs, one after another
 	for i := range msgs {
 		m := &out[i]
 		*m = msgs[i]
-		if err := identify(m); err != nil {
-			return nil, invalid(i, len(msgs), err)
+		if !identify(m) {
+			u, err := uuid.NewV7()
+			if err != nil {
+				return nil, fmt.Errorf("make a message ID: %w", err)
+			}
+			if fresh == nil {
+				fresh = make([]byte, 0, idSize*(len(msgs)-i))
+			}
+			fresh = appendID(fresh, u)
 		}
 		c.applyPolicy(m)
 		if err := validate(m, c.cfg.MaxPayload); err != nil {
@@ -103,7 +112,27 @@ func (c *Client) prepare(msgs []Message) ([]Message, error) {
 			})
 		}
 	}
+	ids := string(fresh)
+	for i := range out {
+		if out[i].ID == "" {
+			out[i].ID, ids = ids[:idSize], ids[idSize:]
+		}
+	}
 	return out, nil
+}
+
+// idSize is the length of a message ID that is made here.
+const idSize = 36
+
+// appendID appends a UUID in its text form.
+func appendID(b []byte, u uuid.UUID) []byte {
+	for i, part := range [...][]byte{u[:4], u[4:6], u[6:8], u[8:10], u[10:]} {
+		if i > 0 {
+			b = append(b, '-')
+		}
+		b = hex.AppendEncode(b, part)
+	}
+	return b
 }
 
 func invalid(i, n int, err error) error {
@@ -113,10 +142,11 @@ func invalid(i, n int, err error) error {
 	return fmt.Errorf("%w: %w", ErrInvalidMessage, err)
 }
 
-// identify gives the message its ID: the caller's, the one in its user
-// properties (a message that is passed on keeps its identity), or a new one. An
-// ID that was chosen outside is enqueued at most once while it is in the outbox.
-func identify(m *Message) error {
+// identify finds the message's ID: the caller's, or the one in its user
+// properties, since a message that is passed on keeps its identity. It is false
+// if there is none. An ID that was chosen outside is enqueued at most once while
+// it is in the outbox.
+func identify(m *Message) bool {
 	id, key := m.ID, m.OrderingKey
 	user := m.Properties.User
 	for i := range user {
@@ -135,16 +165,8 @@ func identify(m *Message) error {
 		m.Properties.User = withoutOurs(user)
 	}
 	m.ID, m.OrderingKey = id, key
-	if id != "" {
-		m.Idempotent = true
-		return nil
-	}
-	u, err := uuid.NewV7()
-	if err != nil {
-		return fmt.Errorf("make a message ID: %w", err)
-	}
-	m.ID = u.String()
-	return nil
+	m.Idempotent = id != ""
+	return id != ""
 }
 
 // withoutOurs copies properties without those that are sent from fields.

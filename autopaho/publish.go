@@ -24,9 +24,7 @@ const publishQueue = 1024
 func (c *Client) Publish(ctx context.Context, m Message) (Result, error) {
 	p := m
 	if p.ID != "" || len(p.Properties.User) > 0 {
-		if err := identify(&p); err != nil {
-			return Result{}, fmt.Errorf("publish: %w", err)
-		}
+		identify(&p)
 	}
 	p.Idempotent, p.Receipt = false, false
 	if err := validate(&p, c.cfg.MaxPayload); err != nil {

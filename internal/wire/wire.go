@@ -33,6 +33,7 @@ import (
 	"hash/crc32"
 	"math"
 	"time"
+	"unsafe"
 
 	"github.com/oncemq/oncemq/persist"
 )
@@ -123,7 +124,7 @@ func AppendMessage(dst []byte, m *persist.Message) []byte {
 // and in memory proportional to it.
 //
 // The message keeps b: Payload and CorrelationData are parts of it, so b must
-// not be changed afterwards. The strings share one allocation.
+// not be changed afterwards. The strings are parts of it too.
 func DecodeMessage(b []byte) (persist.Message, error) {
 	if len(b) == 0 {
 		return persist.Message{}, fmt.Errorf("%w: message is empty", persist.ErrCorrupt)
@@ -160,8 +161,8 @@ func decodeVersion1(b []byte) (m persist.Message, ok bool) {
 	p := &m.Properties
 	p.UTF8 = flags&flagUTF8 != 0
 
-	// The first pass finds where each field lies, the second cuts the strings
-	// out of one copy of all that comes before the payload.
+	// The first pass finds where each field lies and that all of them are
+	// whole, the second takes them.
 	r := reader{b: b, at: 3}
 	id, topic := r.span(), r.span()
 	var key, contentType, responseTopic, correlation span
@@ -198,7 +199,9 @@ func decodeVersion1(b []byte) (m persist.Message, ok bool) {
 		return persist.Message{}, false
 	}
 
-	text := string(b[:stringsEnd])
+	// No copy: b belongs to the message from here on, and nothing that may be
+	// written to (payload and correlation data) overlaps a string.
+	text := unsafe.String(unsafe.SliceData(b), stringsEnd) //nolint:gosec // see above
 	m.ID, m.Topic = id.of(text), topic.of(text)
 	m.OrderingKey = key.of(text)
 	p.ContentType, p.ResponseTopic = contentType.of(text), responseTopic.of(text)

@@ -16,7 +16,7 @@ const (
 	// pageSize is how many messages are read from a lane at once, pageBytes
 	// how many bytes of payload at most. Reading begins again when half a page
 	// is left.
-	pageSize  = 512
+	pageSize  = 256
 	pageBytes = 4 << 20
 	// settleSize is how many settlements make a batch at once, settleDelay how
 	// long fewer wait for company.

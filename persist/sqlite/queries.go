@@ -38,7 +38,7 @@ type queries struct {
 	claimEpoch, claimGet, claimPut, claimRenew        *statement
 	claimComplete, claimRelease, claimForget          *statement
 	sweepFrom, sweepEnd, sweepDelete, sweepDeleteRest *statement
-	sweepSave                                         *statement
+	sweepSave, claimAdd                               *statement
 	sessionGet, sessionPut                            *statement
 	packetList, packetClear, packetDelete             *statement
 	deadAdd, deadList, deadDelete, deadPurge          *statement
@@ -130,6 +130,7 @@ func (q *queries) files() map[string]**statement {
 		"group_get":          &q.groupGet,
 		"group_add":          &q.groupAdd,
 		"claim_epoch":        &q.claimEpoch,
+		"claim_add":          &q.claimAdd,
 		"claim_get":          &q.claimGet,
 		"claim_put":          &q.claimPut,
 		"claim_renew":        &q.claimRenew,

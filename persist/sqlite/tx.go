@@ -188,11 +188,20 @@ func (p *process) begin(ctx context.Context, tx *txn, group string, claim *persi
 	if err != nil {
 		return err
 	}
+	until := tx.now + millis(window)
+	added, err := tx.exec(ctx, tx.q.claimAdd, id, storedKey(claim.Key), claim.Epoch, until)
+	if err != nil {
+		return err
+	}
+	if added > 0 {
+		claim.State, claim.Attempts = persist.ClaimGranted, 1
+		return nil
+	}
 	known, err := getKey(ctx, tx, id, claim.Key)
 	if err != nil || !known.decide(tx.now, claim) {
 		return err
 	}
-	return putKey(ctx, tx, id, claim, keyCompleted, nil, tx.now+millis(window))
+	return putKey(ctx, tx, id, claim, keyCompleted, nil, until)
 }
 
 // ready looks whether a statement may run, and gives it a context that does not

@@ -257,7 +257,7 @@ func leaseOnly(tasks []task) bool {
 	return true
 }
 
-// answer tells the callers, and wakes those who wait for messages.
+// answer wakes those who wait for messages, and tells the callers.
 func (w *writer) answer(batch []task, err error) {
 	wakes := false
 	for _, t := range batch {
@@ -266,11 +266,12 @@ func (w *writer) answer(batch []task, err error) {
 			b.err = translate(b.op, b.object, err)
 		}
 		wakes = wakes || b.wakes && b.err == nil
-		// From here on the task is the caller's.
-		b.done <- struct{}{}
 	}
 	if wakes {
 		w.s.notifier.wake()
+	}
+	for _, t := range batch {
+		t.base().done <- struct{}{} // from here on the task is the caller's
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 	"github.com/oncemq/oncemq/qos"
 )
 
-var modes = []persisttest.Mode{persisttest.Failed, persisttest.Applied}
+func modes() []persisttest.Mode { return []persisttest.Mode{persisttest.Failed, persisttest.Applied} }
 
 // Whatever call of the store fails, and whether or not it was applied: what
 // Enqueue accepted arrives in order, and what it refused does not arrive, unless
@@ -29,7 +29,7 @@ func TestPublishWithFailingStore(t *testing.T) {
 		persisttest.OpLaneSettle: 3, persisttest.OpLaneAcknowledge: 3,
 	}
 	for op, calls := range ops {
-		for _, mode := range modes {
+		for _, mode := range modes() {
 			for n := 1; n <= calls; n++ {
 				t.Run(fmt.Sprintf("%s/%s/%d", op, mode, n), func(t *testing.T) {
 					t.Parallel()
@@ -112,7 +112,7 @@ func drained(t *testing.T, ctx context.Context, store persist.Store) {
 func TestConsumeWithFailingStore(t *testing.T) {
 	t.Parallel()
 	for _, op := range []persisttest.Op{persisttest.OpClaim, persisttest.OpComplete, persisttest.OpRenewClaims, persisttest.OpExpireProcessed} {
-		for _, mode := range modes {
+		for _, mode := range modes() {
 			for n := 1; n <= 3; n++ {
 				t.Run(fmt.Sprintf("%s/%s/%d", op, mode, n), func(t *testing.T) {
 					t.Parallel()

@@ -1,15 +1,11 @@
 package autopaho
 
 import (
-	"database/sql"
-
 	"github.com/oncemq/oncemq/dedup"
 	"github.com/oncemq/oncemq/internal/session"
 	"github.com/oncemq/oncemq/persist"
 	"github.com/oncemq/oncemq/qos"
 )
-
-type sqlTx = sql.Tx
 
 // wantsReceipt tells whether a message asks for a receipt on a topic that
 // receipts may go to.

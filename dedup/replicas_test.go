@@ -72,7 +72,7 @@ func replicasDie(t *testing.T, seed uint64) {
 	t.Helper()
 	cl := &cluster{
 		t: t, store: memory.New(memory.Options{}),
-		rand:    rand.New(rand.NewPCG(seed, 1)), //nolint:gosec // a run can be repeated
+		rand:    rand.New(rand.NewPCG(seed, 1)),
 		effects: map[int]int{}, deaths: map[int]int{}, workers: map[int]*replica{},
 	}
 	if seed%2 == 0 {

@@ -13,7 +13,7 @@ import (
 
 // dice is a number below n.
 func dice(n int) int {
-	return rand.IntN(n) //nolint:gosec // it is only a test
+	return rand.IntN(n)
 }
 
 // tossed is a delivery that is completed or given back at random, by another

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 
@@ -17,22 +18,25 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, broker, file string) error {
+func run(ctx context.Context, broker, file string) (err error) {
 	store, err := sqlite.Open(ctx, file, sqlite.Options{})
 	if err != nil {
 		return err
 	}
-	defer store.Close(ctx)
+	defer func() { err = errors.Join(err, store.Close(ctx)) }()
 	client, err := autopaho.New(ctx, autopaho.Config{Servers: []string{broker}, Store: store})
 	if err != nil {
 		return err
 	}
-	defer client.Close(ctx)
+	defer func() { err = errors.Join(err, client.Close(ctx)) }()
 	accepted, err := client.Enqueue(ctx, autopaho.Message{Topic: "meter/7", Payload: []byte("42")})
 	if err != nil {
 		return err
 	}
 	results, err := accepted.Wait(ctx) // not needed for delivery: it survives a crash right here
-	fmt.Println(results, err)
-	return err
+	if err != nil {
+		return err
+	}
+	fmt.Println(results[0].ID, results[0].State)
+	return results[0].Err()
 }

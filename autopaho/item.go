@@ -3,6 +3,7 @@ package autopaho
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"sync/atomic"
 
 	"github.com/oncemq/oncemq/dedup"
@@ -113,4 +114,3 @@ func (t *txItem) Failed(err error, attempts int) dedup.Verdict {
 
 // Settled is dedup's word that the outcome is durable.
 func (t *txItem) Settled(o dedup.Outcome) { t.sub.settled((*item)(t), o) }
-

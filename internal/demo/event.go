@@ -13,7 +13,7 @@ const (
 	EventBrokerKilled EventKind = "broker killed"
 	// EventBrokerStarted: an empty broker listens on the same port.
 	EventBrokerStarted EventKind = "broker started"
-	// EventReplicaKilled: a replica was killed.
+	// EventReplicaKilled: a replica was killed; Held is what it was working on.
 	EventReplicaKilled EventKind = "replica killed"
 	// EventReplicaStarted: it was started again.
 	EventReplicaStarted EventKind = "replica started"
@@ -27,8 +27,8 @@ type Event struct {
 	Elapsed time.Duration
 	// Number is which kill it was, from 1.
 	Number int
-	// Held is how many messages the killed broker had acknowledged and not
-	// passed on.
+	// Held is how many messages the killed broker had acknowledged and passed
+	// on to nobody, or the killed replica had received and not acknowledged.
 	Held int
 	// Replica is the replica that it happened to.
 	Replica string

@@ -82,13 +82,16 @@ func (d *demo) killReplica(ctx context.Context, name string, surge int) error {
 	}); err != nil {
 		return err
 	}
+	inWork := len(d.broker.outstanding(name))
 	if err := d.replicas.kill(name); err != nil {
 		return err
 	}
 	d.broker.life.cut(name)
 	d.broker.replies.open()
 	d.result.ReplicaKills++
-	d.tell(ctx, Event{Kind: EventReplicaKilled, Replica: name, Number: d.result.ReplicaKills})
+	d.tell(ctx, Event{
+		Kind: EventReplicaKilled, Replica: name, Number: d.result.ReplicaKills, Held: inWork,
+	})
 	if err := pause(ctx, downtime); err != nil {
 		return err
 	}

@@ -136,7 +136,7 @@ func (r *replicas) abort() {
 }
 
 // stop has all replicas finish what they have begun, and waits for them. Those
-// that take longer than the time are killed.
+// that take longer are killed, which is no fault: it is what the demo is about.
 func (r *replicas) stop(patience time.Duration) error {
 	r.mu.Lock()
 	var all []*process
@@ -162,9 +162,7 @@ func (r *replicas) stop(patience time.Duration) error {
 			}
 		}
 		if late {
-			if p.cmd.Process.Kill() == nil {
-				errs = append(errs, fmt.Errorf("%s did not end in time and was killed", p.name))
-			}
+			_ = p.cmd.Process.Kill() // it fails only for one that has ended
 		}
 		<-p.done
 		p.mu.Lock()

@@ -119,7 +119,7 @@ func (e *Event) text(kills int) string {
 	case EventBrokerStarted:
 		return "broker started again, empty"
 	case EventReplicaKilled:
-		return e.Replica + " killed, with effects that nobody was told of"
+		return fmt.Sprintf("%s killed with %s messages that it had not acknowledged", e.Replica, thousands(e.Held))
 	case EventReplicaStarted:
 		return e.Replica + " started again"
 	case EventPublished:

@@ -66,7 +66,7 @@ func Run(ctx context.Context, opts Options) (*Result, error) {
 		d.result.TimedOut = true
 		err = nil
 	}
-	err = errors.Join(err, d.close(err == nil))
+	err = errors.Join(err, d.close(err == nil, err == nil && !d.result.TimedOut))
 	if err != nil {
 		return nil, err
 	}
@@ -140,16 +140,17 @@ func (d *demo) tell(ctx context.Context, e Event) {
 	d.opts.Observe(e)
 }
 
-// close ends everything, from the outside in, and counts before the table is
-// closed if that is wanted.
-func (d *demo) close(count bool) error {
+// close ends everything, from the outside in: at once, unless everything has
+// come to rest and there is time to finish. It counts before the table is closed
+// if that is wanted.
+func (d *demo) close(count, finish bool) error {
 	var errs []error
 	timeout := closeTimeout
-	if !count {
+	if !finish {
 		timeout = abortTimeout
 	}
 	if d.replicas != nil {
-		if !count {
+		if !finish {
 			d.replicas.abort()
 		}
 		// They finish what they have begun, so that it is in the table.

@@ -126,7 +126,7 @@ func TestLinkBacksOff(t *testing.T) {
 			}
 			require.Greater(t, time.Since(began), test.least)
 			if name == "malformed after work" {
-				p.down(7)
+				_ = p.down(7)
 				p.link.Drop()
 				require.NoError(t, p.link.Close(within(t, patience)))
 				require.Greater(t, p.link.retry.tries, 7, "it counts as one outage")

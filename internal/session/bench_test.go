@@ -57,7 +57,7 @@ func BenchmarkDecode(b *testing.B) {
 	})
 }
 
-func TestDecodeAllocations(t *testing.T) {
+func TestDecodeAllocations(t *testing.T) { //nolint:paralleltest // counts the process's allocations
 	raw := benchmarkPacket()
 	header, _, err := splitFrame(raw)
 	if err != nil {

@@ -100,7 +100,7 @@ func Will(m *persist.Message, delay time.Duration) (*paho.WillMessage, *paho.Wil
 		p.PayloadFormat = &one
 	}
 	if m.Expiry > 0 {
-		expiry := uint32(m.Expiry / time.Second)
+		expiry := uint32((m.Expiry + time.Second - 1) / time.Second) // zero would be at once
 		p.MessageExpiry = &expiry
 	}
 	for _, u := range m.Properties.User {

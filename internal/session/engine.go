@@ -162,46 +162,6 @@ func (e *Engine) ConAckReceived(w io.Writer, connect *packets.Connect, connack *
 	return nil
 }
 
-func limitsOf(connect *packets.Connect, connack *packets.Connack) Limits {
-	l := unlimited()
-	if connect.Properties != nil && connect.Properties.SessionExpiryInterval != nil {
-		l.SessionExpiry = time.Duration(*connect.Properties.SessionExpiryInterval) * time.Second
-	}
-	p := connack.Properties
-	if p == nil {
-		return l
-	}
-	if p.ReceiveMaximum != nil && *p.ReceiveMaximum > 0 {
-		l.ReceiveMaximum = int(*p.ReceiveMaximum)
-	}
-	if p.MaximumQOS != nil {
-		l.MaximumQoS = *p.MaximumQOS
-	}
-	if p.RetainAvailable != nil {
-		l.RetainAvailable = *p.RetainAvailable != 0
-	}
-	if p.MaximumPacketSize != nil && *p.MaximumPacketSize > 0 {
-		l.MaximumPacketSize = int(*p.MaximumPacketSize)
-	}
-	if p.SharedSubAvailable != nil {
-		l.SharedAvailable = *p.SharedSubAvailable != 0
-	}
-	if p.WildcardSubAvailable != nil {
-		l.WildcardAvailable = *p.WildcardSubAvailable != 0
-	}
-	if p.SubIDAvailable != nil {
-		l.SubscriptionIDs = *p.SubIDAvailable != 0
-	}
-	if p.ServerKeepAlive != nil {
-		l.ServerKeepAlive = time.Duration(*p.ServerKeepAlive) * time.Second
-	}
-	if p.SessionExpiryInterval != nil {
-		l.SessionExpiry = time.Duration(*p.SessionExpiryInterval) * time.Second
-	}
-	l.AssignedClientID = p.AssignedClientID
-	return l
-}
-
 // ConnectionLost ends a connection. paho calls it first with the server's
 // DISCONNECT, if there was one, and once more without; it may do so the other
 // way round if the DISCONNECT was read while the connection was being closed.

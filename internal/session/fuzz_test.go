@@ -90,9 +90,15 @@ func streamSeeds() [][]byte {
 		}},
 		{Type: brokertest.PUBLISH, Topic: strings.Repeat("x", 200), QoS: 2, PacketID: 2, Payload: make([]byte, 3000)},
 		{Type: brokertest.PUBACK, PacketID: 1, Properties: brokertest.Properties{brokertest.ReasonString("r")}},
-		{Type: brokertest.PUBREC, PacketID: 1, Code: 0x97}, {Type: brokertest.PUBREL, PacketID: 2}, {Type: brokertest.PUBCOMP, PacketID: 1},
-		{Type: brokertest.SUBACK, PacketID: 3, Codes: []byte{0, 0x80}}, {Type: brokertest.UNSUBACK, PacketID: 3, Codes: []byte{0}},
-		{Type: brokertest.PINGRESP}, {Type: brokertest.DISCONNECT, Code: 0x8E}, {Type: brokertest.CONNACK}, {Type: brokertest.AUTH, Code: 0x18},
+		{Type: brokertest.PUBREC, PacketID: 1, Code: 0x97},
+		{Type: brokertest.PUBREL, PacketID: 2},
+		{Type: brokertest.PUBCOMP, PacketID: 1},
+		{Type: brokertest.SUBACK, PacketID: 3, Codes: []byte{0, 0x80}},
+		{Type: brokertest.UNSUBACK, PacketID: 3, Codes: []byte{0}},
+		{Type: brokertest.PINGRESP},
+		{Type: brokertest.DISCONNECT, Code: 0x8E},
+		{Type: brokertest.CONNACK},
+		{Type: brokertest.AUTH, Code: 0x18},
 	} {
 		all = append(all, p.Encode())
 	}

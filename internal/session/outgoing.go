@@ -1,7 +1,6 @@
 package session
 
 import (
-	"fmt"
 	"math"
 	"time"
 
@@ -16,8 +15,8 @@ type Outgoing struct {
 	Message *persist.Message
 	// Ref is the owner's name for it.
 	Ref persist.Ref
-	// ExpiresAt is when the message is not worth sending any more. It is zero
-	// if Message.Expiry is, and only then.
+	// ExpiresAt is when the message is not worth sending any more. If it is zero
+	// Message.Expiry counts from when the engine takes the message.
 	ExpiresAt time.Time
 	// ReceiptTopic is the Response Topic to send if a receipt is wanted.
 	ReceiptTopic string
@@ -56,47 +55,6 @@ type Source interface {
 	// Take appends up to limit messages to dst, in order. It must not block;
 	// the engine asks again after Wake and whenever there is room.
 	Take(dst []*Outgoing, limit int) []*Outgoing
-}
-
-// Limits is what the server's CONNACK allows, section 3.2.2.3.
-type Limits struct {
-	ReceiveMaximum    int
-	MaximumQoS        byte
-	RetainAvailable   bool
-	MaximumPacketSize int
-	SharedAvailable   bool
-	WildcardAvailable bool
-	SubscriptionIDs   bool          // subscription identifiers are available
-	ServerKeepAlive   time.Duration // zero if the server set none
-	AssignedClientID  string
-	// SessionExpiry is how long the server keeps the session.
-	SessionExpiry time.Duration
-}
-
-// unlimited are the limits of a CONNACK without properties.
-func unlimited() Limits {
-	return Limits{
-		ReceiveMaximum: math.MaxUint16, MaximumQoS: 2, RetainAvailable: true,
-		MaximumPacketSize: maxRemaining + 5, SharedAvailable: true, WildcardAvailable: true,
-		SubscriptionIDs: true,
-	}
-}
-
-// refuse tells whether the server could never take the message, and the reason
-// code and words it would have used. Checked before sending, since a server
-// that is sent such a packet ends the connection.
-func (l *Limits) refuse(o *Outgoing, size int) (code byte, reason string) {
-	m := o.Message
-	switch {
-	case m.QoS > l.MaximumQoS: // [MQTT-3.2.2-11]
-		return 0x9B, fmt.Sprintf("QoS %d is above the server's Maximum QoS of %d", m.QoS, l.MaximumQoS)
-	case m.Retain && !l.RetainAvailable: // [MQTT-3.2.2-14]
-		return 0x9A, "the server does not keep retained messages"
-	case size > l.MaximumPacketSize: // [MQTT-3.2.2-15]
-		return 0x95, fmt.Sprintf("packet of %d bytes is over the server's Maximum Packet Size of %d",
-			size, l.MaximumPacketSize)
-	}
-	return 0, ""
 }
 
 // expiryLeft is the Message Expiry Interval to send: what is left, rounded up.

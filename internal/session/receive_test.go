@@ -248,7 +248,7 @@ func TestLateAcknowledgementQoS2(t *testing.T) {
 	first, second := p.delivery(0), p.delivery(1)
 	p.delivery(2)
 	c.Reset()
-	p.down(0)
+	_ = p.down(0)
 	first.Ack(0)
 	require.False(t, first.Stale())
 

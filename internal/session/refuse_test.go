@@ -2,6 +2,7 @@ package session
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -277,5 +278,51 @@ func TestMaximumPacketSize(t *testing.T) {
 			require.ErrorContains(t, p.down(0), "Maximum Packet Size")
 			require.LessOrEqual(t, cap(p.link.latest().in), readBufferSize)
 		})
+	}
+}
+
+// What came in the same segment as the DISCONNECT that ends the connection was
+// received before it: neither a message nor an answer waits for the next
+// connection, which may never be.
+func TestReceivedBeforeDisconnect(t *testing.T) {
+	t.Parallel()
+	l := brokertest.Listen(t)
+	p := start(t, l.URL())
+	c := l.Accept(t.Context())
+	c.Handshake()
+	o := p.send(message("t", 1, "m"))[0]
+	id := c.ExpectPublish().PacketID
+	c.SendRaw(slices.Concat(
+		encoded(brokertest.Packet{Type: brokertest.PUBLISH, Topic: "t", Payload: []byte("last")}),
+		encoded(brokertest.Packet{Type: brokertest.PUBACK, PacketID: id}),
+		encoded(brokertest.Packet{Type: brokertest.DISCONNECT, Code: 0x8E}),
+	))
+	require.ErrorIs(t, p.done(), ErrSessionTakenOver)
+	require.False(t, p.open(o))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	require.Len(t, p.got, 1)
+}
+
+// The reason for which we leave arrives, though the server has sent more than
+// we read: a close with unread bytes in the socket would send RST after it. And
+// nothing follows it [MQTT-3.14.4-2], even if there is much to send.
+func TestRefusalIsRead(t *testing.T) {
+	t.Parallel()
+	for range 10 {
+		l := brokertest.Listen(t)
+		p := start(t, l.URL())
+		c := l.Accept(t.Context())
+		c.Handshake()
+		p.up(0)
+		more := make([]byte, 256<<10)
+		c.SendRaw(append([]byte{0x30, 0}, more...)) // malformed, and what is behind it
+		p.send(messages(0, 0, 100)...)
+		for packet := c.Next(); packet.Type != brokertest.DISCONNECT; packet = c.Next() {
+			require.Equal(t, brokertest.PUBLISH, packet.Type)
+		}
+		c.SendRaw(more)
+		c.ExpectClosed()
+		c.Close()
 	}
 }

@@ -132,6 +132,34 @@ func TestExpiryOnResume(t *testing.T) {
 	p.allEnd(all[1:])
 }
 
+// Without a time at which it ends a message's expiry counts from when it is
+// taken; what is left is rounded up, since zero would end it at once.
+func TestExpiryWithoutATime(t *testing.T) {
+	t.Parallel()
+	l := brokertest.Listen(t)
+	p := start(t, l.URL())
+	c := l.Accept(t.Context())
+	c.Handshake()
+	for level := byte(0); level <= 2; level++ {
+		m := message("t", level, "m")
+		m.Expiry = 90*time.Second - time.Millisecond
+		p.mu.Lock()
+		p.queue = append(p.queue, &Outgoing{Message: m})
+		p.mu.Unlock()
+		p.link.Engine().Wake()
+		expiry, _ := c.ExpectPublish().Properties.Num(brokertest.PropMessageExpiryInterval)
+		require.Equal(t, uint32(90), expiry)
+	}
+	past := message("t", 1, "past") // as a store hands it out
+	past.Expiry = -time.Second
+	o := &Outgoing{Message: past}
+	p.mu.Lock()
+	p.queue = append(p.queue, o)
+	p.mu.Unlock()
+	p.link.Engine().Wake()
+	require.True(t, p.end(o).Expired)
+}
+
 // What the server allows is looked at again on each connection: a message in
 // flight that no longer fits fails, and its packet identifier is not given to
 // another, as the server may still hold the QoS 2 exchange and would take the
@@ -176,21 +204,24 @@ func TestAnswerBeforeItIsSentAgain(t *testing.T) {
 	first, second, third := c.ExpectPublish().PacketID, c.ExpectPublish().PacketID, c.ExpectPublish().PacketID
 	c.Reset()
 	c = l.Accept(t.Context())
-	c.Resume(brokertest.ReceiveMaximum(1))
+	c.Resume(brokertest.ReceiveMaximum(2))
 	c.ExpectPublish(brokertest.HasID(first))
+	c.ExpectPublish(brokertest.HasID(second))
 	c.SendPubrec(third, 0)
 	c.ExpectPubrel(brokertest.HasID(third))
+	for _, id := range []uint16{first, second} {
+		c.SendPubrec(id, 0)
+		c.ExpectPubrel(brokertest.HasID(id))
+		c.SendPubcomp(id, 0)
+	}
+	p.allEnd(all[:2])
+	flushed(c) // it would be the turn of the third
 	c.SendPubcomp(third, 0)
-	p.end(all[2])
-	c.SendPubrec(first, 0)
-	c.ExpectPubrel(brokertest.HasID(first))
-	c.SendPubcomp(first, 0)
-	c.ExpectPublish(brokertest.HasID(second), brokertest.HasDUP(true))
-	c.SendPubrec(second, 0)
-	c.ExpectPubrel(brokertest.HasID(second))
-	c.SendPubcomp(second, 0)
 	p.allEnd(all)
-	flushed(c)
+	e := p.link.Engine()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	require.Zero(t, e.active)
 }
 
 // A broker that forgets the session with every connection, and drops it after a
@@ -279,7 +310,7 @@ func TestBufferStaysSmall(t *testing.T) {
 }
 
 // Nothing grows with the number of connections that were made.
-func TestMemoryAfterManyReconnects(t *testing.T) {
+func TestMemoryAfterManyReconnects(t *testing.T) { //nolint:paralleltest // measures the process's heap
 	b := startBroker(t, brokertest.Options{})
 	p := start(t, b.URL(), func(c *Config) { c.Engine.Window = 4096 })
 	p.up(0)

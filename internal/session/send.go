@@ -121,6 +121,9 @@ func (e *Engine) fill(out []byte, ended *[]Completion) (_ []byte, bare []*Outgoi
 		for i, o := range e.scratch {
 			e.scratch[i] = nil
 			o.size = len(o.Message.Payload)
+			if o.Message.Expiry != 0 && o.ExpiresAt.IsZero() {
+				o.ExpiresAt = now.Add(o.Message.Expiry)
+			}
 			o.packetID, o.gen, o.step, o.suspect, o.strikes, o.noted = 0, 0, 0, false, 0, 0
 			e.flights.push(o)
 		}

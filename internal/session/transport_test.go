@@ -154,6 +154,7 @@ func Test08SSLConnect(t *testing.T) {
 // webSocketBroker passes what comes over WebSockets to a broker. What the broker
 // sends goes out in frames whose boundaries are not those of packets.
 func webSocketBroker(t *testing.T, addr string) http.Handler {
+	t.Helper()
 	var upgrader websocket.Upgrader
 	upgrader.Subprotocols = []string{"mqtt"}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -166,7 +167,7 @@ func webSocketBroker(t *testing.T, addr string) http.Handler {
 			t.Error(err)
 			return
 		}
-		defer ws.Close()
+		defer func() { _ = ws.Close() }()
 		if ws.Subprotocol() != "mqtt" {
 			t.Error("the client did not offer the subprotocol mqtt")
 		}
@@ -178,7 +179,7 @@ func webSocketBroker(t *testing.T, addr string) http.Handler {
 		var pipes sync.WaitGroup
 		defer pipes.Wait()
 		pipes.Go(func() {
-			defer ws.Close()
+			defer func() { _ = ws.Close() }()
 			buf := make([]byte, 7)
 			for {
 				n, err := broker.Read(buf)
@@ -239,7 +240,7 @@ func TestWebSocketTextMessage(t *testing.T) {
 		if err != nil {
 			return
 		}
-		defer ws.Close()
+		defer func() { _ = ws.Close() }()
 		_ = ws.WriteMessage(websocket.TextMessage, []byte("\x20\x03\x00\x00\x00"))
 		_, _, _ = ws.ReadMessage()
 	}))

@@ -250,8 +250,11 @@ func (c *Client) enqueue(ctx context.Context, msgs []Message, store func([]Messa
 			q.flags[i] = flagReceipt
 		}
 	}
-	// Before they are stored: the relay may be faster than this goroutine.
-	c.tracker.add(q)
+	// Before they are stored: the relay may be faster than this goroutine. If
+	// another process drains the store, nobody here would ever report.
+	if c.relay != nil && c.relay.holdsAll() {
+		c.tracker.add(q)
+	}
 	q.refs, err = store(prepared)
 	if err != nil {
 		c.tracker.remove(q)

@@ -227,7 +227,7 @@ func TestPublishBehindConnack(t *testing.T) {
 func TestPacketBeforeConnack(t *testing.T) {
 	t.Parallel()
 	l := brokertest.Listen(t)
-	p := start(t, l.URL())
+	p := start(t, l.URL(), func(c *Config) { c.ConnectTimeout, c.PacketTimeout = time.Hour, time.Hour })
 	for i, packet := range []brokertest.Packet{
 		{Type: brokertest.PUBLISH, Topic: "t", QoS: 1, PacketID: 1},
 		{Type: brokertest.PUBACK, PacketID: 1},

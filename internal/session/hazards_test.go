@@ -289,7 +289,7 @@ func TestH14NoCredentialsInErrors(t *testing.T) {
 		live := l.ParsedURL()
 		live.User = c.Servers[0].User
 		ws := *c.Servers[0]
-		ws.Scheme, ws.RawQuery = "ws", "token="+canary
+		ws.Scheme, ws.RawQuery = "ws", "token=another-canary"
 		unknown := *c.Servers[0]
 		unknown.Scheme, unknown.Path = "unix", "/nowhere"
 		c.Servers = append(c.Servers, &ws, &unknown, live)
@@ -312,5 +312,6 @@ func TestH14NoCredentialsInErrors(t *testing.T) {
 	for _, err := range append(p.failures, p.link.Err()) {
 		require.NotContains(t, err.Error(), canary)
 		require.NotContains(t, fmt.Sprintf("%+v", err), canary)
+		require.NotContains(t, err.Error(), "another-canary")
 	}
 }

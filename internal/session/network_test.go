@@ -9,6 +9,7 @@ import (
 
 	"github.com/oncemq/oncemq/internal/brokertest"
 	"github.com/oncemq/oncemq/internal/faultproxy"
+	"github.com/oncemq/oncemq/persist"
 )
 
 // Case 01-keepalive-pingreq: pings come in time, and while they are answered
@@ -128,12 +129,14 @@ func TestAckTimeout(t *testing.T) {
 	e := NewEngine(testConfig("mqtt://x").Engine)
 	e.conn, e.gen = newConn(noConn{}, e), 1
 	now := time.Now()
-	o := &Outgoing{Message: message("t", 2, "m"), gen: 1, sentAt: now}
+	o := &Outgoing{Message: message("t", 2, "m"), gen: 1, sentAt: now, packetID: 1, step: persist.StepPublished}
 	e.flights.push(o)
+	e.ids.set(1, o)
 	require.False(t, e.dropStalled(now.Add(time.Second), time.Second))
 	require.True(t, e.dropStalled(now.Add(time.Second+1), time.Second))
-	o.sentAt = now.Add(time.Second) // PUBREC
-	require.False(t, e.dropStalled(now.Add(time.Second+1), time.Second))
+	o.sentAt = now.Add(-time.Hour)
+	require.NoError(t, e.recorded(ack{packetID: 1}))
+	require.False(t, e.dropStalled(now.Add(time.Second), time.Second))
 	o.sentAt, o.gen = now, 0
 	require.False(t, e.dropStalled(now.Add(time.Hour), time.Second))
 }

@@ -219,6 +219,8 @@ func TestLateAcknowledgementQoS1(t *testing.T) {
 	slow := p.delivery(0)
 	require.False(t, slow.Stale())
 	c.Reset()
+	_ = p.down(0)
+	require.True(t, slow.Stale())
 	c = l.Accept(t.Context())
 	c.Resume()
 	p.up(1)

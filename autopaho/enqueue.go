@@ -159,7 +159,11 @@ func (q *Enqueued) lookup(ctx context.Context) error {
 		case fate.Gone && q.flags[open[n]]&flagReceipt != 0:
 			r.State = persist.StateAcknowledged
 		}
-		q.resolve(open[n], r, fate.Gone || fate.State != persist.StateDelivered)
+		final := fate.Gone || fate.State != persist.StateDelivered
+		q.resolve(open[n], r, final)
+		if final {
+			q.client.tracker.report(outcome{result: r, final: true}) // nobody else will
+		}
 	}
 	return nil
 }
@@ -250,9 +254,9 @@ func (c *Client) enqueue(ctx context.Context, msgs []Message, store func([]Messa
 			q.flags[i] = flagReceipt
 		}
 	}
-	// Before they are stored: the relay may be faster than this goroutine. If
-	// another process drains the store, nobody here would ever report.
-	if c.relay != nil && c.relay.holdsAll() {
+	// Before they are stored: the relay may be faster than this goroutine.
+	// Without one nobody here would ever report.
+	if c.relay != nil {
 		c.tracker.add(q)
 	}
 	q.refs, err = store(prepared)

@@ -131,7 +131,7 @@ func (o *demoOptions) run(ctx context.Context, stdout, stderr io.Writer) (err er
 	opts := demo.Options{
 		Messages: o.messages, Kills: o.kills, Seed: o.seed, Sabotage: o.sabotage,
 		Replica: func(ctx context.Context, env []string) *exec.Cmd {
-			cmd := exec.CommandContext(ctx, program, "demo") //nolint:gosec // our own program
+			cmd := exec.CommandContext(ctx, program, "demo")
 			cmd.Env = append(os.Environ(), env...)
 			return cmd
 		},

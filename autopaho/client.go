@@ -103,8 +103,15 @@ func (c *Client) Err() error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	var links []*session.Link
 	if c.consumer != nil {
-		if err := c.consumer.link.Err(); err != nil && !errors.Is(err, session.ErrClosed) {
+		links = append(links, c.consumer.link)
+	}
+	if c.publisher != nil {
+		links = append(links, c.publisher.link)
+	}
+	for _, l := range links {
+		if err := l.Err(); err != nil && !errors.Is(err, session.ErrClosed) {
 			return err
 		}
 	}
@@ -136,8 +143,17 @@ func (c *Client) Close(ctx context.Context) error {
 	c.mu.Unlock()
 
 	var errs []error
-	// 1. No new calls; those under way finish, their commits are short.
-	c.calls.Wait()
+	// 1. No new calls. Those under way finish: commits are short, and Publish
+	// is answered, or ends with its link in step 3.
+	called := make(chan struct{})
+	go func() {
+		c.calls.Wait()
+		close(called)
+	}()
+	select {
+	case <-called:
+	case <-ctx.Done():
+	}
 	// 2. Handlers finish, their marks become durable, acknowledgements and
 	// receipts leave, and the subscriptions' session is disconnected.
 	if consumer != nil {
@@ -151,6 +167,11 @@ func (c *Client) Close(ctx context.Context) error {
 	// lanes last: nobody takes a lane whose client is still connected.
 	if c.relay != nil {
 		errs = append(errs, c.relay.close(ctx))
+	}
+	select {
+	case <-called:
+	case <-ctx.Done():
+		// A call still waits for the store; it returns when that answers.
 	}
 	c.closeErr = errors.Join(errs...)
 	close(c.closeDone)

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/oncemq/oncemq/internal/session"
+	"github.com/oncemq/oncemq/persist"
 	"github.com/oncemq/oncemq/qos"
 )
 
@@ -35,6 +37,8 @@ type consumer struct {
 	present  bool // the broker kept the session on it
 	unrouted []*session.Delivery
 	giveUp   *time.Timer // of the unrouted
+	again    *time.Timer // until reconnect
+	unwanted []string    // filters to unsubscribe from
 	closed   bool
 }
 
@@ -104,11 +108,11 @@ func (in *consumer) add(ctx context.Context, s *Subscription) error {
 	select {
 	case err := <-s.made:
 		if err != nil {
-			in.remove(s)
+			in.abandon(s) // of several filters some may have been granted
 		}
 		return err
 	case <-ctx.Done():
-		in.remove(s)
+		in.abandon(s)
 		if err := in.board.status().LastError; err != nil {
 			return fmt.Errorf("%w; last: %w", ctx.Err(), err)
 		}
@@ -133,6 +137,62 @@ func (in *consumer) remove(s *Subscription) {
 	}
 }
 
+// reconnectWait is how long deliveries that were given back wait for others.
+const reconnectWait = time.Second
+
+// reconnect has the broker send again what was given back: until then nothing
+// that came after it could be acknowledged [MQTT-4.6.0-2].
+func (in *consumer) reconnect() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.closed || in.again != nil {
+		return
+	}
+	in.again = time.AfterFunc(reconnectWait, func() {
+		in.mu.Lock()
+		in.again = nil
+		closed := in.closed
+		in.mu.Unlock()
+		if !closed {
+			in.link.Drop()
+		}
+	})
+}
+
+// abandon removes a subscription that the broker may have, and has it told.
+func (in *consumer) abandon(s *Subscription) {
+	in.remove(s)
+	in.mu.Lock()
+	for _, w := range s.wire() {
+		in.unwanted = append(in.unwanted, w.Filter)
+	}
+	in.mu.Unlock()
+	in.signal()
+}
+
+// unsubscribe tells the broker what is not wanted any more, as far as no other
+// subscription wants it. Without a connection the next one does it.
+func (in *consumer) unsubscribe(subs []*Subscription) {
+	in.mu.Lock()
+	filters := in.unwanted
+	in.unwanted = nil
+	in.mu.Unlock()
+	for _, s := range subs {
+		for _, w := range s.wire() {
+			filters = slices.DeleteFunc(filters, func(f string) bool { return f == w.Filter })
+		}
+	}
+	if len(filters) == 0 {
+		return
+	}
+	var refused *SubscribeError
+	if err := in.link.Unsubscribe(in.ctx, filters); err != nil && !errors.As(err, &refused) {
+		in.mu.Lock()
+		in.unwanted = append(in.unwanted, filters...)
+		in.mu.Unlock()
+	}
+}
+
 // keep subscribes: what is new, and on a new connection everything. If the
 // broker kept the session that is not needed, but harmless and a check.
 func (in *consumer) keep() {
@@ -149,11 +209,12 @@ func (in *consumer) keep() {
 		if in.stale {
 			in.stale = false
 			for _, s := range in.subs {
-				s.pending = !s.agreed || !in.present || s.cfg.Retained != RetainedAlways
+				s.pending = s.pending || !s.agreed || !in.present || s.cfg.Retained != RetainedAlways
 			}
 		}
 		subs := append([]*Subscription(nil), in.subs...)
 		in.mu.Unlock()
+		in.unsubscribe(subs)
 		for _, s := range subs {
 			if s.pending && !in.subscribe(s) {
 				break // the next connection goes on
@@ -274,28 +335,48 @@ func (in *consumer) hold(del *session.Delivery) {
 
 // dropUnrouted acknowledges what nobody came for: a subscription that an
 // earlier process made in this session, and this one does not have, would fill
-// the Receive Maximum and stop everything.
+// the Receive Maximum and stop everything. With a store they become dead letters
+// first, so that nothing is lost without a trace.
 func (in *consumer) dropUnrouted() {
 	in.mu.Lock()
 	dropped := in.unrouted
 	in.unrouted, in.giveUp = nil, nil
 	in.mu.Unlock()
+	if len(dropped) == 0 {
+		return
+	}
+	if store := in.client.cfg.Store; store != nil {
+		letters := make([]persist.DeadLetter, len(dropped))
+		for i, del := range dropped {
+			letters[i] = persist.DeadLetter{
+				Side: persist.SideConsumer, State: persist.StateFailed, Message: del.Message, Attempts: 1,
+				Reason: "no subscription of this client wants it",
+			}
+		}
+		if err := store.AddDeadLetters(in.ctx, letters); err != nil {
+			in.client.event(Event{Kind: EventError, ClientID: in.board.clientID, Err: err})
+			for _, del := range dropped {
+				in.hold(del) // tried again
+			}
+			return
+		}
+	}
 	for _, del := range dropped {
 		del.Ack(0)
 	}
-	if len(dropped) > 0 {
-		in.client.status.counters.unrouted.Add(uint64(len(dropped)))
-		in.client.cfg.Logger.WarnContext(in.ctx, "messages that no subscription wants were dropped",
-			"count", len(dropped), "topic", dropped[0].Message.Topic)
-	}
+	in.client.status.counters.unrouted.Add(uint64(len(dropped)))
+	in.client.cfg.Logger.WarnContext(in.ctx, "messages that no subscription wants were put aside",
+		"count", len(dropped), "topic", dropped[0].Message.Topic)
 }
 
 // close finishes what is in work and disconnects.
 func (in *consumer) close(ctx context.Context) error {
 	in.mu.Lock()
 	in.closed = true
-	if in.giveUp != nil {
-		in.giveUp.Stop()
+	for _, t := range []*time.Timer{in.giveUp, in.again} {
+		if t != nil {
+			t.Stop()
+		}
 	}
 	subs := append([]*Subscription(nil), in.subs...)
 	in.mu.Unlock()

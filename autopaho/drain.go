@@ -40,8 +40,9 @@ type drain struct {
 
 	receipts *receiptInbox
 
-	mayBeMore atomic.Bool // the lane has not been read to its end
-	paused    atomic.Bool // the lease may be over: send nothing
+	leaseLost chan struct{} // closed by renew
+	mayBeMore atomic.Bool   // the lane has not been read to its end
+	paused    atomic.Bool   // the lease may be over: send nothing
 
 	mu      sync.Mutex
 	link    *session.Link // nil until it is started: it may call back before that
@@ -59,7 +60,7 @@ type ending struct {
 }
 
 func newDrain(r *relay, lane persist.Lane) *drain {
-	d := &drain{relay: r, client: r.client, lane: lane, work: make(chan struct{}, 1)}
+	d := &drain{relay: r, client: r.client, lane: lane, work: make(chan struct{}, 1), leaseLost: make(chan struct{})}
 	d.queue.init()
 	d.receipts = newReceiptInbox(d)
 	d.mayBeMore.Store(true)
@@ -147,12 +148,16 @@ func (d *drain) run() error {
 	return err
 }
 
+// errDrainStops ends the loop of a drain whose relay closes.
+var errDrainStops = errors.New("drain stops")
+
 // loop reads, settles and records receipts as they become due.
 func (d *drain) loop(ctx context.Context, link *session.Link, lost <-chan error) error {
 	settle := time.NewTimer(time.Hour)
 	defer settle.Stop()
 	retry := time.NewTimer(time.Hour)
 	defer retry.Stop()
+	armed := false // settle is running: it is not put off by what comes later
 	for {
 		if err := d.settle(ctx, false); err != nil {
 			return err
@@ -161,10 +166,17 @@ func (d *drain) loop(ctx context.Context, link *session.Link, lost <-chan error)
 			return err
 		}
 		if err := d.refill(ctx); err != nil {
+			if errors.Is(err, errDrainStops) {
+				return nil
+			}
 			return err
 		}
-		if d.waiting() {
+		switch waiting := d.waiting(); {
+		case waiting && !armed:
 			settle.Reset(settleDelay)
+			armed = true
+		case !waiting:
+			armed = false
 		}
 		if next, ok := d.retryDue(time.Now()); ok {
 			retry.Reset(next)
@@ -172,6 +184,7 @@ func (d *drain) loop(ctx context.Context, link *session.Link, lost <-chan error)
 		select {
 		case <-d.work:
 		case <-settle.C:
+			armed = false
 			if err := d.settle(ctx, true); err != nil {
 				return err
 			}
@@ -209,6 +222,8 @@ func (d *drain) renew(ctx context.Context, link *session.Link) error {
 				link.Engine().Wake()
 			}
 		case errors.Is(err, persist.ErrLeaseLost):
+			d.paused.Store(true) // the next holder sends
+			close(d.leaseLost)
 			return fmt.Errorf("lane %d: %w", d.lane.Number(), err)
 		case ctx.Err() == nil:
 			d.relay.trouble("renew lease", err)
@@ -279,8 +294,8 @@ func (d *drain) put(ctx context.Context, entries []persist.Entry) error {
 	}
 	if wantReceipts {
 		// Nobody may answer before we listen.
-		if !d.receipts.subscribe(ctx) {
-			return ctx.Err()
+		if err := d.receipts.subscribe(ctx); err != nil {
+			return err
 		}
 	}
 	d.mu.Lock()

@@ -61,6 +61,7 @@ type resultFlag uint8
 const (
 	flagFinal   resultFlag = 1 << iota // nothing comes after this result
 	flagReceipt                        // the message asked for a receipt
+	flagDoubt                          // that it is gone does not say that it was delivered
 )
 
 // ID is the first message's ID.
@@ -76,7 +77,8 @@ func (q *Enqueued) Refs() []persist.Enqueued { return q.refs }
 // The error wraps the context's if that ends first, ErrRefused or
 // ErrDuplicateClientID if this client's relay will not connect any more, or
 // ErrClosed; the messages stay in the outbox in each case, and the results are
-// those known so far.
+// those known so far. A message that gave way in a full outbox (a policy's
+// drop-oldest) is never answered.
 func (q *Enqueued) Wait(ctx context.Context) ([]Result, error) {
 	return q.wait(ctx, func() bool { return q.delivered == len(q.results) })
 }
@@ -100,6 +102,7 @@ func (q *Enqueued) wait(ctx context.Context, done func() bool) ([]Result, error)
 	// tell. While this client's own relay holds the lanes it is not asked.
 	poll := time.NewTicker(lookupInterval)
 	defer poll.Stop()
+	polls := 0
 	for {
 		q.mu.Lock()
 		ok, changed := done(), q.changed
@@ -122,7 +125,10 @@ func (q *Enqueued) wait(ctx context.Context, done func() bool) ([]Result, error)
 			}
 			return q.Results(), fmt.Errorf("wait for delivery: %w", q.client.endError())
 		case <-poll.C:
-			if !q.client.tracks(q) {
+			// What this client's relay delivers is reported to it. But the lane
+			// may have been elsewhere for a while, so now and then the store is
+			// asked all the same.
+			if polls++; !q.client.tracks(q) || polls%slowLookups == 0 {
 				if err := q.lookup(ctx); err != nil {
 					q.client.cfg.Logger.WarnContext(ctx, "cannot look up messages", "error", err)
 				}
@@ -134,6 +140,10 @@ func (q *Enqueued) wait(ctx context.Context, done func() bool) ([]Result, error)
 // lookupInterval is how often the store is asked about messages that another
 // process may deliver.
 const lookupInterval = 200 * time.Millisecond
+
+// slowLookups is how many intervals pass between look-ups of what this client's
+// own relay is expected to report.
+const slowLookups = 10
 
 // lookup asks the store for what is not known yet.
 func (q *Enqueued) lookup(ctx context.Context) error {
@@ -154,7 +164,7 @@ func (q *Enqueued) lookup(ctx context.Context) error {
 	for n, fate := range fates {
 		r := Result{ID: q.ids[open[n]], State: fate.State, ReasonCode: fate.ReasonCode, Reason: fate.LastError}
 		switch {
-		case fate.State == persist.StatePending:
+		case fate.State == persist.StatePending, fate.Gone && q.flags[open[n]]&flagDoubt != 0:
 			continue
 		case fate.Gone && q.flags[open[n]]&flagReceipt != 0:
 			r.State = persist.StateAcknowledged
@@ -206,26 +216,29 @@ func (q *Enqueued) resolve(i int, r Result, final bool) {
 //
 // Payloads and properties must not be changed before Enqueue has returned.
 func (c *Client) Enqueue(ctx context.Context, msgs ...Message) (*Enqueued, error) {
-	return c.enqueue(ctx, msgs, func(prepared []Message) ([]persist.Enqueued, error) {
+	return c.enqueue(ctx, false, msgs, func(prepared []Message) ([]persist.Enqueued, error) {
 		return c.cfg.Store.Enqueue(ctx, prepared)
 	})
 }
 
 // EnqueueTx is Enqueue within a transaction of the database that the store
 // lives in: the messages are accepted if and only if it commits. The relay finds
-// them at its next poll, or at once after [Client.Wake]. If the transaction
-// rolls back, the handle's Wait reports nothing that would be true.
+// them at its next poll, or at once after [Client.Wake].
+//
+// The handle learns of delivery from this client's relay only: that a message is
+// not in the store may also mean that the transaction rolled back, and then Wait
+// lasts until its context ends.
 func (c *Client) EnqueueTx(ctx context.Context, tx *sql.Tx, msgs ...Message) (*Enqueued, error) {
 	s, ok := c.cfg.Store.(persist.SQLEnqueuer)
 	if c.cfg.Store != nil && !ok {
 		return nil, fmt.Errorf("enqueue in a transaction: %w: it does not join transactions of database/sql", ErrNoStore)
 	}
-	return c.enqueue(ctx, msgs, func(prepared []Message) ([]persist.Enqueued, error) {
+	return c.enqueue(ctx, true, msgs, func(prepared []Message) ([]persist.Enqueued, error) {
 		return s.EnqueueTx(ctx, tx, prepared)
 	})
 }
 
-func (c *Client) enqueue(ctx context.Context, msgs []Message, store func([]Message) ([]persist.Enqueued, error)) (*Enqueued, error) {
+func (c *Client) enqueue(ctx context.Context, inTx bool, msgs []Message, store func([]Message) ([]persist.Enqueued, error)) (*Enqueued, error) {
 	if c.cfg.Store == nil {
 		return nil, fmt.Errorf("enqueue: %w", ErrNoStore)
 	}
@@ -252,6 +265,9 @@ func (c *Client) enqueue(ctx context.Context, msgs []Message, store func([]Messa
 		q.results[i] = Result{ID: prepared[i].ID, State: persist.StatePending}
 		if prepared[i].Receipt {
 			q.flags[i] = flagReceipt
+		}
+		if inTx || prepared[i].Droppable {
+			q.flags[i] |= flagDoubt
 		}
 	}
 	// Before they are stored: the relay may be faster than this goroutine.

@@ -38,6 +38,7 @@ type item struct {
 	order    string
 	grant    dedup.Grant
 	dead     *persist.DeadLetter
+	retried  bool // the handler has failed before
 
 	prev, next *item // in Subscription.items
 }

@@ -1,6 +1,8 @@
 package autopaho
 
 import (
+	"context"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -16,8 +18,9 @@ type pool struct {
 	more   sync.Cond // there is something in ready, or closed
 	ready  []*item   // the next item of each key that nobody works on
 	head   int
-	behind map[string]*queue // keys in work or ready, and what comes after
-	timers map[*time.Timer]struct{}
+	behind map[string]*queue     // keys in work or ready, and what comes after
+	later  map[*item]*time.Timer // what waits for another attempt
+	hasty  bool                  // nothing waits any more
 	closed bool
 }
 
@@ -25,7 +28,7 @@ type pool struct {
 type queue struct{ items []*item }
 
 func newPool(workers int, run func(*item) time.Duration) *pool {
-	p := &pool{run: run, behind: make(map[string]*queue), timers: make(map[*time.Timer]struct{})}
+	p := &pool{run: run, behind: make(map[string]*queue), later: make(map[*item]*time.Timer)}
 	p.more.L = &p.mu
 	for range workers {
 		p.workers.Go(p.worker)
@@ -78,12 +81,12 @@ func (p *pool) worker() {
 		p.mu.Unlock()
 		again := p.run(it)
 		p.mu.Lock()
-		if again > 0 && !p.closed {
-			p.later(it, again) // its key stays taken
+		if again > 0 && !p.hasty {
+			p.wait(it, again) // its key stays taken
 			continue
 		}
 		if again > 0 {
-			// Closed meanwhile: it is run once more, sees that, and ends.
+			// It closes: the item is run once more, sees that, and ends.
 			p.makeReady(it)
 			continue
 		}
@@ -105,25 +108,49 @@ func (p *pool) next(order string) {
 	p.makeReady(it)
 }
 
-// later makes an item ready after a while; p.mu is held.
-func (p *pool) later(it *item, wait time.Duration) {
-	var t *time.Timer
-	t = time.AfterFunc(wait, func() {
+// wait makes an item ready after a while; p.mu is held.
+func (p *pool) wait(it *item, wait time.Duration) {
+	p.later[it] = time.AfterFunc(wait, func() {
 		p.mu.Lock()
-		delete(p.timers, t)
-		p.makeReady(it)
+		if _, waiting := p.later[it]; waiting {
+			delete(p.later, it)
+			p.makeReady(it)
+		}
 		p.mu.Unlock()
 		p.more.Signal()
 	})
-	p.timers[t] = struct{}{}
 }
 
-// close ends the workers once nothing is ready. Items that wait for another
-// attempt run once more, which ends them.
-func (p *pool) close() {
+// hasten ends all waiting: what waits for another attempt is run now.
+func (p *pool) hasten() {
+	p.mu.Lock()
+	p.hasty = true
+	for it, t := range p.later {
+		t.Stop()
+		p.makeReady(it)
+	}
+	clear(p.later)
+	p.mu.Unlock()
+	p.more.Broadcast()
+}
+
+// close ends the workers once nothing is ready. A handler that does not heed its
+// context is left behind when ctx ends.
+func (p *pool) close(ctx context.Context) error {
+	p.hasten()
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
 	p.more.Broadcast()
-	p.workers.Wait()
+	joined := make(chan struct{})
+	go func() {
+		p.workers.Wait()
+		close(joined)
+	}()
+	select {
+	case <-joined:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("handlers did not end: %w", ctx.Err())
+	}
 }

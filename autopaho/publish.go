@@ -120,6 +120,8 @@ func (p *publisher) put(ctx context.Context, m *persist.Message, tell func(sessi
 		return nil, ctx.Err()
 	case <-p.link.Done():
 		return nil, p.link.Err()
+	case <-p.client.closing:
+		return nil, ErrClosed
 	}
 	o := &session.Outgoing{Message: m}
 	p.add(o, pending{tell: tell, room: true})
@@ -139,9 +141,8 @@ func (p *publisher) add(o *session.Outgoing, w pending) {
 	p.link.Engine().Wake()
 }
 
-// forget withdraws a message that nobody waits for any more, if it was not
-// handed to the engine yet.
-func (p *publisher) forget(o *session.Outgoing) {
+// withdraw takes a message back; it is false if the engine has it already.
+func (p *publisher) withdraw(o *session.Outgoing) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, w := range p.queue {
@@ -149,9 +150,19 @@ func (p *publisher) forget(o *session.Outgoing) {
 			p.queue = append(p.queue[:i:i], p.queue[i+1:]...)
 			delete(p.pending, o)
 			<-p.room
-			return
+			return true
 		}
 	}
+	return false
+}
+
+// forget is for a message whose answer nobody waits for any more.
+func (p *publisher) forget(o *session.Outgoing) {
+	if p.withdraw(o) {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if w, ok := p.pending[o]; ok {
 		w.tell = nil
 		p.pending[o] = w
@@ -166,17 +177,33 @@ func (p *publisher) send(ctx context.Context, m *persist.Message) (Result, error
 	}
 	select {
 	case c := <-answer:
-		r := Result{ID: m.ID, State: stateOf(c.Class), ReasonCode: c.Code}
-		if r.State == persist.StateFailed {
-			r.Reason = reasonText(&c)
-		}
-		return r, r.Err()
+		return answered(m, &c)
 	case <-ctx.Done():
 		p.forget(o)
 		return Result{ID: m.ID}, fmt.Errorf("publish: %w", ctx.Err())
 	case <-p.link.Done():
 		return Result{ID: m.ID}, fmt.Errorf("publish: %w", p.link.Err())
+	case <-p.client.closing:
+		if p.withdraw(o) {
+			return Result{ID: m.ID}, fmt.Errorf("publish: %w", ErrClosed)
+		}
+		// It is on its way: Close waits for the answers, within its context.
+		select {
+		case c := <-answer:
+			return answered(m, &c)
+		case <-p.link.Done():
+			return Result{ID: m.ID}, fmt.Errorf("publish: %w", ErrClosed)
+		}
 	}
+}
+
+// answered is the broker's answer as a result.
+func answered(m *persist.Message, c *session.Completion) (Result, error) {
+	r := Result{ID: m.ID, State: stateOf(c.Class), ReasonCode: c.Code}
+	if r.State == persist.StateFailed {
+		r.Reason = reasonText(c)
+	}
+	return r, r.Err()
 }
 
 // close waits for what is in flight and disconnects.

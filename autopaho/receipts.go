@@ -59,24 +59,32 @@ func (in *receiptInbox) signal() {
 }
 
 // subscribe has the lane listen to its receipt topic, and returns once that was
-// tried on a connection. It is false if the drain should end.
-func (in *receiptInbox) subscribe(ctx context.Context) bool {
+// tried on a connection. Its error is why the drain should end before that.
+func (in *receiptInbox) subscribe(ctx context.Context) error {
 	in.mu.Lock()
 	in.wanted = true
 	in.mu.Unlock()
 	select {
 	case <-in.ready:
-		return true
+		return nil
 	default:
 	}
 	in.signal()
+	d := in.drain
+	d.mu.Lock()
+	link := d.link
+	d.mu.Unlock()
 	select {
 	case <-in.ready:
-		return true
+		return nil
+	case <-link.Done():
+		return link.Err()
+	case <-d.leaseLost:
+		return fmt.Errorf("lane %d: %w", d.lane.Number(), persist.ErrLeaseLost)
 	case <-ctx.Done():
-	case <-in.drain.relay.stop:
+	case <-d.relay.stop:
 	}
-	return false
+	return errDrainStops
 }
 
 // listen subscribes on every connection before it opens the engine's gate.
@@ -92,6 +100,7 @@ func (in *receiptInbox) listen(ctx context.Context, link *session.Link) {
 		in.mu.Lock()
 		wanted := in.wanted
 		in.mu.Unlock()
+		generation := link.Engine().Snapshot().Generation
 		if wanted {
 			_, err := link.Subscribe(ctx, []session.Subscription{{Filter: in.topic, QoS: 1}}, 0)
 			var refused *session.SubscribeError
@@ -111,7 +120,7 @@ func (in *receiptInbox) listen(ctx context.Context, link *session.Link) {
 			}
 			in.once.Do(func() { close(in.ready) })
 		}
-		link.Engine().Open()
+		link.Engine().Open(generation)
 	}
 }
 

@@ -182,8 +182,12 @@ func final(err error) bool {
 // work runs the handler of an item; it is called by a worker. It returns how
 // long to wait before the item runs again; zero if it is through.
 func (s *Subscription) work(it *item) (again time.Duration) {
-	if s.ctx.Err() != nil || (it.del.Stale() && it.grant.Epoch == 0) {
-		// The connection that brought it is gone, so that it comes again, and
+	if it.dead != nil { // the handler is through; the dead letter is not stored
+		return s.bury(it)
+	}
+	if s.ctx.Err() != nil || (it.retried && s.isClosing()) || (it.del.Stale() && it.grant.Epoch == 0) {
+		// It closes, and nothing is decided about the message; or the
+		// connection that brought it is gone, so that it comes again, and
 		// without a mark it would be processed twice.
 		s.release(it)
 		return 0
@@ -201,8 +205,7 @@ func (s *Subscription) work(it *item) (again time.Duration) {
 	}
 	err := call(ctx, func(ctx context.Context) error { return s.cfg.Handler(ctx, &it.received) })
 	if err == nil {
-		s.complete(it, nil)
-		return 0
+		return s.complete(it, nil)
 	}
 	if errors.Is(err, ErrRelease) {
 		s.release(it)
@@ -214,13 +217,13 @@ func (s *Subscription) work(it *item) (again time.Duration) {
 		return 0
 	}
 	if final(err) || it.received.Attempt >= s.cfg.Attempts {
-		s.complete(it, s.letter(it, err, it.received.Attempt))
-		return 0
+		return s.complete(it, s.letter(it, err, it.received.Attempt))
 	}
 	s.client.cfg.Logger.WarnContext(ctx, "handler failed; the message is tried again",
 		"topic", it.received.Topic, "message_id", it.received.ID, "attempt", it.received.Attempt, "error", err)
 	wait := max(s.cfg.Backoff.Delay(it.received.Attempt), time.Millisecond)
 	it.received.Attempt++
+	it.retried = true
 	return wait
 }
 
@@ -234,29 +237,48 @@ func (s *Subscription) letter(it *item, err error, attempts int) *persist.DeadLe
 	}
 }
 
-func (s *Subscription) complete(it *item, dead *persist.DeadLetter) {
-	it.dead = dead
+// complete ends a message whose handler is through. Like work it returns how
+// long to wait if it is to be tried again.
+func (s *Subscription) complete(it *item, dead *persist.DeadLetter) (again time.Duration) {
 	switch {
 	case s.leased != nil:
+		it.dead = dead
 		s.leased.Complete(it, dead)
 	case dead == nil:
 		s.settled(it, dedup.OutcomeProcessed)
 	default:
-		s.bury(it)
+		it.dead = dead
+		return s.bury(it)
 	}
+	return 0
 }
 
+// buryWait is how long to wait before a dead letter is stored again.
+const buryWait = time.Second
+
 // bury stores a dead letter of a subscription without a group. Without a store
-// it is logged, and that is all there is of it.
-func (s *Subscription) bury(it *item) {
+// it is logged, and that is all there is of it. An error of the store has it
+// tried again: acknowledgements of later messages wait meanwhile.
+func (s *Subscription) bury(it *item) (again time.Duration) {
 	if store := s.client.cfg.Store; store != nil {
-		if err := store.AddDeadLetters(s.ctx, []persist.DeadLetter{*it.dead}); err != nil {
+		err := store.AddDeadLetters(s.ctx, []persist.DeadLetter{*it.dead})
+		switch {
+		case err != nil && s.ctx.Err() != nil:
+			s.settled(it, dedup.OutcomeReleased)
+			return 0
+		case err != nil:
 			s.client.event(Event{Kind: EventError, MessageID: it.received.ID, Err: err})
-			s.settled(it, dedup.OutcomeReleased) // not acknowledged: it comes again
-			return
+			return buryWait
 		}
 	}
 	s.settled(it, dedup.OutcomeDead)
+	return 0
+}
+
+func (s *Subscription) isClosing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closing
 }
 
 func (s *Subscription) release(it *item) {
@@ -288,10 +310,14 @@ func (s *Subscription) settled(it *item, o dedup.Outcome) {
 
 // over ends the work on an item.
 func (s *Subscription) over(it *item, o dedup.Outcome) {
-	if o.Acknowledge() {
-		if it.share == nil || it.share.left.Add(-1) == 0 {
-			it.del.Ack(0)
+	switch {
+	case !o.Acknowledge():
+		it.del.Release()
+		if it.received.QoS > 0 && !it.del.Stale() {
+			s.consumer.reconnect()
 		}
+	case it.share == nil || it.share.left.Add(-1) == 0:
+		it.del.Ack(0)
 	}
 	if it.received.QoS == 0 {
 		<-s.qos0
@@ -318,33 +344,33 @@ func (s *Subscription) closeWork(ctx context.Context) error {
 	if idle {
 		close(s.empty)
 	}
+	if s.pool != nil {
+		s.pool.hasten() // what waits for another attempt is given back
+	}
 	var err error
 	select {
 	case <-s.empty:
 	case <-ctx.Done():
 		err = fmt.Errorf("subscription closed with handlers still running: %w", ctx.Err())
+		s.consumer.reconnect() // what they hold must not hold up the others
 	}
 	s.cancel() // those that are left see it in their context
+	if s.pool != nil {
+		err = errors.Join(err, s.pool.close(ctx))
+	}
 	if s.leased != nil {
 		err = errors.Join(err, s.leased.Close(ctx))
 	}
 	if s.tx != nil {
 		err = errors.Join(err, s.tx.Close(ctx))
 	}
-	if s.pool != nil {
-		s.pool.close()
-	}
 	return err
 }
 
-// Close ends the subscription: it unsubscribes, and finishes what was received.
+// Close ends the subscription: the broker is told, now or on the next connection,
+// and what was received is finished. What the context leaves no time for is given
+// back, and the connection is made anew so that the broker sends it to others.
 func (s *Subscription) Close(ctx context.Context) error {
-	filters := make([]string, 0, len(s.cfg.Filters))
-	for _, w := range s.wire() {
-		filters = append(filters, w.Filter)
-	}
-	err := s.consumer.link.Unsubscribe(ctx, filters)
-	work := s.closeWork(ctx)
-	s.consumer.remove(s)
-	return errors.Join(err, work)
+	s.consumer.abandon(s)
+	return s.closeWork(ctx)
 }

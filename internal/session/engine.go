@@ -119,10 +119,13 @@ func (e *Engine) Wake() {
 	}
 }
 
-// Open lets publishing begin on a session that Gate held back.
-func (e *Engine) Open() {
+// Open lets publishing begin on the session of a connection that Gate held back;
+// a word about an earlier connection does nothing.
+func (e *Engine) Open(generation uint64) {
 	e.mu.Lock()
-	e.gated = false
+	if e.gen == generation {
+		e.gated = false
+	}
 	e.mu.Unlock()
 	e.Wake()
 }
@@ -310,6 +313,8 @@ func (e *Engine) complete(done []Completion) {
 // Snapshot describes the engine at a moment.
 type Snapshot struct {
 	Connected bool
+	// Generation counts connections; it tells one from the next.
+	Generation uint64
 	Present   bool // the server kept the session
 	Limits    Limits
 	InFlight  int
@@ -324,7 +329,7 @@ func (e *Engine) Snapshot() Snapshot {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return Snapshot{
-		Connected: e.conn != nil, Present: e.present, Limits: e.limits, InFlight: e.flights.len,
+		Connected: e.conn != nil, Generation: e.gen, Present: e.present, Limits: e.limits, InFlight: e.flights.len,
 		Progress: e.progress, Cause: e.cause, Unacked: e.inbox.unacked(),
 	}
 }

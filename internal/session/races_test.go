@@ -6,10 +6,12 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/oncemq/oncemq/internal/brokertest"
+	"github.com/oncemq/oncemq/persist"
 )
 
 // Drops in a loop, while messages of every QoS go both ways and are
@@ -94,6 +96,28 @@ func TestEverythingAtOnceOverBadConnections(t *testing.T) {
 	}
 }
 
+// A connection may end while the reader has answers that it has not told of yet:
+// they are told once.
+func TestAnswersAreToldOnceWhenTheConnectionEnds(t *testing.T) {
+	t.Parallel()
+	told := 0
+	cfg := testConfig("mqtt://x").Engine
+	cfg.Completed = func(done []Completion) { told += len(done) }
+	e := NewEngine(cfg)
+	c := newConn(noConn{}, e)
+	e.conn, e.gen, c.begun = c, 1, true
+	o := &Outgoing{Message: message("t", 1, "m"), gen: 1, packetID: 1, step: persist.StepPublished}
+	e.flights.push(o)
+	e.ids.set(1, o)
+	_, err := e.handle(c, typePuback<<4, []byte{0, 1})
+	require.NoError(t, err)
+	require.NoError(t, e.ConnectionLost(nil))
+	require.Equal(t, 1, told)
+	e.batchEnd()
+	require.Equal(t, 1, told)
+	require.Empty(t, e.Withdraw())
+}
+
 // Close at every moment: before the first connection, between any two
 // completions, during a reconnect. The books balance, and all goroutines are
 // gone (TestMain).
@@ -139,6 +163,8 @@ func TestCloseOfAStuckConnection(t *testing.T) {
 		p.send(m)
 	}
 	p.wait("the writer to be stuck", func() bool { return len(p.taken) > 0 })
+	began := time.Now()
 	require.NoError(t, p.link.Close(within(t, patience/100)))
+	require.Less(t, time.Since(began), patience/2)
 	p.balance()
 }

@@ -20,6 +20,7 @@ type Delivery struct {
 	packetID uint16
 	gen      uint64 // the connection on which an acknowledgement has a meaning
 	acked    bool
+	released bool // its owner gave it back; the next PUBLISH of it is new to him
 	recorded bool // PUBREC was written; PUBREL is awaited
 	code     byte
 }
@@ -167,6 +168,10 @@ func (e *Engine) again(known *Delivery) error {
 		known.gen = e.gen
 		e.inbox.add(known)
 		e.stir = e.stir || known.acked
+		if known.released && !known.acked {
+			known.released = false
+			e.arrived = append(e.arrived, known)
+		}
 	}
 	return nil
 }
@@ -217,4 +222,14 @@ func (d *Delivery) Stale() bool {
 		return e.inbox.exactly[d.packetID] != d
 	}
 	return false
+}
+
+// Release gives the message back un-acknowledged: the server sends it again on
+// the next connection, and it is handed out again then. At QoS 1 that is so
+// anyway; at QoS 2 the exchange lives on, and would count as being in work.
+func (d *Delivery) Release() {
+	e := d.engine
+	e.mu.Lock()
+	d.released = true
+	e.mu.Unlock()
 }

@@ -27,7 +27,7 @@ func TestGate(t *testing.T) {
 	p.delivery(0).Ack(0)
 	c.ExpectPuback() // acknowledgements do not wait
 	flushed(c)
-	p.link.Engine().Open()
+	p.link.Engine().Open(p.link.Engine().Snapshot().Generation)
 	c.ExpectPublish(brokertest.HasPayload("0"))
 	c.ExpectPublish(brokertest.HasPayload("1"))
 	c.Reset()
@@ -42,7 +42,7 @@ func TestGate(t *testing.T) {
 	c.Handshake()
 	p.up(2)
 	flushed(c)
-	p.link.Engine().Open()
+	p.link.Engine().Open(p.link.Engine().Snapshot().Generation)
 	for range all {
 		c.SendPuback(c.ExpectPublish().PacketID, 0)
 	}

@@ -105,7 +105,7 @@ func (r *request) readOptions(rest []string) error {
 			value = strings.Join(rest[:n], wordSeparator)
 			rest = rest[n:]
 		case len(rest) == 0:
-			return &usageError{option: word, problem: "needs a value: " + o.valueName()}
+			return &usageError{option: "--" + o.name, problem: "needs a value: " + o.valueName()}
 		default:
 			value, rest = rest[0], rest[1:]
 		}
@@ -170,6 +170,10 @@ func unknownOption(options []*option, word string) error {
 	problem := "is not an option"
 	if near := nearest(strings.TrimLeft(word, "-"), names); near != "" {
 		problem += fmt.Sprintf("; did you mean --%s?", near)
+	}
+	const most = 60
+	if len(word) > most { // -t and a long topic, without a space
+		word = strings.ToValidUTF8(word[:most], "") + "…"
 	}
 	return &usageError{option: word, problem: problem}
 }

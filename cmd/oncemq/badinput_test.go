@@ -31,7 +31,8 @@ func TestBadInput(t *testing.T) {
 		"outbox without a command":  {[]string{"outbox"}, nil, "", 2, "oncemq outbox: a command is missing; there are stats and list"},
 		"unknown option":            {[]string{"pub", "--tpoic", "a"}, nil, "", 2, "oncemq pub: --tpoic: is not an option; did you mean --topic? (see oncemq pub --help)"},
 		"unknown letter":            {[]string{"pub", "-Z"}, nil, "", 2, "oncemq pub: -Z: is not an option"},
-		"option without its value":  {[]string{"pub", "-t"}, nil, "", 2, "oncemq pub: -t: needs a value: TOPIC"},
+		"option without its value":  {[]string{"pub", "-t"}, nil, "", 2, "oncemq pub: --topic: needs a value: TOPIC"},
+		"password left out":         {[]string{"pub", "-u", "user", "-P"}, nil, "", 2, "oncemq pub: --pw: needs a value: PASSWORD"},
 		"a word of its own":         {[]string{"pub", "-t", "a", "hello"}, nil, "", 2, `oncemq pub: unexpected argument "hello"; every value belongs to an option`},
 		"QoS 3":                     {[]string{"pub", "-t", "a", "-m", "x", "-q", "3"}, nil, "", 2, "oncemq pub: --qos: 3 is not a level; use 0, 1 or 2 (see oncemq pub --help)"},
 		"QoS 3 of sub":              {[]string{"sub", "-t", "a", "--qos", "3"}, nil, "", 2, "oncemq sub: --qos: 3 is not a level; use 0, 1 or 2"},
@@ -43,7 +44,10 @@ func TestBadInput(t *testing.T) {
 		"wildcard in a URL":         {[]string{"pub", "-L", nobody + "/a/+/b", "-m", "x"}, nil, "", 2, `oncemq pub: --url: "a/+/b" has the wildcard +`},
 		"topic of invalid UTF-8":    {[]string{"pub", "-t", "a\xff", "-m", "x"}, nil, "", 2, "oncemq pub: --topic: "},
 		"topic with NUL":            {[]string{"pub", "-t", "a\x00b", "-m", "x"}, nil, "", 2, "oncemq pub: --topic: "},
-		"topic too long":            {[]string{"pub", "-t", long, "-m", "x"}, nil, "", 2, "oncemq pub: --topic: "},
+		"topic too long":            {[]string{"pub", "-t", long, "-m", "x"}, nil, "", 2, `oncemq pub: --topic: "` + long[:64] + `"… (70000 bytes) has 70000 bytes; MQTT carries at most 65,535`},
+		"topic without a space":     {[]string{"pub", "-t" + long, "-m", "x"}, nil, "", 2, "oncemq pub: -t" + long[:58] + "…: is not an option"},
+		"long topic with wildcard":  {[]string{"pub", "-t", "#" + long[:65_000], "-m", "x"}, nil, "", 2, `oncemq pub: --topic: "#` + long[:63] + `"… (65001 bytes) has the wildcard #`},
+		"long filter":               {[]string{"sub", "-t", long}, nil, "", 2, `oncemq sub: --topic: "` + long[:64] + `"… (70000 bytes)`},
 		"filter":                    {[]string{"sub", "-t", "a/#/b"}, nil, "", 2, "oncemq sub: --topic: "},
 		"shared filter and group":   {[]string{"sub", "-t", "$share/g/a", "--group", "h"}, nil, "", 2, `oncemq sub: --topic: "$share/g/a" is shared already`},
 		"two payloads":              {[]string{"pub", "-t", "a", "-m", "x", "-l"}, nil, "", 2, "oncemq pub: --message: cannot stand beside --stdin-line; a message has one payload"},
@@ -84,7 +88,13 @@ func TestBadInput(t *testing.T) {
 		"store's scheme":            {[]string{"pub", "--store", "mysql://h/d", "-t", "a", "-m", "x"}, nil, "", 2, `oncemq pub: --store: invalid argument: store scheme "mysql" is unknown; this program knows sqlite, memory`},
 		"store without a scheme":    {[]string{"pub", "--store", "outbox.db", "-t", "a", "-m", "x"}, nil, "", 2, "oncemq pub: --store: invalid argument: store URL has no scheme"},
 		"option of the store":       {[]string{"pub", "--store", "sqlite:x.db?colour=red", "-t", "a", "-m", "x"}, nil, "", 2, "oncemq pub: --store: "},
-		"unreachable store":         {[]string{"pub", "--store", "sqlite:///proc/nowhere/x.db", "-t", "a", "-m", "x"}, nil, "", 5, "oncemq pub: open /proc/nowhere/x.db: "},
+		"unreachable store":         {[]string{"pub", "--store", "sqlite:///proc/nowhere/x.db", "-t", "a", "-m", "x"}, nil, "", 5, "oncemq pub: --store: open /proc/nowhere/x.db: "},
+		"unreachable store of sub":  {[]string{"sub", "--store", "sqlite:///proc/nowhere/x.db", "-t", "a", "--group", "g"}, nil, "", 5, "oncemq sub: --store: open /proc/nowhere/x.db: "},
+		"unreachable store, relay":  {[]string{"relay", "--store", "sqlite:///proc/nowhere/x.db"}, nil, "", 5, "oncemq relay: --store: open /proc/nowhere/x.db: "},
+		"path of the store once":    {[]string{"pub", "--store", "sqlite:///proc/x.db", "-t", "a", "-m", "x"}, nil, "", 5, "oncemq pub: --store: open /proc/x.db: store is unavailable: no such file or directory\n"},
+		"default store":             {[]string{"pub", "-t", "a", "-m", "x"}, []string{"XDG_STATE_HOME=/proc/nowhere"}, "", 5, "oncemq pub: --store: the default store cannot be made; name another: mkdir /proc/nowhere: "},
+		"scheme of outbox":          {[]string{"outbox", "stats", "--store", "mysql://h/d"}, nil, "", 2, `oncemq outbox stats: --store: invalid argument: store scheme "mysql" is unknown`},
+		"outbox without a file":     {[]string{"outbox", "stats", "--store", "sqlite:"}, nil, "", 2, "oncemq outbox stats: --store: invalid argument: sqlite URL: no file is named"},
 		"memory for others":         {[]string{"pub", "--store", "memory:", "--no-wait", "-t", "a", "-m", "x"}, nil, "", 2, "oncemq pub: --no-wait: needs a store that outlives this process"},
 		"format":                    {[]string{"sub", "-t", "a", "-F", "%k"}, nil, "", 2, "oncemq sub: --format: %k is not a sequence"},
 		"format and JSON":           {[]string{"sub", "-t", "a", "-F", "%p", "--json"}, nil, "", 2, "oncemq sub: --format: cannot stand beside"},
@@ -95,7 +105,7 @@ func TestBadInput(t *testing.T) {
 		"session without a name":    {[]string{"sub", "-t", "a", "-c"}, nil, "", 2, "oncemq sub: --keep-session: needs a client ID that stays the same; give -i"},
 		"relay's time-out":          {[]string{"relay", "--timeout", "5"}, nil, "", 2, "oncemq relay: --timeout: belongs to --once"},
 		"relay of nothing":          {[]string{"relay", "--store", "memory:"}, nil, "", 2, "oncemq relay: --store: memory: begins empty"},
-		"lane":                      {[]string{"outbox", "list", "--lane", "7"}, nil, "", 2, "oncemq outbox list: --lane: 7 is no lane of this store; it has 1"},
+		"lane":                      {[]string{"outbox", "list", "--store", "memory:", "--lane", "7"}, nil, "", 2, "oncemq outbox list: --lane: 7 is no lane of this store; it has 1"},
 		"state":                     {[]string{"outbox", "list", "--state", "lost"}, nil, "", 2, `oncemq outbox list: --state: "lost" is not a choice; use pending, delivered, failed or expired`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -116,7 +126,7 @@ func TestCorruptStore(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte(strings.Repeat("this is no database\n", 500)), 0o600))
 	got := runOnce(t, command("pub", "-L", nobody, "--store", "sqlite://"+file, "-t", "a", "-m", "x"))
 	require.Equal(t, exitStore, got.code, got.stderr)
-	require.Contains(t, got.stderr, "store is corrupt")
+	require.True(t, strings.HasPrefix(got.stderr, "oncemq pub: --store: open "+file+": store is corrupt"), got.stderr)
 	require.Equal(t, 1, strings.Count(got.stderr, "\n"), got.stderr)
 	after, err := os.ReadFile(file)
 	require.NoError(t, err)

@@ -54,7 +54,7 @@ func outboxAction(sh *shell, o *outboxOptions, options []*option, look func(cont
 			return err
 		}
 		sh.log.configure(&o.report)
-		store, err := o.store.open(c.Context, sh)
+		store, err := o.store.openExisting(c.Context, sh)
 		if err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -130,6 +131,49 @@ func TestOutbox(t *testing.T) {
 	got = runOnce(t, command("outbox", "list", "--store", store, "--state", "failed"))
 	require.Contains(t, got.stdout, "not authorized (0x87)")
 	require.Contains(t, got.stdout, "m-2")
+}
+
+// TestOutboxMissingStore: looking makes no store, and a relay does.
+func TestOutboxMissingStore(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		url  string // before the directory; empty for the default store
+		file string // in it
+	}{
+		"URL":              {"sqlite://", "/missing.db"},
+		"opaque":           {"sqlite:", "/missing.db"},
+		"missing folder":   {"sqlite://", "/a/b/missing.db"},
+		"options":          {"sqlite://", "/missing.db?lanes=4"},
+		"escaped":          {"sqlite://", "/mis%73ing.db"},
+		"the default file": {"", "/oncemq/outbox.db"},
+	} {
+		for _, command := range []string{"stats", "list"} {
+			t.Run(name+" "+command, func(t *testing.T) {
+				t.Parallel()
+				dir := t.TempDir()
+				v := invocation{args: []string{"outbox", command}, env: []string{"XDG_STATE_HOME=" + dir}}
+				if test.url != "" {
+					v.args = append(v.args, "--store", test.url+dir+test.file)
+				}
+				file, _, _ := strings.Cut(strings.ReplaceAll(test.file, "%73", "s"), "?")
+				got := runOnce(t, v)
+				require.Equal(t, exitStore, got.code, got.stderr)
+				require.Equal(t, "oncemq outbox "+command+": --store: there is no store at "+dir+file+"; oncemq pub creates one\n", got.stderr)
+				require.Empty(t, got.stdout)
+				made, err := os.ReadDir(dir)
+				require.NoError(t, err)
+				require.Empty(t, made)
+			})
+		}
+	}
+	t.Run("relay", func(t *testing.T) {
+		t.Parallel()
+		b := startBroker(t, brokertest.Options{})
+		store := fileStore(t)
+		require.Equal(t, exitDone, runOnce(t, command("relay", "--once", "-L", b.URL(), "--store", store)).code)
+		got := runOnce(t, command("outbox", "stats", "--store", store))
+		require.Equal(t, exitDone, got.code, got.stderr)
+	})
 }
 
 // TestOutboxBesideRelay: looking does not disturb a relay, nor the other way

@@ -62,5 +62,5 @@ mount -o remount,ro "$DIR"
 exec "$ONCEMQ" pub -L `+nobody+` --store sqlite://"$DIR"/x.db -t a -m x`))
 	require.Equal(t, exitStore, p.Wait(20*time.Second), p.Stderr.String())
 	require.Len(t, p.Stderr.Lines(), 1)
-	require.True(t, strings.HasPrefix(p.Stderr.Lines()[0], "oncemq pub: open "), p.Stderr.String())
+	require.True(t, strings.HasPrefix(p.Stderr.Lines()[0], "oncemq pub: --store: open "), p.Stderr.String())
 }

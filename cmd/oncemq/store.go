@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/oncemq/oncemq/persist"
@@ -35,11 +37,38 @@ func (o *storeOptions) options() []*option {
 func (o *storeOptions) open(ctx context.Context, sh *shell) (persist.Store, error) {
 	raw := o.url
 	if raw == "" {
-		var err error
-		if raw, err = defaultStore(sh); err != nil {
+		file, err := defaultStore(sh)
+		if err != nil {
 			return nil, err
 		}
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			return nil, &exitError{code: exitStore, text: "--store: the default store cannot be made; name another", err: err}
+		}
+		raw = sqliteURL(file)
 	}
+	return openURL(ctx, raw)
+}
+
+// openExisting opens the store to look at it: it makes no file.
+func (o *storeOptions) openExisting(ctx context.Context, sh *shell) (persist.Store, error) {
+	raw := o.url
+	if raw == "" {
+		file, err := defaultStore(sh)
+		if err != nil {
+			return nil, err
+		}
+		raw = sqliteURL(file)
+	}
+	if file := sqliteFile(raw); file != "" {
+		// A link that leads nowhere is there; the store refuses it.
+		if _, err := os.Lstat(file); errors.Is(err, fs.ErrNotExist) {
+			return nil, &exitError{code: exitStore, text: "--store: there is no store at " + file + "; oncemq pub creates one"}
+		}
+	}
+	return openURL(ctx, raw)
+}
+
+func openURL(ctx context.Context, raw string) (persist.Store, error) {
 	store, err := persist.Open(ctx, raw, sqlite.Driver{}, memory.Driver{})
 	switch {
 	case err == nil:
@@ -49,7 +78,46 @@ func (o *storeOptions) open(ctx context.Context, sh *shell) (persist.Store, erro
 	case ctx.Err() != nil:
 		return nil, interrupted(ctx)
 	}
-	return nil, &exitError{code: exitStore, err: err}
+	return nil, &exitError{code: exitStore, text: "--store", err: pathOnce(err)}
+}
+
+// pathOnce is the error of a store without the path that the error of the file
+// system beneath it repeats.
+func pathOnce(err error) error {
+	outer, ok := err.(*persist.Error) //nolint:errorlint // what wraps one has a text of its own
+	if !ok {
+		return err
+	}
+	inner, ok := outer.Err.(*fs.PathError) //nolint:errorlint // as above
+	if !ok || inner.Path != outer.Object {
+		return err
+	}
+	short := *outer
+	short.Err = inner.Err
+	return &short
+}
+
+func sqliteURL(file string) string {
+	return (&url.URL{Scheme: "sqlite", Path: file}).String()
+}
+
+// sqliteFile is the file of a SQLite store's URL; empty if there is none, or if
+// the URL is one that opening it refuses.
+func sqliteFile(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil || u.Scheme != "sqlite" || u.User != nil || u.Host != "" || u.Fragment != "" {
+		return ""
+	}
+	file := u.Path
+	if u.Opaque != "" {
+		if file, err = url.PathUnescape(u.Opaque); err != nil {
+			return ""
+		}
+	}
+	if file == ":memory:" || strings.HasSuffix(file, "/") {
+		return ""
+	}
+	return file
 }
 
 // inMemory tells whether the store ends with the process.
@@ -58,7 +126,7 @@ func (o *storeOptions) inMemory() bool {
 	return err == nil && u.Scheme == "memory"
 }
 
-// defaultStore is the URL of the store of this user; its directory is made.
+// defaultStore is the file of the store of this user.
 func defaultStore(sh *shell) (string, error) {
 	state, ok := sh.lookup("XDG_STATE_HOME")
 	if !ok || !filepath.IsAbs(state) { // a relative one is invalid and ignored
@@ -68,11 +136,7 @@ func defaultStore(sh *shell) (string, error) {
 		}
 		state = filepath.Join(home, ".local", "state")
 	}
-	dir := filepath.Join(state, "oncemq")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", &exitError{code: exitStore, text: "the default store cannot be made; name another with --store", err: err}
-	}
-	return (&url.URL{Scheme: "sqlite", Path: filepath.Join(dir, "outbox.db")}).String(), nil
+	return filepath.Join(state, "oncemq", "outbox.db"), nil
 }
 
 // closeStore closes a store at a command's end. Everything was committed

@@ -126,7 +126,7 @@ func appendVarint(b []byte, n int) []byte {
 		b = append(b, byte(n)|0x80)
 		n >>= 7
 	}
-	return append(b, byte(n)) //nolint:gosec // it fits.
+	return append(b, byte(n))
 }
 
 // appendString writes a length of two bytes and the bytes; a longer string is
@@ -135,5 +135,5 @@ func appendString(b []byte, s string) []byte {
 	if len(s) > 0xFFFF {
 		s = s[:0xFFFF]
 	}
-	return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...) //nolint:gosec // it fits.
+	return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
 }

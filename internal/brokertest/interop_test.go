@@ -26,7 +26,7 @@ func TestMosquittoClients(t *testing.T) {
 	for qos := range 3 {
 		topic := fmt.Sprintf("lines/%d", qos)
 		args := []string{"-V", "5", "-h", "127.0.0.1", "-p", port, "-q", fmt.Sprint(qos), "-t", topic}
-		//nolint:gosec,noctx // the test's own arguments; Process ends it.
+
 		sub := testenv.Start(t, exec.Command(testenv.Program(t, "mosquitto_sub", "mosquitto-clients"),
 			append(args, "-C", "200", "-W", "10")...))
 		require.NoError(t, b.Wait(timeout(t), func() bool { return b.Subscribers(topic) == 1 }))
@@ -34,7 +34,7 @@ func TestMosquittoClients(t *testing.T) {
 		for i := range 200 {
 			fmt.Fprintf(&lines, "line %d\n", i)
 		}
-		//nolint:gosec // the test's own arguments.
+
 		pub := exec.CommandContext(t.Context(), testenv.Program(t, "mosquitto_pub", "mosquitto-clients"), append(args, "-l")...)
 		pub.Stdin = strings.NewReader(lines.String())
 		out, err := pub.CombinedOutput()
@@ -58,7 +58,7 @@ func TestListenTLS(t *testing.T) {
 		c.Handshake()
 		c.Reset()
 	})
-	nc, err := (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}).DialContext(t.Context(), "tcp", l.Addr()) //nolint:gosec // not what is tested.
+	nc, err := (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}).DialContext(t.Context(), "tcp", l.Addr())
 	require.NoError(t, err)
 	defer func() { _ = nc.Close() }()
 	connect := brokertest.Packet{Type: brokertest.CONNECT, Connect: &brokertest.Connect{ClientID: "c"}}

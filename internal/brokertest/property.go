@@ -241,9 +241,9 @@ func (ps Properties) append(b []byte) []byte {
 		r, _ := p.ID.rule()
 		switch r.kind {
 		case kindByte:
-			body = append(body, byte(p.Num)) //nolint:gosec // what does not fit is the test's fault.
+			body = append(body, byte(p.Num))
 		case kindUint16:
-			body = binary.BigEndian.AppendUint16(body, uint16(p.Num)) //nolint:gosec // what does not fit is the test's fault.
+			body = binary.BigEndian.AppendUint16(body, uint16(p.Num))
 		case kindUint32:
 			body = binary.BigEndian.AppendUint32(body, p.Num)
 		case kindVarint:

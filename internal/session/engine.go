@@ -315,11 +315,11 @@ type Snapshot struct {
 	Connected bool
 	// Generation counts connections; it tells one from the next.
 	Generation uint64
-	Present   bool // the server kept the session
-	Limits    Limits
-	InFlight  int
-	Progress  bool // a message was moved since the connection began
-	Cause     error
+	Present    bool // the server kept the session
+	Limits     Limits
+	InFlight   int
+	Progress   bool // a message was moved since the connection began
+	Cause      error
 	// Unacked counts received messages that are not acknowledged yet.
 	Unacked int
 }

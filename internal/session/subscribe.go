@@ -40,9 +40,9 @@ func (l *Link) Subscribe(ctx context.Context, subs []Subscription, id int) ([]by
 	if len(ack.Reasons) != len(subs) {
 		return nil, errors.New("subscribe: broker answered another number of filters") // [MQTT-3.9.3-1]
 	}
-	for i, code := range ack.Reasons {
-		if code >= 0x80 {
-			return nil, &SubscribeError{Filter: subs[i].Filter, Code: code}
+	for i, s := range subs {
+		if code := ack.Reasons[i]; code >= 0x80 {
+			return nil, &SubscribeError{Filter: s.Filter, Code: code}
 		}
 	}
 	return ack.Reasons, nil

@@ -18,7 +18,7 @@ import (
 func publish(t *testing.T, m *testenv.MosquittoServer, args ...string) (string, error) {
 	t.Helper()
 	args = append([]string{"-V", "5", "-h", m.Host(), "-p", strconv.Itoa(m.Port())}, args...)
-	//nolint:gosec // the test's own arguments.
+
 	text, err := exec.CommandContext(t.Context(), testenv.Program(t, "mosquitto_pub", "mosquitto-clients"), args...).CombinedOutput()
 	return string(text), err
 }

@@ -16,7 +16,7 @@ import (
 // startEcho starts the program in testdata/echo and waits until it is ready.
 func startEcho(t *testing.T) (*testenv.Process, io.WriteCloser) {
 	t.Helper()
-	//nolint:gosec,noctx // the test's own program; Process ends it.
+
 	cmd := exec.Command(testenv.Build(t, "./internal/testenv/testdata/echo"))
 	stdin, err := cmd.StdinPipe()
 	require.NoError(t, err)

@@ -106,6 +106,10 @@ func (p *peer) Take(dst []*Outgoing, limit int) []*Outgoing {
 	p.taken = append(p.taken, p.queue[:n]...)
 	dst = append(dst, p.queue[:n]...)
 	p.queue = p.queue[n:]
+	if n > 0 {
+		close(p.changed)
+		p.changed = make(chan struct{})
+	}
 	return dst
 }
 

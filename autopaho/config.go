@@ -49,7 +49,8 @@ type Config struct {
 
 	// SessionExpiry is how long the broker keeps the session of a client that
 	// is away, in whole seconds. Too short, and messages published meanwhile
-	// are lost to this subscriber. Default 24 h; negative means none.
+	// are lost to this subscriber. Default 24 h, but 5 min if ClientID is left
+	// open: nobody would come back to that session. Negative means none.
 	SessionExpiry time.Duration
 
 	// CleanStart drops the broker's session, and what it kept, at the first
@@ -68,8 +69,9 @@ type Config struct {
 	AckTimeout time.Duration
 
 	// ReceiveMaximum is the most unacknowledged QoS 1 and 2 messages that the
-	// broker may send us: the bound of memory and of work in progress, 1 to
-	// 65,535. Default 256.
+	// broker may send us: the bound of work in progress and of memory, 1 to
+	// 65,535. Of a broker that sends more all the same (mosquitto does) up to
+	// 1,024 messages or 4 MiB are taken in beyond it. Default 256.
 	ReceiveMaximum int
 	// MaximumPacketSize is the largest packet that we take, in bytes; a larger
 	// one ends the connection. Default 2 MiB.
@@ -152,6 +154,7 @@ func (c *Config) setDefaults() {
 		}
 	}
 	if c.ClientID == "" {
+		def(&c.SessionExpiry, 5*time.Minute)
 		c.ClientID = "oncemq-" + uuid.NewString()[:13]
 	}
 	if c.TLS == nil {

@@ -49,8 +49,8 @@ type Config struct {
 
 	// SessionExpiry is how long the broker keeps the session of a client that
 	// is away, in whole seconds. Too short, and messages published meanwhile
-	// are lost to this subscriber. Default 24 h, but 5 min if ClientID is left
-	// open: nobody would come back to that session. Negative means none.
+	// are lost to this subscriber. Default 24 h; negative means none. With a
+	// ClientID that is left open set it short: nobody comes back to that session.
 	SessionExpiry time.Duration
 
 	// CleanStart drops the broker's session, and what it kept, at the first
@@ -154,7 +154,6 @@ func (c *Config) setDefaults() {
 		}
 	}
 	if c.ClientID == "" {
-		def(&c.SessionExpiry, 5*time.Minute)
 		c.ClientID = "oncemq-" + uuid.NewString()[:13]
 	}
 	if c.TLS == nil {

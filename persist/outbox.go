@@ -172,6 +172,12 @@ type Outbox interface {
 	//  exception, since two processes may have it.
 	//  [LEASE-2] Each lease of a lane has a higher epoch than every one before.
 	AcquireLane(ctx context.Context, lane int, owner string, ttl time.Duration) (Lane, error)
+
+	// AnnounceRelay keeps owner among the live relays of the store for ttl, or
+	// takes it away if ttl is zero, and returns the names of those that are live
+	// now, in ascending order [LEASE-5]: they share the lanes out by it. It gives
+	// no right to anything.
+	AnnounceRelay(ctx context.Context, owner string, ttl time.Duration) ([]string, error)
 }
 
 // Fate is the answer of [Outbox.Lookup] for one message.
@@ -188,7 +194,7 @@ type Fate struct {
 // Lane is a leased lane: the right to drain it, for as long as the lease is
 // renewed. It is used by one goroutine at a time, but for Renew, which may be
 // called at any time.
-type Lane interface {
+type Lane interface { //nolint:interfacebloat // one lease, one handle
 	// Number is the lane's number, from zero.
 	Number() int
 
@@ -198,8 +204,15 @@ type Lane interface {
 	// A lease that ended but was not taken over is still good [LEASE-4].
 	Epoch() int64
 
-	// Renew extends the lease to ttl from now.
-	Renew(ctx context.Context, ttl time.Duration) error
+	// SentUntil is the store's time until which an earlier holder may have sent
+	// messages of this lane [LEASE-6]: what was enqueued later was never sent.
+	// Zero if nobody ever sent.
+	SentUntil() time.Time
+
+	// Renew extends the lease to ttl from now. A holder that sends, or is about
+	// to, says so: for later holders the lane then counts as one that may have
+	// been sent from until the lease ends.
+	Renew(ctx context.Context, ttl time.Duration, sending bool) error
 
 	// Next hands out up to limit messages, as many as have payloads of no more
 	// than maxBytes together (one is always handed out); none and nil if

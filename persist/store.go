@@ -2,7 +2,6 @@ package persist
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"net/url"
 	"slices"
@@ -23,6 +22,10 @@ type Store interface { //nolint:interfacebloat // it joins the roles; who needs 
 	// what tells two stores apart. 32 hexadecimal digits.
 	Identity() string
 
+	// Time is the store's clock: the one by which leases end and windows close.
+	// It may differ from the caller's. In whole milliseconds.
+	Time(ctx context.Context) (time.Time, error)
+
 	// Durability says in a sentence what the store survives as it is set up.
 	Durability() string
 
@@ -32,34 +35,53 @@ type Store interface { //nolint:interfacebloat // it joins the roles; who needs 
 	Close(ctx context.Context) error
 }
 
-// SQLEnqueuer is implemented by stores whose outbox can join a transaction of
-// database/sql.
-type SQLEnqueuer interface {
-	// EnqueueTx is Enqueue within the caller's transaction, which must be one
-	// of the database that the store lives in: the messages exist if and only
-	// if it commits [OUTBOX-13].
-	EnqueueTx(ctx context.Context, tx *sql.Tx, msgs []Message) ([]Enqueued, error)
+// TxOutbox is the outbox of a store within a transaction of the caller, which
+// must be one of the database that the store lives in. A store makes one from a
+// transaction of its database's kind: see [TxJoiner].
+type TxOutbox interface {
+	// Enqueue is as in [Outbox], but that the messages exist if and only if the
+	// transaction commits [OUTBOX-13]. After an error the transaction may be of
+	// no use any more, as after any error of its database.
+	Enqueue(ctx context.Context, msgs []Message) ([]Enqueued, error)
+
+	// Identity is that of the store.
+	Identity() string
 }
 
-// SQLProcessor is implemented by stores whose marks can commit together with a
-// handler's writes, through database/sql.
-type SQLProcessor interface {
+// TxJoiner is implemented by stores whose outbox can join transactions of the
+// caller. T is the transaction: *sql.Tx of sqlite, pgx.Tx of postgres.
+type TxJoiner[T any] interface {
+	// WithTx is the outbox within that transaction, for as long as it lasts.
+	WithTx(tx T) TxOutbox
+}
+
+// TxProcessor is implemented by stores whose marks can commit together with a
+// handler's writes. T is the transaction that the handler gets: *sql.Tx of
+// sqlite, pgx.Tx of postgres.
+type TxProcessor[T any] interface {
 	// ProcessTx runs fn in one transaction, which commits if fn returns nil
 	// and rolls back if it returns an error or panics.
-	ProcessTx(ctx context.Context, fn func(ctx context.Context, p SQLProcess) error) error
+	ProcessTx(ctx context.Context, fn func(ctx context.Context, p TxProcess[T]) error) error
 }
 
-// SQLProcess is a transaction in which keys are marked and effects written.
+// TxProcess is a transaction in which keys are marked and effects written.
 // It must not be used after the function that got it has returned.
-type SQLProcess interface {
+type TxProcess[T any] interface {
 	// Tx is the transaction. It must not be committed or rolled back.
-	Tx() *sql.Tx
+	Tx() T
 
-	// Begin looks a key up and, if the answer is ClaimGranted, marks it as
-	// completed for window within this transaction [CLAIM-9]: the mark exists
-	// if and only if the transaction commits. A live claim of a replica that
-	// works without transactions is answered ClaimBusy.
-	Begin(ctx context.Context, group, key string, window time.Duration) (Claim, error)
+	Process
+}
+
+// Process is what a store does within a transaction in which effects are
+// written.
+type Process interface {
+	// Begin looks keys up, none of which may occur twice, and answers one by one
+	// in their order. A key that is answered ClaimGranted is marked as completed
+	// for window within this transaction [CLAIM-9]: the mark exists if and only
+	// if the transaction commits. A live claim of a replica that works without
+	// transactions is answered ClaimBusy.
+	Begin(ctx context.Context, group string, keys []string, window time.Duration) ([]Claim, error)
 
 	// Step runs fn so that it can fail alone: if it returns an error, what fn
 	// did in the transaction is undone, and that error is returned.

@@ -19,6 +19,8 @@ type laneState struct {
 	epoch    int64
 	leaseEnd int64
 	released bool
+	// sentUntil is until when a holder may have sent; zero if none ever did.
+	sentUntil int64
 
 	// Under the present lease, every pending entry up to the position handed
 	// was handed out, but for those in a queue.
@@ -169,7 +171,7 @@ func (s *Store) AcquireLane(ctx context.Context, number int, owner string, ttl t
 	l.epoch++
 	l.owner, l.leaseEnd, l.released = owner, now+millis(ttl), false
 	l.begin()
-	return &lane{store: s, number: number, epoch: l.epoch}, nil
+	return &lane{store: s, number: number, epoch: l.epoch, sentUntil: l.sentUntil}, nil
 }
 
 // lane is a lease, as its holder has it.
@@ -177,6 +179,8 @@ type lane struct {
 	store  *Store
 	number int
 	epoch  int64
+
+	sentUntil int64
 }
 
 var _ persist.Lane = (*lane)(nil)
@@ -200,8 +204,16 @@ func (l *lane) held(ctx context.Context, op string) (*laneState, error) {
 	return state, nil
 }
 
+// SentUntil implements persist.Lane.
+func (l *lane) SentUntil() time.Time {
+	if l.sentUntil == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(l.sentUntil)
+}
+
 // Renew implements persist.Lane.
-func (l *lane) Renew(ctx context.Context, ttl time.Duration) error {
+func (l *lane) Renew(ctx context.Context, ttl time.Duration, sending bool) error {
 	if ttl <= 0 {
 		return refuse("renew", laneName(l.number), "the lease must last; %v is no time", ttl)
 	}
@@ -211,7 +223,13 @@ func (l *lane) Renew(ctx context.Context, ttl time.Duration) error {
 	if err != nil {
 		return err
 	}
-	state.leaseEnd = l.store.now() + millis(ttl)
+	now := l.store.now()
+	state.leaseEnd = now + millis(ttl)
+	if sending {
+		state.sentUntil = max(state.sentUntil, state.leaseEnd)
+	} else {
+		state.sentUntil = min(state.sentUntil, now)
+	}
 	return nil
 }
 
@@ -319,5 +337,6 @@ func (l *lane) Release(ctx context.Context) error {
 		return err
 	}
 	state.released = true
+	state.sentUntil = min(state.sentUntil, l.store.now())
 	return nil
 }

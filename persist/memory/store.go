@@ -44,6 +44,7 @@ type Store struct {
 	size        int64             // messages in the outbox
 	byID        map[string]*entry // those that are known by their ID
 	dropped     int64
+	relays      map[string]int64 // until when each is live
 	marks       marks
 	sessions    map[string]*session
 	deadLetters deadLetters
@@ -66,6 +67,7 @@ func New(opts Options) *Store {
 		started:     opts.Clock(),
 		lanes:       make([]*laneState, min(max(opts.Lanes, 1), MaxLanes)),
 		byID:        make(map[string]*entry),
+		relays:      make(map[string]int64),
 		marks:       marks{byKey: make(map[markKey]*mark)},
 		sessions:    make(map[string]*session),
 		deadLetters: deadLetters{byRef: make(map[persist.Ref]*persist.DeadLetter)},
@@ -85,6 +87,16 @@ func newIdentity() string {
 
 // Identity implements persist.Store.
 func (s *Store) Identity() string { return s.identity }
+
+// Time implements persist.Store.
+func (s *Store) Time(ctx context.Context) (time.Time, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.begin(ctx, "time", ""); err != nil {
+		return time.Time{}, err
+	}
+	return time.UnixMilli(s.now()), nil
+}
 
 // Durability implements persist.Store.
 func (s *Store) Durability() string {

@@ -55,7 +55,15 @@ func checkBadArguments(e *env) {
 			_, err := e.store.AcquireLane(e.ctx, 1, "o", 0)
 			return err
 		},
-		"renewal for no time": func() error { return lane.Renew(e.ctx, -lease) },
+		"renewal for no time": func() error { return lane.Renew(e.ctx, -lease, false) },
+		"announcement without a name": func() error {
+			_, err := e.store.AnnounceRelay(e.ctx, "", lease)
+			return err
+		},
+		"announcement for less than no time": func() error {
+			_, err := e.store.AnnounceRelay(e.ctx, "o", -1)
+			return err
+		},
 		"next none": func() error {
 			_, err := lane.Next(e.ctx, 0, 100)
 			return err

@@ -17,6 +17,8 @@ type bent struct {
 	acquire  func(ctx context.Context, lane int, owner string, ttl time.Duration) (persist.Lane, error)
 	lane     func(l *bentLane) // replaces methods of each lane that is acquired
 	claim    func(ctx context.Context, req persist.ClaimRequest) ([]persist.Claim, error)
+	time     func(ctx context.Context) (time.Time, error)
+	announce func(ctx context.Context, owner string, ttl time.Duration) ([]string, error)
 	renew    func(ctx context.Context, group string, claims []persist.Claim, ttl time.Duration) ([]bool, error)
 	complete func(ctx context.Context, group string, completions []persist.Completion, window time.Duration) ([]bool, error)
 	release  func(ctx context.Context, group string, claims []persist.Claim) error
@@ -46,7 +48,7 @@ func bend(change func(b *bent)) func(p *place, s persist.Store) persist.Store {
 			load: s.LoadSession, save: s.SaveSession,
 			add: s.AddDeadLetters, letters: s.ListDeadLetters, retry: s.RetryDeadLetters, discard: s.PurgeDeadLetters,
 			stats: s.Stats, list: s.ListOutbox, get: s.GetOutbox, purge: s.PurgeOutbox,
-			close: s.Close, identity: s.Identity,
+			close: s.Close, identity: s.Identity, announce: s.AnnounceRelay, time: s.Time,
 		}
 		change(b)
 		return b
@@ -67,12 +69,18 @@ func (b *bent) AcquireLane(ctx context.Context, number int, owner string, ttl ti
 		return nil, err
 	}
 	l := &bentLane{
-		Lane: inner, b: b, epoch: inner.Epoch, renew: inner.Renew, next: inner.Next,
+		Lane: inner, b: b, epoch: inner.Epoch, renew: inner.Renew, sentUntil: inner.SentUntil, next: inner.Next,
 		settle: inner.Settle, acknowledge: inner.Acknowledge, release: inner.Release,
 	}
 	b.lane(l)
 	return l, nil
 }
+
+func (b *bent) AnnounceRelay(ctx context.Context, owner string, ttl time.Duration) ([]string, error) {
+	return b.announce(ctx, owner, ttl)
+}
+
+func (b *bent) Time(ctx context.Context) (time.Time, error) { return b.time(ctx) }
 
 func (b *bent) Claim(ctx context.Context, req persist.ClaimRequest) ([]persist.Claim, error) {
 	return b.claim(ctx, req)
@@ -148,16 +156,21 @@ type bentLane struct {
 	b *bent
 
 	epoch       func() int64
-	renew       func(ctx context.Context, ttl time.Duration) error
+	renew       func(ctx context.Context, ttl time.Duration, sending bool) error
+	sentUntil   func() time.Time
 	next        func(ctx context.Context, limit, maxBytes int) ([]persist.Entry, error)
 	settle      func(ctx context.Context, settlements []persist.Settlement) error
 	acknowledge func(ctx context.Context, receipts []persist.Receipt) ([]bool, error)
 	release     func(ctx context.Context) error
 }
 
-func (l *bentLane) Epoch() int64                                       { return l.epoch() }
-func (l *bentLane) Renew(ctx context.Context, ttl time.Duration) error { return l.renew(ctx, ttl) }
-func (l *bentLane) Release(ctx context.Context) error                  { return l.release(ctx) }
+func (l *bentLane) Epoch() int64         { return l.epoch() }
+func (l *bentLane) SentUntil() time.Time { return l.sentUntil() }
+
+func (l *bentLane) Renew(ctx context.Context, ttl time.Duration, sending bool) error {
+	return l.renew(ctx, ttl, sending)
+}
+func (l *bentLane) Release(ctx context.Context) error { return l.release(ctx) }
 
 func (l *bentLane) Next(ctx context.Context, limit, maxBytes int) ([]persist.Entry, error) {
 	return l.next(ctx, limit, maxBytes)

@@ -273,7 +273,7 @@ func checkRenewWhileDrain(e *env) {
 			return nil
 		}
 		for {
-			if err := lane.Renew(e.ctx, 3*lease); err != nil {
+			if err := lane.Renew(e.ctx, 3*lease, false); err != nil {
 				return err
 			}
 			select {

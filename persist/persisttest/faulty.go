@@ -85,9 +85,9 @@ type armed struct {
 //		}
 //	}
 //
-// The wrapper implements persist.Notifier, persist.SQLEnqueuer and
-// persist.SQLProcessor exactly if the store does. Close, Identity, Durability
-// and Notify never fail.
+// The wrapper implements persist.Notifier exactly if the store does, and
+// persist.TxJoiner and persist.TxProcessor for *sql.Tx if the store does both.
+// Close, Identity, Durability and Notify never fail.
 func NewFaulty(inner persist.Store, faults ...Fault) (persist.Store, *Faults) {
 	control := &Faults{calls: make(map[Op]int)}
 	for _, fault := range faults {

@@ -20,6 +20,9 @@ const (
 	OpLanes       Op = "Lanes"
 	OpAcquireLane Op = "AcquireLane"
 
+	OpAnnounceRelay Op = "AnnounceRelay"
+	OpTime          Op = "Time"
+
 	OpLaneRenew       Op = "Lane.Renew"
 	OpLaneNext        Op = "Lane.Next"
 	OpLaneSettle      Op = "Lane.Settle"
@@ -46,6 +49,7 @@ const (
 	OpGetOutbox   Op = "GetOutbox"
 	OpPurgeOutbox Op = "PurgeOutbox"
 
+	// OpEnqueueTx is the Enqueue of WithTx.
 	OpEnqueueTx Op = "EnqueueTx"
 	// OpProcessTx fails at the commit: the function runs in every mode.
 	OpProcessTx            Op = "ProcessTx"
@@ -67,51 +71,29 @@ var _ persist.Store = (*faultyStore)(nil)
 func (f *Faults) wrap(inner persist.Store) persist.Store {
 	store := &faultyStore{inner, f}
 	notifier, notifies := inner.(persist.Notifier)
-	innerEnqueuer, enqueues := inner.(persist.SQLEnqueuer)
-	innerProcessor, processes := inner.(persist.SQLProcessor)
-	enqueuer := &faultyEnqueuer{innerEnqueuer, f}
-	processor := &faultyProcessor{innerProcessor, f}
-	switch {
-	case notifies && enqueues && processes:
+	innerProcessor, processes := inner.(persist.TxProcessor[*sql.Tx])
+	processor := &faultyProcessor[*sql.Tx]{innerProcessor, f}
+	innerJoiner, joins := inner.(persist.TxJoiner[*sql.Tx])
+	joiner := &faultyJoiner{innerJoiner, f}
+	switch transacts := processes && joins; {
+	case notifies && transacts:
 		return struct {
 			*faultyStore
 			persist.Notifier
-			*faultyEnqueuer
-			*faultyProcessor
-		}{store, notifier, enqueuer, processor}
-	case notifies && enqueues:
-		return struct {
-			*faultyStore
-			persist.Notifier
-			*faultyEnqueuer
-		}{store, notifier, enqueuer}
-	case notifies && processes:
-		return struct {
-			*faultyStore
-			persist.Notifier
-			*faultyProcessor
-		}{store, notifier, processor}
-	case enqueues && processes:
-		return struct {
-			*faultyStore
-			*faultyEnqueuer
-			*faultyProcessor
-		}{store, enqueuer, processor}
+			*faultyProcessor[*sql.Tx]
+			*faultyJoiner
+		}{store, notifier, processor, joiner}
 	case notifies:
 		return struct {
 			*faultyStore
 			persist.Notifier
 		}{store, notifier}
-	case enqueues:
+	case transacts:
 		return struct {
 			*faultyStore
-			*faultyEnqueuer
-		}{store, enqueuer}
-	case processes:
-		return struct {
-			*faultyStore
-			*faultyProcessor
-		}{store, processor}
+			*faultyProcessor[*sql.Tx]
+			*faultyJoiner
+		}{store, processor, joiner}
 	}
 	return store
 }
@@ -153,6 +135,14 @@ func (s *faultyStore) AcquireLane(ctx context.Context, number int, owner string,
 		return nil, err
 	}
 	return &faultyLane{lane, s.faults}, nil
+}
+
+func (s *faultyStore) AnnounceRelay(ctx context.Context, owner string, ttl time.Duration) ([]string, error) {
+	return ask(ctx, s.faults, OpAnnounceRelay, func() ([]string, error) { return s.inner.AnnounceRelay(ctx, owner, ttl) })
+}
+
+func (s *faultyStore) Time(ctx context.Context) (time.Time, error) {
+	return ask(ctx, s.faults, OpTime, func() (time.Time, error) { return s.inner.Time(ctx) })
 }
 
 func (s *faultyStore) Claim(ctx context.Context, req persist.ClaimRequest) ([]persist.Claim, error) {
@@ -232,8 +222,10 @@ type faultyLane struct {
 func (l *faultyLane) Number() int  { return l.inner.Number() }
 func (l *faultyLane) Epoch() int64 { return l.inner.Epoch() }
 
-func (l *faultyLane) Renew(ctx context.Context, ttl time.Duration) error {
-	return l.faults.call(ctx, OpLaneRenew, func() error { return l.inner.Renew(ctx, ttl) })
+func (l *faultyLane) SentUntil() time.Time { return l.inner.SentUntil() }
+
+func (l *faultyLane) Renew(ctx context.Context, ttl time.Duration, sending bool) error {
+	return l.faults.call(ctx, OpLaneRenew, func() error { return l.inner.Renew(ctx, ttl, sending) })
 }
 
 func (l *faultyLane) Next(ctx context.Context, limit, maxBytes int) ([]persist.Entry, error) {
@@ -252,31 +244,49 @@ func (l *faultyLane) Release(ctx context.Context) error {
 	return l.faults.call(ctx, OpLaneRelease, func() error { return l.inner.Release(ctx) })
 }
 
-// faultyEnqueuer is EnqueueTx under faults.
-type faultyEnqueuer struct {
-	enqueuer persist.SQLEnqueuer
-	faults   *Faults
+// faultyJoiner is WithTx under faults.
+type faultyJoiner struct {
+	joiner persist.TxJoiner[*sql.Tx]
+	faults *Faults
 }
 
-// EnqueueTx implements persist.SQLEnqueuer.
-func (s *faultyEnqueuer) EnqueueTx(ctx context.Context, tx *sql.Tx, msgs []persist.Message) ([]persist.Enqueued, error) {
-	return ask(ctx, s.faults, OpEnqueueTx, func() ([]persist.Enqueued, error) { return s.enqueuer.EnqueueTx(ctx, tx, msgs) })
+// WithTx implements persist.TxJoiner.
+func (j *faultyJoiner) WithTx(tx *sql.Tx) persist.TxOutbox {
+	return &faultyOutbox{j.joiner.WithTx(tx), j.faults}
+}
+
+// faultyOutbox is the outbox of a transaction under the faults of its store.
+type faultyOutbox struct {
+	inner  persist.TxOutbox
+	faults *Faults
+}
+
+func (o *faultyOutbox) Identity() string { return o.inner.Identity() }
+
+func (o *faultyOutbox) Enqueue(ctx context.Context, msgs []persist.Message) ([]persist.Enqueued, error) {
+	return ask(ctx, o.faults, OpEnqueueTx, func() ([]persist.Enqueued, error) { return o.inner.Enqueue(ctx, msgs) })
 }
 
 // faultyProcessor is ProcessTx under faults.
-type faultyProcessor struct {
-	processor persist.SQLProcessor
+type faultyProcessor[T any] struct {
+	processor persist.TxProcessor[T]
 	faults    *Faults
 }
 
-// ProcessTx implements persist.SQLProcessor. A fault strikes at the commit,
+// WrapTxProcessor is the ProcessTx of a store under the faults, for stores whose
+// transactions are not of database/sql: those are wrapped by NewFaulty.
+func WrapTxProcessor[T any](p persist.TxProcessor[T], faults *Faults) persist.TxProcessor[T] {
+	return &faultyProcessor[T]{p, faults}
+}
+
+// ProcessTx implements persist.TxProcessor. A fault strikes at the commit,
 // once fn has returned nil: it rolls back what is not to happen.
-func (s *faultyProcessor) ProcessTx(ctx context.Context, fn func(ctx context.Context, p persist.SQLProcess) error) error {
+func (s *faultyProcessor[T]) ProcessTx(ctx context.Context, fn func(ctx context.Context, p persist.TxProcess[T]) error) error {
 	ran := false
 	within := func(rollback error) error {
-		return s.processor.ProcessTx(ctx, func(ctx context.Context, p persist.SQLProcess) error {
+		return s.processor.ProcessTx(ctx, func(ctx context.Context, p persist.TxProcess[T]) error {
 			ran = true
-			if err := fn(ctx, &faultyProcess{p, s.faults}); err != nil {
+			if err := fn(ctx, &faultyProcess[T]{p, s.faults}); err != nil {
 				return err
 			}
 			return rollback
@@ -290,21 +300,21 @@ func (s *faultyProcessor) ProcessTx(ctx context.Context, fn func(ctx context.Con
 }
 
 // faultyProcess is a transaction under the faults of its store.
-type faultyProcess struct {
-	inner  persist.SQLProcess
+type faultyProcess[T any] struct {
+	inner  persist.TxProcess[T]
 	faults *Faults
 }
 
-func (p *faultyProcess) Tx() *sql.Tx { return p.inner.Tx() }
+func (p *faultyProcess[T]) Tx() T { return p.inner.Tx() }
 
-func (p *faultyProcess) Begin(ctx context.Context, group, key string, window time.Duration) (persist.Claim, error) {
-	return ask(ctx, p.faults, OpProcessBegin, func() (persist.Claim, error) { return p.inner.Begin(ctx, group, key, window) })
+func (p *faultyProcess[T]) Begin(ctx context.Context, group string, keys []string, window time.Duration) ([]persist.Claim, error) {
+	return ask(ctx, p.faults, OpProcessBegin, func() ([]persist.Claim, error) { return p.inner.Begin(ctx, group, keys, window) })
 }
 
-func (p *faultyProcess) Step(ctx context.Context, fn func() error) error {
+func (p *faultyProcess[T]) Step(ctx context.Context, fn func() error) error {
 	return p.faults.call(ctx, OpProcessStep, func() error { return p.inner.Step(ctx, fn) })
 }
 
-func (p *faultyProcess) AddDeadLetter(ctx context.Context, letter persist.DeadLetter) error {
+func (p *faultyProcess[T]) AddDeadLetter(ctx context.Context, letter persist.DeadLetter) error {
 	return p.faults.call(ctx, OpProcessAddDeadLetter, func() error { return p.inner.AddDeadLetter(ctx, letter) })
 }

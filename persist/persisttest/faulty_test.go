@@ -38,6 +38,8 @@ func changes(e *env, op Op, before map[string]any, lane persist.Lane, claim pers
 		return errors.Is(e.store.SaveSession(e.ctx, persist.SessionChange{ClientID: "client", Epoch: 1}), persist.ErrLeaseLost)
 	case OpSaveSession:
 		return len(e.load("client", 2)) == 0
+	case OpAnnounceRelay:
+		return len(e.announce(e.store, "nobody", 0)) > 0
 	default:
 		return !reflect.DeepEqual(before, snapshot(e))
 	}
@@ -46,7 +48,7 @@ func changes(e *env, op Op, before map[string]any, lane persist.Lane, claim pers
 // reads are the operations that change nothing in any mode; there is nothing to
 // expire.
 func reads() []Op {
-	return []Op{OpLookup, OpLanes, OpListDeadLetters, OpStats, OpListOutbox, OpGetOutbox, OpExpireProcessed}
+	return []Op{OpLookup, OpLanes, OpListDeadLetters, OpStats, OpListOutbox, OpGetOutbox, OpExpireProcessed, OpTime}
 }
 
 func TestFaultOfEachOperation(t *testing.T) {
@@ -207,18 +209,23 @@ func TestHoldReleasedBefore(t *testing.T) {
 type (
 	bare      struct{ persist.Store }
 	notifies  struct{}
-	enqueues  struct{}
 	processes struct{}
 )
 
 func (notifies) Notify() (<-chan struct{}, func()) { return nil, func() {} }
 
-func (enqueues) EnqueueTx(context.Context, *sql.Tx, []persist.Message) ([]persist.Enqueued, error) {
-	return nil, nil
+func (processes) ProcessTx(context.Context, func(context.Context, persist.TxProcess[*sql.Tx]) error) error {
+	return nil
 }
 
-func (processes) ProcessTx(context.Context, func(context.Context, persist.SQLProcess) error) error {
-	return nil
+func (processes) WithTx(*sql.Tx) persist.TxOutbox { return outbox{} }
+
+type outbox struct{}
+
+func (outbox) Identity() string { return "" }
+
+func (outbox) Enqueue(context.Context, []persist.Message) ([]persist.Enqueued, error) {
+	return nil, nil
 }
 
 func TestFaultyHasTheStoresAbilities(t *testing.T) {
@@ -232,51 +239,29 @@ func TestFaultyHasTheStoresAbilities(t *testing.T) {
 		}{bare: store},
 		struct {
 			bare
-			enqueues
-		}{bare: store},
-		struct {
-			bare
-			notifies
-			enqueues
-		}{bare: store},
-		struct {
-			bare
 			processes
 		}{bare: store},
 		struct {
 			bare
 			notifies
-			processes
-		}{bare: store},
-		struct {
-			bare
-			enqueues
-			processes
-		}{bare: store},
-		struct {
-			bare
-			notifies
-			enqueues
 			processes
 		}{bare: store},
 	} {
 		faulty, faults := NewFaulty(inner, Fault{Op: OpEnqueueTx}, Fault{Op: OpProcessTx})
 		_, ok := faulty.(persist.Notifier)
 		require.Equal(t, i&1 != 0, ok, "notifier of %d", i)
-		enqueuer, ok := faulty.(persist.SQLEnqueuer)
-		require.Equal(t, i&2 != 0, ok, "enqueuer of %d", i)
+		joiner, ok := faulty.(persist.TxJoiner[*sql.Tx])
+		require.Equal(t, i&2 != 0, ok, "joiner of %d", i)
+		processor, ok := faulty.(persist.TxProcessor[*sql.Tx])
+		require.Equal(t, i&2 != 0, ok, "processor of %d", i)
 		if ok {
-			_, err := enqueuer.EnqueueTx(t.Context(), nil, nil)
+			_, err := joiner.WithTx(nil).Enqueue(t.Context(), nil)
 			require.ErrorIs(t, err, ErrInjected)
-			_, err = enqueuer.EnqueueTx(t.Context(), nil, nil)
+			_, err = joiner.WithTx(nil).Enqueue(t.Context(), nil)
 			require.NoError(t, err)
-		}
-		processor, ok := faulty.(persist.SQLProcessor)
-		require.Equal(t, i&4 != 0, ok, "processor of %d", i)
-		if ok {
 			require.NoError(t, processor.ProcessTx(t.Context(), nil), "a store that never commits cannot fail to")
 		}
-		require.Equal(t, i&2/2+i&4/4, faults.Failed())
+		require.Equal(t, i&2, faults.Failed())
 		_, err := faulty.Stats(t.Context())
 		require.NoError(t, err)
 	}

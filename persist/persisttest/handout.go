@@ -133,11 +133,11 @@ func checkOncePerLease(e *env) {
 	e.enqueue(messages("m", 6)...)
 	lane := e.acquire(0)
 	require.Equal(e, []string{"m0", "m1"}, e.draw(lane, 2))
-	require.NoError(e, lane.Renew(e.ctx, lease))
+	require.NoError(e, lane.Renew(e.ctx, lease, false))
 	require.Equal(e, []string{"m2", "m3", "m4", "m5"}, e.draw(lane, 100))
 	require.Empty(e, e.draw(lane, 100))
 	e.advance(lease / 2)
-	require.NoError(e, lane.Renew(e.ctx, lease))
+	require.NoError(e, lane.Renew(e.ctx, lease, false))
 	require.Empty(e, e.draw(lane, 100), "time alone hands nothing out again")
 }
 

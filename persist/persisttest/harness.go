@@ -2,7 +2,6 @@ package persisttest
 
 import (
 	"context"
-	"database/sql"
 	"time"
 
 	"github.com/oncemq/oncemq/persist"
@@ -46,9 +45,9 @@ type Harness struct {
 	FrozenClock bool
 	// Notifies: the store implements persist.Notifier.
 	Notifies bool
-	// SQL: the store implements persist.SQLEnqueuer and persist.SQLProcessor,
-	// and the backend SQLBackend.
-	SQL bool
+	// Transacts: the store implements persist.TxJoiner and persist.TxProcessor,
+	// and the backend TxBackend.
+	Transacts bool
 	// Corrupts: the backend implements Corrupter.
 	Corrupts bool
 }
@@ -60,13 +59,6 @@ type Backend interface {
 	Open(ctx context.Context) (persist.Store, error)
 	// Advance moves the clock of the store, and of all its handles, forward.
 	Advance(d time.Duration)
-}
-
-// SQLBackend is implemented by backends that live in a database/sql database.
-type SQLBackend interface {
-	// DB is the caller's handle of the database: its transactions are handed
-	// to EnqueueTx. It stays open until the test ends.
-	DB() *sql.DB
 }
 
 // Corrupter is implemented by backends whose stored bytes can be damaged.

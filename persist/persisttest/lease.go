@@ -65,13 +65,13 @@ func checkRenewed(e *env) {
 	lane := e.acquire(0)
 	for range 4 {
 		e.advance(lease / 2)
-		require.NoError(e, lane.Renew(e.ctx, lease))
+		require.NoError(e, lane.Renew(e.ctx, lease, false))
 	}
 	e.held(0)
-	require.NoError(e, lane.Renew(e.ctx, lease/4), "a shorter lease counts from now as well")
+	require.NoError(e, lane.Renew(e.ctx, lease/4, false), "a shorter lease counts from now as well")
 	e.advance(lease / 2)
 	e.acquire(0)
-	require.ErrorIs(e, lane.Renew(e.ctx, lease), persist.ErrLeaseLost)
+	require.ErrorIs(e, lane.Renew(e.ctx, lease, false), persist.ErrLeaseLost)
 }
 
 func checkDeadHolder(e *env) {
@@ -140,7 +140,7 @@ func checkEpochs(e *env) {
 // laneCalls are all calls of a lane that carry its epoch.
 func laneCalls(lane persist.Lane, position int64) map[string]func(ctx context.Context) error {
 	return map[string]func(ctx context.Context) error{
-		"Renew": func(ctx context.Context) error { return lane.Renew(ctx, lease) },
+		"Renew": func(ctx context.Context) error { return lane.Renew(ctx, lease, false) },
 		"Next": func(ctx context.Context) error {
 			entries, err := lane.Next(ctx, 10, 1<<20)
 			if len(entries) > 0 {
@@ -210,7 +210,7 @@ func checkEndedLease(e *env) {
 	require.Equal(e, []bool{true}, e.acknowledge(lane, persist.Receipt{ID: "a"}))
 	e.enqueue(message("d"))
 	require.Equal(e, []string{"d"}, ids(e.next(lane)))
-	require.NoError(e, lane.Renew(e.ctx, lease))
+	require.NoError(e, lane.Renew(e.ctx, lease, false))
 	e.held(0)
 	require.Equal(e, []string{"c", "d"}, ids(e.stored(0)))
 	e.advance(10 * lease)

@@ -113,7 +113,7 @@ func (m *model) acquire(t *rapid.T) {
 
 func (m *model) renew(t *rapid.T) {
 	l, ttl := m.leased(t), ticks(t, "ttl", 5)
-	require.NoError(m, l.lease.Renew(m.ctx, ttl))
+	require.NoError(m, l.lease.Renew(m.ctx, ttl, false))
 	l.leaseEnd = m.now + ttl
 }
 

@@ -56,7 +56,7 @@ func leaseMutants() []mutant {
 		}},
 		{name: "a renewal does nothing", caught: []string{"LEASE-1", "LEASE-4"}, model: true, bend: func(b *bent) {
 			b.lane = func(l *bentLane) {
-				l.renew = func(ctx context.Context, ttl time.Duration) error {
+				l.renew = func(ctx context.Context, ttl time.Duration, _ bool) error {
 					_, err := l.Lane.Acknowledge(ctx, nil) // refuses what is to be refused
 					return err
 				}
@@ -89,8 +89,8 @@ func leaseMutants() []mutant {
 		}},
 		{name: "the zombie renews", caught: []string{"LEASE-3", "LEASE-1"}, model: true, bend: func(b *bent) {
 			b.lane = func(l *bentLane) {
-				l.renew = func(ctx context.Context, ttl time.Duration) error {
-					err := l.Lane.Renew(ctx, ttl)
+				l.renew = func(ctx context.Context, ttl time.Duration, sending bool) error {
+					err := l.Lane.Renew(ctx, ttl, sending)
 					if errors.Is(err, persist.ErrLeaseLost) {
 						return nil
 					}

@@ -13,35 +13,44 @@ import (
 // processCases are about marks and effects in one transaction.
 func processCases() []testCase {
 	return []testCase{
-		{tag: "CLAIM-9", name: "the mark commits with the effect", needs: needsSQL, run: checkProcessCommit},
-		{tag: "CLAIM-9", name: "and rolls back with it", needs: needsSQL, run: checkProcessRollback},
-		{tag: "CLAIM-9", name: "claims of both kinds", needs: needsSQL, run: checkProcessAndClaims},
-		{tag: "CLAIM-9", name: "one key twice", needs: needsSQL, run: checkProcessTwice},
-		{tag: "CLAIM-9", name: "a step fails alone", needs: needsSQL, run: checkProcessStep},
-		{tag: "CLAIM-9", name: "a dead letter within", needs: needsSQL, run: checkProcessDead},
-		{tag: "CLAIM-9", name: "a race has one effect", needs: needsSQL, run: checkProcessRace},
+		{tag: "CLAIM-9", name: "the mark commits with the effect", needs: needsTx, run: checkProcessCommit},
+		{tag: "CLAIM-9", name: "and rolls back with it", needs: needsTx, run: checkProcessRollback},
+		{tag: "CLAIM-9", name: "claims of both kinds", needs: needsTx, run: checkProcessAndClaims},
+		{tag: "CLAIM-9", name: "one key twice", needs: needsTx, run: checkProcessTwice},
+		{tag: "CLAIM-9", name: "a step fails alone", needs: needsTx, run: checkProcessStep},
+		{tag: "CLAIM-9", name: "a dead letter within", needs: needsTx, run: checkProcessDead},
+		{tag: "CLAIM-9", name: "a race has one effect", needs: needsTx, run: checkProcessRace},
 	}
 }
 
-func (e *env) process(fn func(ctx context.Context, p persist.SQLProcess) error) error {
-	return e.store.(persist.SQLProcessor).ProcessTx(e.ctx, fn)
+func (e *env) process(fn ProcessFunc) error {
+	return e.backend.(TxBackend).ProcessTx(e.ctx, e.store, fn)
+}
+
+// beginKey begins one key of a group.
+func beginKey(ctx context.Context, p persist.Process, group, key string, window time.Duration) (persist.Claim, error) {
+	claims, err := p.Begin(ctx, group, []string{key}, window)
+	if err != nil {
+		return persist.Claim{}, err
+	}
+	return claims[0], nil
 }
 
 // handleKey processes a key with an effect of its name.
-func handleKey(ctx context.Context, p persist.SQLProcess, key string) (persist.ClaimState, error) {
-	claim, err := p.Begin(ctx, "g", key, time.Hour)
+func handleKey(ctx context.Context, p persist.Process, tx CallerTx, key string) (persist.ClaimState, error) {
+	claim, err := beginKey(ctx, p, "g", key, time.Hour)
 	if err != nil || claim.State != persist.ClaimGranted {
 		return claim.State, err
 	}
-	return claim.State, effect(ctx, p.Tx(), key)
+	return claim.State, effect(ctx, tx, key)
 }
 
 func checkProcessCommit(e *env) {
 	e.db()
 	for round := range 3 {
-		require.NoError(e, e.process(func(ctx context.Context, p persist.SQLProcess) error {
+		require.NoError(e, e.process(func(ctx context.Context, p persist.Process, tx CallerTx) error {
 			for _, key := range []string{"a", "b"} {
-				state, err := handleKey(ctx, p, key)
+				state, err := handleKey(ctx, p, tx, key)
 				if err != nil {
 					return err
 				}
@@ -65,15 +74,15 @@ func checkProcessCommit(e *env) {
 func checkProcessRollback(e *env) {
 	e.db()
 	broken := errors.New("handler failed")
-	require.ErrorIs(e, e.process(func(ctx context.Context, p persist.SQLProcess) error {
-		if _, err := handleKey(ctx, p, "a"); err != nil {
+	require.ErrorIs(e, e.process(func(ctx context.Context, p persist.Process, tx CallerTx) error {
+		if _, err := handleKey(ctx, p, tx, "a"); err != nil {
 			return err
 		}
 		return broken
 	}), broken)
 	require.Panics(e, func() {
-		_ = e.process(func(ctx context.Context, p persist.SQLProcess) error {
-			if _, err := handleKey(ctx, p, "a"); err != nil {
+		_ = e.process(func(ctx context.Context, p persist.Process, tx CallerTx) error {
+			if _, err := handleKey(ctx, p, tx, "a"); err != nil {
 				return err
 			}
 			panic("handler panicked")
@@ -88,8 +97,8 @@ func checkProcessAndClaims(e *env) {
 	e.db()
 	claim := e.claim("k")
 	begin := func() (claim persist.Claim) {
-		require.NoError(e, e.process(func(ctx context.Context, p persist.SQLProcess) (err error) {
-			claim, err = p.Begin(ctx, "g", "k", time.Hour)
+		require.NoError(e, e.process(func(ctx context.Context, p persist.Process, tx CallerTx) (err error) {
+			claim, err = beginKey(ctx, p, "g", "k", time.Hour)
 			return err
 		}))
 		return claim
@@ -104,8 +113,8 @@ func checkProcessAndClaims(e *env) {
 	require.Equal(e, []bool{false}, e.complete(time.Hour, claim), "paused past its lease, and woken up")
 	require.Equal(e, persist.ClaimCompleted, begin().State)
 	e.complete(time.Hour, e.claim("other"))
-	require.NoError(e, e.process(func(ctx context.Context, p persist.SQLProcess) error {
-		claim, err := p.Begin(ctx, "g", "other", time.Hour)
+	require.NoError(e, e.process(func(ctx context.Context, p persist.Process, tx CallerTx) error {
+		claim, err := beginKey(ctx, p, "g", "other", time.Hour)
 		if err == nil && claim.State != persist.ClaimCompleted {
 			err = errors.New("a completed key was granted")
 		}
@@ -116,13 +125,13 @@ func checkProcessAndClaims(e *env) {
 func checkProcessStep(e *env) {
 	e.db()
 	broken := errors.New("step failed")
-	require.NoError(e, e.process(func(ctx context.Context, p persist.SQLProcess) error {
+	require.NoError(e, e.process(func(ctx context.Context, p persist.Process, tx CallerTx) error {
 		for _, key := range []string{"a", "b", "c"} {
-			if _, err := p.Begin(ctx, "g", key, time.Hour); err != nil {
+			if _, err := beginKey(ctx, p, "g", key, time.Hour); err != nil {
 				return err
 			}
 			err := p.Step(ctx, func() error {
-				if err := effect(ctx, p.Tx(), key); err != nil {
+				if err := effect(ctx, tx, key); err != nil {
 					return err
 				}
 				if key == "b" {
@@ -142,28 +151,28 @@ func checkProcessStep(e *env) {
 
 func checkProcessTwice(e *env) {
 	e.db()
-	require.NoError(e, e.process(func(ctx context.Context, p persist.SQLProcess) error {
-		first, err := p.Begin(ctx, "g", "k", time.Hour)
+	require.NoError(e, e.process(func(ctx context.Context, p persist.Process, tx CallerTx) error {
+		first, err := beginKey(ctx, p, "g", "k", time.Hour)
 		if err != nil || first.State != persist.ClaimGranted || first.Key != "k" {
 			return errors.Join(errors.New("the first was not granted"), err)
 		}
-		again, err := p.Begin(ctx, "g", "k", time.Hour)
+		again, err := beginKey(ctx, p, "g", "k", time.Hour)
 		if err != nil || again.State != persist.ClaimCompleted {
 			return errors.Join(errors.New("the second is a duplicate of the first"), err)
 		}
-		other, err := p.Begin(ctx, "other", "k", time.Hour)
+		other, err := beginKey(ctx, p, "other", "k", time.Hour)
 		if err != nil || other.State != persist.ClaimGranted {
 			return errors.Join(errors.New("another group has its own keys"), err)
 		}
 		return nil
 	}))
-	require.ErrorIs(e, e.process(func(ctx context.Context, p persist.SQLProcess) error {
-		_, err := p.Begin(ctx, "g", "new", time.Second-1)
+	require.ErrorIs(e, e.process(func(ctx context.Context, p persist.Process, tx CallerTx) error {
+		_, err := beginKey(ctx, p, "g", "new", time.Second-1)
 		return err
 	}), persist.ErrInvalid)
 	e.releaseClaims(e.claim("released"))
-	require.NoError(e, e.process(func(ctx context.Context, p persist.SQLProcess) error {
-		claim, err := p.Begin(ctx, "g", "released", time.Hour)
+	require.NoError(e, e.process(func(ctx context.Context, p persist.Process, tx CallerTx) error {
+		claim, err := beginKey(ctx, p, "g", "released", time.Hour)
 		if err != nil || claim.State != persist.ClaimGranted || claim.Attempts != 2 {
 			return errors.Join(errors.New("a released key is free, and its attempts count"), err)
 		}
@@ -174,8 +183,8 @@ func checkProcessTwice(e *env) {
 func checkProcessDead(e *env) {
 	e.db()
 	add := func(id string, result error) error {
-		return e.process(func(ctx context.Context, p persist.SQLProcess) error {
-			if _, err := p.Begin(ctx, "g", id, time.Hour); err != nil {
+		return e.process(func(ctx context.Context, p persist.Process, tx CallerTx) error {
+			if _, err := beginKey(ctx, p, "g", id, time.Hour); err != nil {
 				return err
 			}
 			if err := p.AddDeadLetter(ctx, letter(id)); err != nil {
@@ -198,8 +207,8 @@ func checkProcessRace(e *env) {
 	handles := []persist.Store{e.store, e.handle()}
 	e.together(8, func(i int) error {
 		for range 1000 {
-			err := handles[i%2].(persist.SQLProcessor).ProcessTx(e.ctx, func(ctx context.Context, p persist.SQLProcess) error {
-				_, err := handleKey(ctx, p, "k")
+			err := e.backend.(TxBackend).ProcessTx(e.ctx, handles[i%2], func(ctx context.Context, p persist.Process, tx CallerTx) error {
+				_, err := handleKey(ctx, p, tx, "k")
 				return err
 			})
 			if !errors.Is(err, persist.ErrUnavailable) {

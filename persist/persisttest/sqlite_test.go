@@ -26,6 +26,8 @@ type file struct {
 	now  atomic.Int64
 	bend func(s *sqlite.Store) persist.Store
 
+	SQLTxs
+
 	open sync.Once
 	db   *sql.DB
 	t    T
@@ -45,7 +47,7 @@ func (f *file) Open(ctx context.Context) (persist.Store, error) {
 
 func (f *file) Advance(d time.Duration) { f.now.Add(int64(d)) }
 
-func (f *file) DB() *sql.DB {
+func (f *file) handle() *sql.DB {
 	f.open.Do(func() {
 		var err error
 		f.db, err = sql.Open("sqlite", "file:"+f.path+"?_pragma=busy_timeout(5000)")
@@ -68,9 +70,11 @@ func (f *file) CorruptDeadLetter(ctx context.Context, number int64) error {
 func onFile(bend func(s *sqlite.Store) persist.Store) Harness {
 	return Harness{
 		New: func(t T, opts Options) Backend {
-			return &file{path: filepath.Join(t.TempDir(), "store.db"), opts: opts, bend: bend, t: t}
+			f := &file{path: filepath.Join(t.TempDir(), "store.db"), opts: opts, bend: bend, t: t}
+			f.Handle = f.handle
+			return f
 		},
-		Durable: true, Shared: true, FrozenClock: true, Notifies: true, SQL: true, Corrupts: true,
+		Durable: true, Shared: true, FrozenClock: true, Notifies: true, Transacts: true, Corrupts: true,
 	}
 }
 
@@ -78,7 +82,7 @@ func onFile(bend func(s *sqlite.Store) persist.Store) Harness {
 type bentSQL struct {
 	*sqlite.Store
 	enqueueTx func(ctx context.Context, tx *sql.Tx, msgs []persist.Message) ([]persist.Enqueued, error)
-	processTx func(ctx context.Context, fn func(ctx context.Context, p persist.SQLProcess) error) error
+	processTx func(ctx context.Context, fn func(ctx context.Context, p persist.TxProcess[*sql.Tx]) error) error
 	process   func(p *bentProcess) // replaces methods of each transaction
 	next      func(l persist.Lane, ctx context.Context, limit, maxBytes int) ([]persist.Entry, error)
 	letters   func(ctx context.Context, filter persist.DeadLetterFilter, limit int) ([]persist.DeadLetter, error)
@@ -87,7 +91,10 @@ type bentSQL struct {
 func bendSQL(change func(b *bentSQL)) func(s *sqlite.Store) persist.Store {
 	return func(s *sqlite.Store) persist.Store {
 		b := &bentSQL{
-			Store: s, enqueueTx: s.EnqueueTx, processTx: s.ProcessTx, process: func(*bentProcess) {},
+			Store: s, processTx: s.ProcessTx,
+			enqueueTx: func(ctx context.Context, tx *sql.Tx, msgs []persist.Message) ([]persist.Enqueued, error) {
+				return s.WithTx(tx).Enqueue(ctx, msgs)
+			}, process: func(*bentProcess) {},
 			next: persist.Lane.Next, letters: s.ListDeadLetters,
 		}
 		change(b)
@@ -95,13 +102,21 @@ func bendSQL(change func(b *bentSQL)) func(s *sqlite.Store) persist.Store {
 	}
 }
 
-func (b *bentSQL) EnqueueTx(ctx context.Context, tx *sql.Tx, msgs []persist.Message) ([]persist.Enqueued, error) {
-	return b.enqueueTx(ctx, tx, msgs)
+func (b *bentSQL) WithTx(tx *sql.Tx) persist.TxOutbox { return &bentOutbox{b.Store.WithTx(tx), b, tx} }
+
+type bentOutbox struct {
+	persist.TxOutbox
+	b  *bentSQL
+	tx *sql.Tx
 }
 
-func (b *bentSQL) ProcessTx(ctx context.Context, fn func(ctx context.Context, p persist.SQLProcess) error) error {
-	return b.processTx(ctx, func(ctx context.Context, p persist.SQLProcess) error {
-		bent := &bentProcess{SQLProcess: p, begin: p.Begin, step: p.Step, add: p.AddDeadLetter}
+func (o *bentOutbox) Enqueue(ctx context.Context, msgs []persist.Message) ([]persist.Enqueued, error) {
+	return o.b.enqueueTx(ctx, o.tx, msgs)
+}
+
+func (b *bentSQL) ProcessTx(ctx context.Context, fn func(ctx context.Context, p persist.TxProcess[*sql.Tx]) error) error {
+	return b.processTx(ctx, func(ctx context.Context, p persist.TxProcess[*sql.Tx]) error {
+		bent := &bentProcess{TxProcess: p, begin: p.Begin, step: p.Step, add: p.AddDeadLetter}
 		b.process(bent)
 		return fn(ctx, bent)
 	})
@@ -129,14 +144,14 @@ func (l *bentSQLLane) Next(ctx context.Context, limit, maxBytes int) ([]persist.
 }
 
 type bentProcess struct {
-	persist.SQLProcess
-	begin func(ctx context.Context, group, key string, window time.Duration) (persist.Claim, error)
+	persist.TxProcess[*sql.Tx]
+	begin func(ctx context.Context, group string, keys []string, window time.Duration) ([]persist.Claim, error)
 	step  func(ctx context.Context, fn func() error) error
 	add   func(ctx context.Context, letter persist.DeadLetter) error
 }
 
-func (p *bentProcess) Begin(ctx context.Context, group, key string, window time.Duration) (persist.Claim, error) {
-	return p.begin(ctx, group, key, window)
+func (p *bentProcess) Begin(ctx context.Context, group string, keys []string, window time.Duration) ([]persist.Claim, error) {
+	return p.begin(ctx, group, keys, window)
 }
 
 func (p *bentProcess) Step(ctx context.Context, fn func() error) error { return p.step(ctx, fn) }
@@ -165,7 +180,7 @@ func sqlMutants() map[string]struct {
 		"enqueues in another order": {[]string{"OUTBOX-13"}, func(b *bentSQL) {
 			b.enqueueTx = func(ctx context.Context, tx *sql.Tx, msgs []persist.Message) (places []persist.Enqueued, err error) {
 				for i := len(msgs) - 1; i >= 0; i-- {
-					place, err := b.Store.EnqueueTx(ctx, tx, msgs[i:i+1])
+					place, err := b.Store.WithTx(tx).Enqueue(ctx, msgs[i:i+1])
 					if err != nil {
 						return nil, err
 					}
@@ -176,7 +191,7 @@ func sqlMutants() map[string]struct {
 		}},
 		"loses what is committed late": {[]string{"OUTBOX-7"}, func(b *bentSQL) {
 			b.enqueueTx = func(ctx context.Context, tx *sql.Tx, msgs []persist.Message) ([]persist.Enqueued, error) {
-				places, err := b.Store.EnqueueTx(ctx, tx, msgs)
+				places, err := b.Store.WithTx(tx).Enqueue(ctx, msgs)
 				if err == nil {
 					_, err = tx.ExecContext(ctx, "DELETE FROM oncemq_outbox")
 				}
@@ -184,9 +199,9 @@ func sqlMutants() map[string]struct {
 			}
 		}},
 		"commits what failed": {[]string{"CLAIM-9"}, func(b *bentSQL) {
-			b.processTx = func(ctx context.Context, fn func(ctx context.Context, p persist.SQLProcess) error) error {
+			b.processTx = func(ctx context.Context, fn func(ctx context.Context, p persist.TxProcess[*sql.Tx]) error) error {
 				var failed error
-				err := b.Store.ProcessTx(ctx, func(ctx context.Context, p persist.SQLProcess) error {
+				err := b.Store.ProcessTx(ctx, func(ctx context.Context, p persist.TxProcess[*sql.Tx]) error {
 					failed = fn(ctx, p)
 					return nil
 				})
@@ -194,9 +209,9 @@ func sqlMutants() map[string]struct {
 			}
 		}},
 		"commits what panicked": {[]string{"CLAIM-9"}, func(b *bentSQL) {
-			b.processTx = func(ctx context.Context, fn func(ctx context.Context, p persist.SQLProcess) error) error {
+			b.processTx = func(ctx context.Context, fn func(ctx context.Context, p persist.TxProcess[*sql.Tx]) error) error {
 				var panicked any
-				err := b.Store.ProcessTx(ctx, func(ctx context.Context, p persist.SQLProcess) error {
+				err := b.Store.ProcessTx(ctx, func(ctx context.Context, p persist.TxProcess[*sql.Tx]) error {
 					defer func() { panicked = recover() }()
 					return fn(ctx, p)
 				})
@@ -208,17 +223,23 @@ func sqlMutants() map[string]struct {
 		}},
 		"begins everything": {[]string{"CLAIM-9"}, func(b *bentSQL) {
 			b.process = func(p *bentProcess) {
-				p.begin = func(ctx context.Context, group, key string, window time.Duration) (persist.Claim, error) {
-					claim, err := p.SQLProcess.Begin(ctx, group, key, window)
-					claim.State = persist.ClaimGranted
-					return claim, err
+				p.begin = func(ctx context.Context, group string, keys []string, window time.Duration) ([]persist.Claim, error) {
+					claims, err := p.TxProcess.Begin(ctx, group, keys, window)
+					for i := range claims {
+						claims[i].State = persist.ClaimGranted
+					}
+					return claims, err
 				}
 			}
 		}},
 		"marks nothing": {[]string{"CLAIM-9"}, func(b *bentSQL) {
 			b.process = func(p *bentProcess) {
-				p.begin = func(context.Context, string, string, time.Duration) (persist.Claim, error) {
-					return persist.Claim{Epoch: 1, Attempts: 1}, nil
+				p.begin = func(_ context.Context, _ string, keys []string, _ time.Duration) ([]persist.Claim, error) {
+					claims := make([]persist.Claim, len(keys))
+					for i, key := range keys {
+						claims[i] = persist.Claim{Key: key, Epoch: 1, Attempts: 1}
+					}
+					return claims, nil
 				}
 			}
 		}},
@@ -230,7 +251,7 @@ func sqlMutants() map[string]struct {
 		"hides the error of a step": {[]string{"CLAIM-9"}, func(b *bentSQL) {
 			b.process = func(p *bentProcess) {
 				p.step = func(ctx context.Context, fn func() error) error {
-					_ = p.SQLProcess.Step(ctx, fn)
+					_ = p.TxProcess.Step(ctx, fn)
 					return nil
 				}
 			}
@@ -304,7 +325,7 @@ func TestFaultyTransactions(t *testing.T) {
 		store, _ := NewFaulty(s)
 		return store
 	}
-	for _, c := range slices.Concat(sqlCases(), processCases()) {
+	for _, c := range slices.Concat(txCases(), processCases()) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			c.check(t, onFile(faulty))
@@ -324,15 +345,15 @@ func TestFaultOfTransactions(t *testing.T) {
 				t.Cleanup(func() { require.NoError(t, inner.Close(context.Background())) })
 				store, faults := NewFaulty(inner, Fault{Op: op, Mode: mode})
 				ran := 0
-				err = store.(persist.SQLProcessor).ProcessTx(t.Context(), func(ctx context.Context, p persist.SQLProcess) error {
+				err = store.(persist.TxProcessor[*sql.Tx]).ProcessTx(t.Context(), func(ctx context.Context, p persist.TxProcess[*sql.Tx]) error {
 					ran++
-					if _, err := p.Begin(ctx, "g", "k", time.Hour); err != nil {
+					if _, err := beginKey(ctx, p, "g", "k", time.Hour); err != nil {
 						return err
 					}
 					if err := p.Step(ctx, func() error { return p.AddDeadLetter(ctx, letter("d")) }); err != nil {
 						return err
 					}
-					_, err := store.(persist.SQLEnqueuer).EnqueueTx(ctx, p.Tx(), []persist.Message{message("m")})
+					_, err := store.(persist.TxJoiner[*sql.Tx]).WithTx(p.Tx()).Enqueue(ctx, []persist.Message{message("m")})
 					return err
 				})
 				require.ErrorIs(t, err, ErrInjected)

@@ -37,12 +37,8 @@ func checkIdentity(e *env) {
 func checkAbilities(e *env) {
 	_, notifies := e.store.(persist.Notifier)
 	require.Equal(e, e.h.Notifies, notifies, "persist.Notifier")
-	_, enqueues := e.store.(persist.SQLEnqueuer)
-	require.Equal(e, e.h.SQL, enqueues, "persist.SQLEnqueuer")
-	_, processes := e.store.(persist.SQLProcessor)
-	require.Equal(e, e.h.SQL, processes, "persist.SQLProcessor")
-	_, sql := e.backend.(SQLBackend)
-	require.Equal(e, e.h.SQL, sql, "SQLBackend")
+	_, transacts := e.backend.(TxBackend)
+	require.Equal(e, e.h.Transacts, transacts, "TxBackend")
 	_, corrupts := e.backend.(Corrupter)
 	require.Equal(e, e.h.Corrupts, corrupts, "Corrupter")
 }
@@ -66,6 +62,14 @@ func operations(store persist.Store, lane persist.Lane, claim persist.Claim) map
 		},
 		"AcquireLane": func(ctx context.Context) error {
 			_, err := store.AcquireLane(ctx, 1, "another", lease)
+			return err
+		},
+		"AnnounceRelay": func(ctx context.Context) error {
+			_, err := store.AnnounceRelay(ctx, "relay", lease)
+			return err
+		},
+		"Time": func(ctx context.Context) error {
+			_, err := store.Time(ctx)
 			return err
 		},
 		"Claim": func(ctx context.Context) error {
@@ -129,7 +133,7 @@ func operations(store persist.Store, lane persist.Lane, claim persist.Claim) map
 			_, err := store.PurgeOutbox(ctx, persist.ListRequest{Limit: 10})
 			return err
 		},
-		"Lane.Renew": func(ctx context.Context) error { return lane.Renew(ctx, 2*lease) },
+		"Lane.Renew": func(ctx context.Context) error { return lane.Renew(ctx, 2*lease, false) },
 		"Lane.Next": func(ctx context.Context) error {
 			_, err := lane.Next(ctx, 10, 1<<20)
 			return err

@@ -48,7 +48,7 @@ type testCase struct {
 type need uint8
 
 const (
-	needsSQL need = 1 << iota
+	needsTx need = 1 << iota
 	needsCorruption
 	needsNotifier
 )
@@ -56,8 +56,8 @@ const (
 // lacks says what the case needs and the harness declares not to have.
 func (c *testCase) lacks(h Harness) string {
 	switch {
-	case c.needs&needsSQL != 0 && !h.SQL:
-		return "the harness declares no SQL transactions"
+	case c.needs&needsTx != 0 && !h.Transacts:
+		return "the harness declares no transactions"
 	case c.needs&needsCorruption != 0 && !h.Corrupts:
 		return "the harness declares no way to damage stored bytes"
 	case c.needs&needsNotifier != 0 && !h.Notifies:
@@ -82,8 +82,8 @@ func (c *testCase) check(t T, h Harness) {
 func allCases() []testCase {
 	return slices.Concat(
 		storeCases(), enqueueCases(), idempotencyCases(), limitCases(), handOutCases(), settleCases(),
-		receiptCases(), leaseCases(), claimCases(), completionCases(), sessionCases(), deadLetterCases(),
-		adminCases(), concurrencyCases(), argumentCases(), sqlCases(), processCases(), corruptionCases(),
+		receiptCases(), leaseCases(), relayCases(), claimCases(), completionCases(), sessionCases(), deadLetterCases(),
+		adminCases(), concurrencyCases(), argumentCases(), txCases(), processCases(), corruptionCases(),
 	)
 }
 

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"path/filepath"
 	"strconv"
@@ -193,10 +194,10 @@ func BenchmarkProcess(b *testing.B) {
 			b.ReportAllocs()
 			b.ResetTimer()
 			for i := 0; i < b.N; i += size {
-				require.NoError(b, s.ProcessTx(b.Context(), func(ctx context.Context, p persist.SQLProcess) error {
+				require.NoError(b, s.ProcessTx(b.Context(), func(ctx context.Context, p persist.TxProcess[*sql.Tx]) error {
 					for j := range size {
 						err := p.Step(ctx, func() error {
-							_, err := p.Begin(ctx, "g", fmt.Sprintf("0190f3d4-7a10-7000-8000-%012d", i+j), time.Hour)
+							_, err := beginKey(ctx, p, "g", fmt.Sprintf("0190f3d4-7a10-7000-8000-%012d", i+j), time.Hour)
 							return err
 						})
 						if err != nil {

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"bufio"
 	"context"
+	"database/sql"
 	"fmt"
 	"io"
 	"os"
@@ -116,9 +117,9 @@ func childDrains(ctx context.Context, s *Store, name string) error {
 // own, ten in a transaction.
 func childProcesses(ctx context.Context, s *Store, _ string) error {
 	for from := 0; from < 1000; from += 10 {
-		err := s.ProcessTx(ctx, func(ctx context.Context, p persist.SQLProcess) error {
+		err := s.ProcessTx(ctx, func(ctx context.Context, p persist.TxProcess[*sql.Tx]) error {
 			for key := from; key < from+10; key++ {
-				claim, err := p.Begin(ctx, "g", strconv.Itoa(key), time.Hour)
+				claim, err := beginKey(ctx, p, "g", strconv.Itoa(key), time.Hour)
 				if err != nil {
 					return err
 				}

@@ -4,6 +4,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -142,8 +143,8 @@ func TestSmallFileSystem(t *testing.T) {
 	require.ErrorIs(t, err, syscall.ENOSPC)
 	require.NoError(t, rest.Close())
 	mark := func() error {
-		return s.ProcessTx(t.Context(), func(ctx context.Context, p persist.SQLProcess) error {
-			_, err := p.Begin(ctx, "g", "ghost", time.Hour)
+		return s.ProcessTx(t.Context(), func(ctx context.Context, p persist.TxProcess[*sql.Tx]) error {
+			_, err := beginKey(ctx, p, "g", "ghost", time.Hour)
 			return err
 		})
 	}
@@ -179,8 +180,8 @@ func TestProcessUndoneBySQLite(t *testing.T) {
 	s := open(t, path, Options{})
 	execute(t, database(t, path, ""), "CREATE TABLE effects (name BLOB)")
 	for _, inStep := range []bool{false, true} {
-		err := s.ProcessTx(t.Context(), func(ctx context.Context, p persist.SQLProcess) error {
-			if _, err := p.Begin(ctx, "g", "first", time.Hour); err != nil {
+		err := s.ProcessTx(t.Context(), func(ctx context.Context, p persist.TxProcess[*sql.Tx]) error {
+			if _, err := beginKey(ctx, p, "g", "first", time.Hour); err != nil {
 				return err
 			}
 			if _, err := p.Tx().ExecContext(ctx, "PRAGMA max_page_count = 60"); err != nil {
@@ -197,7 +198,7 @@ func TestProcessUndoneBySQLite(t *testing.T) {
 			}
 			_, err := p.Tx().ExecContext(ctx, "PRAGMA max_page_count = 100000")
 			require.NoError(t, err)
-			_, err = p.Begin(ctx, "g", "second", time.Hour)
+			_, err = beginKey(ctx, p, "g", "second", time.Hour)
 			refused(t, err, persist.ErrUnavailable)
 			refused(t, p.Step(ctx, func() error { return nil }), persist.ErrUnavailable)
 			refused(t, p.AddDeadLetter(ctx, persist.DeadLetter{Side: persist.SideConsumer, State: persist.StateFailed}), persist.ErrUnavailable)
@@ -209,8 +210,8 @@ func TestProcessUndoneBySQLite(t *testing.T) {
 		require.Zero(t, stats.Completed)
 		require.Zero(t, stats.ConsumerDead)
 	}
-	require.NoError(t, s.ProcessTx(t.Context(), func(ctx context.Context, p persist.SQLProcess) error {
-		claim, err := p.Begin(ctx, "g", "first", time.Hour)
+	require.NoError(t, s.ProcessTx(t.Context(), func(ctx context.Context, p persist.TxProcess[*sql.Tx]) error {
+		claim, err := beginKey(ctx, p, "g", "first", time.Hour)
 		require.Equal(t, persist.ClaimGranted, claim.State)
 		return err
 	}))

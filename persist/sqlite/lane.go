@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/oncemq/oncemq/persist"
@@ -32,7 +33,7 @@ func (s *Store) AcquireLane(ctx context.Context, number int, owner string, ttl t
 	}
 	below, above := laneBounds(number)
 	return &lane{
-		s: s, number: number, epoch: t.epoch, below: below, above: above,
+		s: s, number: number, epoch: t.epoch, sentUntil: t.sentUntil, sending: new(atomic.Bool), below: below, above: above,
 		cursors: cursors{cursor: below, lateDue: math.MinInt64},
 	}, nil
 }
@@ -42,11 +43,12 @@ type acquireTask struct {
 	lane  int
 	owner string
 	ttl   time.Duration
-	epoch int64
+
+	epoch, sentUntil int64
 }
 
 func (t *acquireTask) run(ctx context.Context, tx *txn) error {
-	var dest [1]driver.Value
+	var dest [2]driver.Value
 	found, err := queryRow(ctx, tx, dest[:], tx.q.laneAcquire, int64(t.lane), t.owner, tx.now+millis(t.ttl), tx.now)
 	if err != nil {
 		return err
@@ -54,7 +56,7 @@ func (t *acquireTask) run(ctx context.Context, tx *txn) error {
 	if !found {
 		t.err = refuse(t.op, t.object, persist.ErrLeaseHeld)
 	}
-	t.epoch = asInt(dest[0])
+	t.epoch, t.sentUntil = asInt(dest[0]), asInt(dest[1])
 	return nil
 }
 
@@ -83,6 +85,8 @@ type lane struct {
 	number       int
 	epoch        int64
 	below, above int64 // the positions of the lane lie between these
+	sentUntil    int64
+	sending      *atomic.Bool // Renew has recorded that the holder sends
 
 	cursors
 }
@@ -104,15 +108,30 @@ func (l *lane) Number() int { return l.number }
 // Epoch is the fencing token of the lease.
 func (l *lane) Epoch() int64 { return l.epoch }
 
+// SentUntil is until when messages may have been sent; see [persist.Lane].
+func (l *lane) SentUntil() time.Time {
+	if l.sentUntil == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(l.sentUntil)
+}
+
 // Renew extends the lease; see [persist.Lane].
-func (l *lane) Renew(ctx context.Context, ttl time.Duration) error {
+func (l *lane) Renew(ctx context.Context, ttl time.Duration, sending bool) error {
 	const op = "renew lane"
 	if ttl <= 0 {
 		return invalidTTL(op, laneName(l.number), ttl)
 	}
-	t := &leaseTask{call: newCall(op, laneName(l.number), 1), l: l, ttl: ttl}
-	t.leaseOnly = true
-	return l.s.submit(ctx, t)
+	t := &leaseTask{call: newCall(op, laneName(l.number), 1), l: l, ttl: ttl, sending: sending}
+	// That the lane was sent from must outlive the loss of power; until when
+	// follows from the lease.
+	first := sending && !l.sending.Load()
+	t.leaseOnly = !first
+	err := l.s.submit(ctx, t)
+	if first && err == nil {
+		l.sending.Store(true)
+	}
+	return err
 }
 
 // Release ends the lease; see [persist.Lane].
@@ -127,16 +146,20 @@ func (l *lane) Release(ctx context.Context) error {
 // leaseTask renews a lease, or releases it if ttl is zero.
 type leaseTask struct {
 	call
-	l   *lane
-	ttl time.Duration
+	l       *lane
+	ttl     time.Duration
+	sending bool
 }
 
 func (t *leaseTask) run(ctx context.Context, tx *txn) error {
-	stmt := tx.q.laneRenew
+	number := int64(t.l.number)
+	var n int64
+	var err error
 	if t.ttl == 0 {
-		stmt = tx.q.laneRelease
+		n, err = tx.exec(ctx, tx.q.laneRelease, number, t.l.epoch, tx.now)
+	} else {
+		n, err = tx.exec(ctx, tx.q.laneRenew, number, t.l.epoch, tx.now+millis(t.ttl), tx.now, t.sending)
 	}
-	n, err := tx.exec(ctx, stmt, int64(t.l.number), t.l.epoch, tx.now+millis(t.ttl))
 	if err == nil && n == 0 {
 		t.err = refuse(t.op, t.object, persist.ErrLeaseLost)
 	}

@@ -317,7 +317,7 @@ func TestNotifyOfEnqueueTx(t *testing.T) {
 	for _, commit := range []bool{true, true, false} {
 		tx, err := db.BeginTx(t.Context(), nil)
 		require.NoError(t, err)
-		_, err = s.EnqueueTx(t.Context(), tx, []persist.Message{plainMessage("a")})
+		_, err = s.WithTx(tx).Enqueue(t.Context(), []persist.Message{plainMessage("a")})
 		require.NoError(t, err)
 		require.Empty(t, wake, "not before the commit")
 		if !commit {
@@ -342,7 +342,7 @@ func TestRenewBesideNext(t *testing.T) {
 	var all sync.WaitGroup
 	all.Go(func() {
 		for range 50 {
-			if err := lane.Renew(context.Background(), time.Hour); err != nil {
+			if err := lane.Renew(context.Background(), time.Hour, false); err != nil {
 				t.Error(err)
 			}
 		}

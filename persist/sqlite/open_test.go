@@ -336,7 +336,7 @@ func TestInTheCallersDatabase(t *testing.T) {
 	_, err = tx.ExecContext(t.Context(), "INSERT INTO mine VALUES (1)")
 	require.NoError(t, err)
 	for _, s := range []*Store{one, two} {
-		_, err = s.EnqueueTx(t.Context(), tx, []persist.Message{{ID: "i", Topic: "t"}})
+		_, err = s.WithTx(tx).Enqueue(t.Context(), []persist.Message{{ID: "i", Topic: "t"}})
 		require.NoError(t, err)
 	}
 	require.NoError(t, tx.Commit())
@@ -344,8 +344,8 @@ func TestInTheCallersDatabase(t *testing.T) {
 		stats, err := s.Stats(t.Context())
 		require.NoError(t, err)
 		require.EqualValues(t, 1, stats.Pending)
-		require.NoError(t, s.ProcessTx(t.Context(), func(ctx context.Context, p persist.SQLProcess) error {
-			_, err := p.Begin(ctx, "g", "k", 1e12)
+		require.NoError(t, s.ProcessTx(t.Context(), func(ctx context.Context, p persist.TxProcess[*sql.Tx]) error {
+			_, err := beginKey(ctx, p, "g", "k", 1e12)
 			return err
 		}))
 		require.NoError(t, s.Close(t.Context()))

@@ -39,10 +39,10 @@ func (s *Store) Enqueue(ctx context.Context, msgs []persist.Message) ([]persist.
 	return t.out, nil
 }
 
-// EnqueueTx stores messages within the caller's transaction [OUTBOX-13]; see
-// [persist.SQLEnqueuer].
+// WithTx is the outbox within the caller's transaction [OUTBOX-13]; see
+// [persist.TxJoiner].
 //
-// The transaction must be able to write at the time of the call: SQLite cannot
+// The transaction must be able to write at the time of Enqueue: SQLite cannot
 // make a writer of a transaction that has read and was overtaken by another
 // commit, and the error then wraps [persist.ErrUnavailable]. A transaction that
 // was begun with BEGIN IMMEDIATE (_txlock=immediate in the DSN of
@@ -50,7 +50,19 @@ func (s *Store) Enqueue(ctx context.Context, msgs []persist.Message) ([]persist.
 // the call on it holds the write lock, so that nothing else of the store goes
 // on until it ends: end it soon. How durable its commit is depends on the
 // synchronous pragma of the caller's connection.
-func (s *Store) EnqueueTx(ctx context.Context, tx *sql.Tx, msgs []persist.Message) ([]persist.Enqueued, error) {
+func (s *Store) WithTx(tx *sql.Tx) persist.TxOutbox { return &txOutbox{s, tx} }
+
+type txOutbox struct {
+	s  *Store
+	tx *sql.Tx
+}
+
+// Identity is that of the store.
+func (o *txOutbox) Identity() string { return o.s.identity }
+
+// Enqueue stores messages if and only if the transaction commits.
+func (o *txOutbox) Enqueue(ctx context.Context, msgs []persist.Message) ([]persist.Enqueued, error) {
+	s, tx := o.s, o.tx
 	t, err := s.newEnqueue(msgs)
 	if err != nil || len(msgs) == 0 {
 		return nil, err

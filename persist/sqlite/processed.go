@@ -48,12 +48,8 @@ func (s *Store) Claim(ctx context.Context, req persist.ClaimRequest) ([]persist.
 	if len(req.Keys) == 0 {
 		return nil, nil
 	}
-	seen := make(map[string]struct{}, len(req.Keys))
-	for _, key := range req.Keys {
-		seen[key] = struct{}{}
-	}
-	if len(seen) < len(req.Keys) {
-		return nil, &persist.Error{Op: op, Object: groupName(req.Group), Kind: persist.ErrInvalid, Err: errors.New("a key occurs twice")}
+	if err := checkKeys(op, req.Group, req.Keys); err != nil {
+		return nil, err
 	}
 	group, err := s.group(ctx, op, req.Group)
 	if err != nil {
@@ -65,6 +61,21 @@ func (s *Store) Claim(ctx context.Context, req persist.ClaimRequest) ([]persist.
 		return nil, err
 	}
 	return t.claims, nil
+}
+
+// checkKeys refuses keys among which one occurs twice.
+func checkKeys(op, group string, keys []string) error {
+	if len(keys) < 2 {
+		return nil
+	}
+	seen := make(map[string]struct{}, len(keys))
+	for _, key := range keys {
+		seen[key] = struct{}{}
+	}
+	if len(seen) < len(keys) {
+		return &persist.Error{Op: op, Object: groupName(group), Kind: persist.ErrInvalid, Err: errors.New("a key occurs twice")}
+	}
+	return nil
 }
 
 // claimTask is one call of Claim.

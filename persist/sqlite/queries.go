@@ -43,6 +43,7 @@ type queries struct {
 	packetList, packetClear, packetDelete             *statement
 	deadAdd, deadList, deadDelete, deadPurge          *statement
 	totals, processedCount                            *statement
+	relayList, relayPut, relayDelete                  *statement
 
 	insertPlain, insertFull, insertClaims, insertPackets chunks
 }
@@ -153,6 +154,9 @@ func (q *queries) files() map[string]**statement {
 		"dead_purge":         &q.deadPurge,
 		"totals":             &q.totals,
 		"processed_count":    &q.processedCount,
+		"relay_list":         &q.relayList,
+		"relay_put":          &q.relayPut,
+		"relay_delete":       &q.relayDelete,
 	}
 }
 

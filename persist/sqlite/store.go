@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/oncemq/oncemq/persist"
 )
@@ -40,10 +41,10 @@ type Store struct {
 }
 
 var (
-	_ persist.Store        = (*Store)(nil)
-	_ persist.Notifier     = (*Store)(nil)
-	_ persist.SQLEnqueuer  = (*Store)(nil)
-	_ persist.SQLProcessor = (*Store)(nil)
+	_ persist.Store                = (*Store)(nil)
+	_ persist.Notifier             = (*Store)(nil)
+	_ persist.TxJoiner[*sql.Tx]    = (*Store)(nil)
+	_ persist.TxProcessor[*sql.Tx] = (*Store)(nil)
 )
 
 // now is the store's time in milliseconds since 1970.
@@ -51,6 +52,19 @@ func (s *Store) now() int64 { return s.opts.Clock().UnixMilli() }
 
 // Identity is what tells this store from others.
 func (s *Store) Identity() string { return s.identity }
+
+// Time is the store's clock.
+func (s *Store) Time(ctx context.Context) (time.Time, error) {
+	const op = "time"
+	if err := s.enter(op); err != nil {
+		return time.Time{}, err
+	}
+	defer s.leave()
+	if err := ctx.Err(); err != nil {
+		return time.Time{}, translate(op, s.name, err)
+	}
+	return time.UnixMilli(s.now()), nil
+}
 
 // Durability says what the store survives.
 func (s *Store) Durability() string {

@@ -19,9 +19,11 @@ import (
 func harness(sync Synchronous) persisttest.Harness {
 	return persisttest.Harness{
 		New: func(t persisttest.T, opts persisttest.Options) persisttest.Backend {
-			return &backend{t: t, path: filepath.Join(t.TempDir(), "store.db"), opts: opts, sync: sync, clock: newClock()}
+			b := &backend{t: t, path: filepath.Join(t.TempDir(), "store.db"), opts: opts, sync: sync, clock: newClock()}
+			b.Handle = b.open
+			return b
 		},
-		Durable: true, Shared: true, FrozenClock: true, Notifies: true, SQL: true, Corrupts: true,
+		Durable: true, Shared: true, FrozenClock: true, Notifies: true, Transacts: true, Corrupts: true,
 	}
 }
 
@@ -67,6 +69,8 @@ type backend struct {
 	sync  Synchronous
 	clock *clock
 
+	persisttest.SQLTxs
+
 	once sync.Once
 	db   *sql.DB // the caller's
 }
@@ -77,7 +81,7 @@ func (b *backend) Open(ctx context.Context) (persist.Store, error) {
 
 func (b *backend) Advance(d time.Duration) { b.clock.advance(d) }
 
-func (b *backend) DB() *sql.DB {
+func (b *backend) open() *sql.DB {
 	b.once.Do(func() {
 		db, err := sql.Open("sqlite", "file:"+b.path+"?_pragma=busy_timeout(5000)")
 		require.NoError(b.t, err)
@@ -95,4 +99,13 @@ func (b *backend) CorruptMessage(ctx context.Context, ref persist.Ref) error {
 func (b *backend) CorruptDeadLetter(ctx context.Context, number int64) error {
 	_, err := b.DB().ExecContext(ctx, "UPDATE oncemq_dead_letters SET body = x'01' WHERE number = ?", number)
 	return err
+}
+
+// beginKey begins one key of a group.
+func beginKey(ctx context.Context, p persist.Process, group, key string, window time.Duration) (persist.Claim, error) {
+	claims, err := p.Begin(ctx, group, []string{key}, window)
+	if err != nil {
+		return persist.Claim{}, err
+	}
+	return claims[0], nil
 }

@@ -33,7 +33,7 @@ func step(ctx context.Context, tx execer, q *queries, fn func() error) error {
 	return both(err, end)
 }
 
-// ProcessTx runs fn in one transaction; see [persist.SQLProcessor]. While fn
+// ProcessTx runs fn in one transaction; see [persist.TxProcessor]. While fn
 // runs it holds the write lock of the database: nothing else that writes goes
 // on, so that many keys in one transaction are faster than one in each. fn must
 // not call methods of the store that write, since they would wait for it, and
@@ -42,8 +42,8 @@ func step(ctx context.Context, tx execer, q *queries, fn func() error) error {
 // The end of ctx does not end the transaction by itself; whether to go on is
 // fn's choice. But SQLite undoes the whole transaction if it interrupts a
 // statement that writes, or if the disk is full, and from then on every method
-// of SQLProcess fails, and so does ProcessTx.
-func (s *Store) ProcessTx(ctx context.Context, fn func(ctx context.Context, p persist.SQLProcess) error) error {
+// of the transaction fails, and so does ProcessTx.
+func (s *Store) ProcessTx(ctx context.Context, fn func(ctx context.Context, p persist.TxProcess[*sql.Tx]) error) error {
 	const op = "process"
 	if err := s.enter(op); err != nil {
 		return err
@@ -133,7 +133,7 @@ type process struct {
 	over      atomic.Bool
 }
 
-var _ persist.SQLProcess = (*process)(nil)
+var _ persist.TxProcess[*sql.Tx] = (*process)(nil)
 
 // errUndone: the transaction of a process is no more.
 var errUndone = errors.New("the transaction was rolled back")
@@ -166,29 +166,38 @@ func (p *process) exec(ctx context.Context, stmt *statement, args ...any) (n int
 // Tx is the transaction.
 func (p *process) Tx() *sql.Tx { return p.tx }
 
-// Begin marks a key as completed; see [persist.SQLProcess].
-func (p *process) Begin(ctx context.Context, group, key string, window time.Duration) (persist.Claim, error) {
+// Begin marks keys as completed; see [persist.Process].
+func (p *process) Begin(ctx context.Context, group string, keys []string, window time.Duration) ([]persist.Claim, error) {
 	const op = "begin"
 	if err := checkWindow(op, group, window); err != nil {
-		return persist.Claim{}, err
+		return nil, err
 	}
-	claim := persist.Claim{Key: key, Epoch: p.epoch}
+	if err := checkKeys(op, group, keys); err != nil {
+		return nil, err
+	}
 	ctx, err := p.ready(ctx)
-	if err == nil {
-		err = p.use(func(tx *txn) error { return p.begin(ctx, tx, group, &claim, window) })
-	}
 	if err != nil {
-		return persist.Claim{}, translate(op, groupName(group), err)
+		return nil, translate(op, groupName(group), err)
 	}
-	return claim, nil
+	claims := make([]persist.Claim, len(keys))
+	err = p.use(func(tx *txn) error {
+		id, err := p.group(ctx, tx, group)
+		for i, key := range keys {
+			if err != nil {
+				break
+			}
+			claims[i] = persist.Claim{Key: key, Epoch: p.epoch}
+			err = p.begin(ctx, tx, id, &claims[i], tx.now+millis(window))
+		}
+		return err
+	})
+	if err != nil {
+		return nil, translate(op, groupName(group), err)
+	}
+	return claims, nil
 }
 
-func (p *process) begin(ctx context.Context, tx *txn, group string, claim *persist.Claim, window time.Duration) error {
-	id, err := p.group(ctx, tx, group)
-	if err != nil {
-		return err
-	}
-	until := tx.now + millis(window)
+func (p *process) begin(ctx context.Context, tx *txn, id int64, claim *persist.Claim, until int64) error {
 	added, err := tx.exec(ctx, tx.q.claimAdd, id, storedKey(claim.Key), claim.Epoch, until)
 	if err != nil {
 		return err
@@ -222,7 +231,7 @@ func (p *process) group(ctx context.Context, tx *txn, name string) (int64, error
 	return addGroup(ctx, tx, name)
 }
 
-// Step runs fn so that it can fail alone; see [persist.SQLProcess].
+// Step runs fn so that it can fail alone; see [persist.Process].
 func (p *process) Step(ctx context.Context, fn func() error) error {
 	const op = "step"
 	ctx, err := p.ready(ctx)
@@ -241,7 +250,7 @@ func (p *process) Step(ctx context.Context, fn func() error) error {
 	return translate(op, p.s.name, err)
 }
 
-// AddDeadLetter stores a letter; see [persist.SQLProcess].
+// AddDeadLetter stores a letter; see [persist.Process].
 func (p *process) AddDeadLetter(ctx context.Context, letter persist.DeadLetter) error {
 	const op = "add dead letter"
 	if err := checkLetter(&letter); err != nil {

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"testing"
 	"time"
@@ -16,7 +17,7 @@ import (
 func TestProcessCallsTheStore(t *testing.T) {
 	t.Parallel()
 	s := open(t, file(t), Options{BusyTimeout: 30 * time.Millisecond})
-	require.NoError(t, s.ProcessTx(t.Context(), func(ctx context.Context, p persist.SQLProcess) error {
+	require.NoError(t, s.ProcessTx(t.Context(), func(ctx context.Context, p persist.TxProcess[*sql.Tx]) error {
 		_, err := s.Enqueue(ctx, []persist.Message{plainMessage("a")})
 		refused(t, err, persist.ErrUnavailable)
 		_, err = s.Stats(ctx)
@@ -24,7 +25,7 @@ func TestProcessCallsTheStore(t *testing.T) {
 		nested, cancel := context.WithTimeout(ctx, 30*time.Millisecond)
 		defer cancel()
 		require.ErrorIs(t, s.ProcessTx(nested, nil), context.DeadlineExceeded)
-		_, err = p.Begin(ctx, "g", "k", time.Hour)
+		_, err = beginKey(ctx, p, "g", "k", time.Hour)
 		return err
 	}))
 	_, err := s.Enqueue(t.Context(), []persist.Message{plainMessage("a")})
@@ -35,12 +36,12 @@ func TestProcessCallsTheStore(t *testing.T) {
 func TestProcessIsOver(t *testing.T) {
 	t.Parallel()
 	s := open(t, file(t), Options{})
-	var kept persist.SQLProcess
-	require.NoError(t, s.ProcessTx(t.Context(), func(_ context.Context, p persist.SQLProcess) error {
+	var kept persist.TxProcess[*sql.Tx]
+	require.NoError(t, s.ProcessTx(t.Context(), func(_ context.Context, p persist.TxProcess[*sql.Tx]) error {
 		kept = p
 		return nil
 	}))
-	_, err := kept.Begin(t.Context(), "g", "k", time.Hour)
+	_, err := kept.Begin(t.Context(), "g", []string{"k"}, time.Hour)
 	refused(t, err, persist.ErrUnavailable)
 	require.Equal(t, persist.ClaimGranted, claimKey(t, s, "k").State)
 }
@@ -51,14 +52,14 @@ func TestProcessOutlivesItsContext(t *testing.T) {
 	t.Parallel()
 	s := open(t, file(t), Options{})
 	ctx, cancel := context.WithCancel(t.Context())
-	require.NoError(t, s.ProcessTx(ctx, func(ctx context.Context, p persist.SQLProcess) error {
-		if _, err := p.Begin(ctx, "g", "a", time.Hour); err != nil {
+	require.NoError(t, s.ProcessTx(ctx, func(ctx context.Context, p persist.TxProcess[*sql.Tx]) error {
+		if _, err := beginKey(ctx, p, "g", "a", time.Hour); err != nil {
 			return err
 		}
 		cancel()
-		_, err := p.Begin(ctx, "g", "b", time.Hour)
+		_, err := beginKey(ctx, p, "g", "b", time.Hour)
 		require.ErrorIs(t, err, context.Canceled)
-		_, err = p.Begin(context.WithoutCancel(ctx), "g", "c", time.Hour)
+		_, err = beginKey(context.WithoutCancel(ctx), p, "g", "c", time.Hour)
 		return err
 	}))
 	require.Equal(t, persist.ClaimCompleted, claimKey(t, s, "a").State)
@@ -70,29 +71,29 @@ func TestProcessOutlivesItsContext(t *testing.T) {
 func TestProcessInterrupted(t *testing.T) {
 	t.Parallel()
 	s := open(t, file(t), Options{})
-	err := s.ProcessTx(t.Context(), func(ctx context.Context, p persist.SQLProcess) error {
-		if _, err := p.Begin(ctx, "g", "a", time.Hour); err != nil {
+	err := s.ProcessTx(t.Context(), func(ctx context.Context, p persist.TxProcess[*sql.Tx]) error {
+		if _, err := beginKey(ctx, p, "g", "a", time.Hour); err != nil {
 			return err
 		}
 		short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
 		defer cancel()
 		_, err := p.Tx().ExecContext(short, "CREATE TABLE effects AS WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n) SELECT i FROM n")
 		require.Error(t, err)
-		_, err = p.Begin(ctx, "g", "b", time.Hour)
+		_, err = beginKey(ctx, p, "g", "b", time.Hour)
 		return err
 	})
 	refused(t, err, persist.ErrUnavailable)
 	require.Equal(t, persist.ClaimGranted, claimKey(t, s, "a").State)
-	require.NoError(t, s.ProcessTx(t.Context(), func(context.Context, persist.SQLProcess) error { return nil }), "and the next goes on")
+	require.NoError(t, s.ProcessTx(t.Context(), func(context.Context, persist.TxProcess[*sql.Tx]) error { return nil }), "and the next goes on")
 }
 
 func TestSteps(t *testing.T) {
 	t.Parallel()
 	s := open(t, file(t), Options{})
 	broken := errors.New("broken")
-	require.NoError(t, s.ProcessTx(t.Context(), func(ctx context.Context, p persist.SQLProcess) error {
+	require.NoError(t, s.ProcessTx(t.Context(), func(ctx context.Context, p persist.TxProcess[*sql.Tx]) error {
 		begin := func(key string) error {
-			claim, err := p.Begin(ctx, "new group", key, time.Hour)
+			claim, err := beginKey(ctx, p, "new group", key, time.Hour)
 			require.Equal(t, persist.ClaimGranted, claim.State)
 			return err
 		}
@@ -123,13 +124,13 @@ func TestEnqueueTxFailsInPart(t *testing.T) {
 	execute(t, db, `CREATE TRIGGER stumble BEFORE INSERT ON oncemq_outbox WHEN NEW.id = 'b' BEGIN SELECT RAISE(ABORT, 'stumbled'); END`)
 	tx, err := db.BeginTx(t.Context(), nil)
 	require.NoError(t, err)
-	_, err = s.EnqueueTx(t.Context(), tx, []persist.Message{
+	_, err = s.WithTx(tx).Enqueue(t.Context(), []persist.Message{
 		plainMessage("a"), {ID: "b", Topic: "t", Receipt: true},
 	})
 	refused(t, err, persist.ErrCorrupt)
-	_, err = s.EnqueueTx(t.Context(), tx, []persist.Message{plainMessage("a"), plainMessage("b"), plainMessage("c")})
+	_, err = s.WithTx(tx).Enqueue(t.Context(), []persist.Message{plainMessage("a"), plainMessage("b"), plainMessage("c")})
 	refused(t, err, persist.ErrOutboxFull)
-	_, err = s.EnqueueTx(t.Context(), tx, []persist.Message{plainMessage("d")})
+	_, err = s.WithTx(tx).Enqueue(t.Context(), []persist.Message{plainMessage("d")})
 	require.NoError(t, err)
 	require.NoError(t, tx.Commit())
 	require.Equal(t, []string{"d"}, stored(t, s, 1))
@@ -148,7 +149,7 @@ func TestEnqueueTxOvertaken(t *testing.T) {
 	require.NoError(t, tx.QueryRowContext(t.Context(), "SELECT count(*) FROM oncemq_outbox").Scan(&n))
 	_, err = s.Enqueue(t.Context(), []persist.Message{plainMessage("a")})
 	require.NoError(t, err)
-	_, err = s.EnqueueTx(t.Context(), tx, []persist.Message{plainMessage("b")})
+	_, err = s.WithTx(tx).Enqueue(t.Context(), []persist.Message{plainMessage("b")})
 	refused(t, err, persist.ErrUnavailable)
 	require.NoError(t, tx.Rollback())
 
@@ -158,7 +159,7 @@ func TestEnqueueTxOvertaken(t *testing.T) {
 	require.NoError(t, err)
 	_, err = s.Enqueue(t.Context(), []persist.Message{plainMessage("c")})
 	require.NoError(t, err)
-	_, err = s.EnqueueTx(t.Context(), tx, []persist.Message{{ID: "d", Topic: "t", Idempotent: true}})
+	_, err = s.WithTx(tx).Enqueue(t.Context(), []persist.Message{{ID: "d", Topic: "t", Idempotent: true}})
 	require.NoError(t, err)
 	require.NoError(t, tx.Commit())
 	require.Equal(t, []string{"a", "c", "d"}, stored(t, s, 1))
@@ -171,7 +172,7 @@ func TestEnqueueTxAfterItsEnd(t *testing.T) {
 	tx, err := database(t, path, "").BeginTx(t.Context(), nil)
 	require.NoError(t, err)
 	require.NoError(t, tx.Rollback())
-	_, err = s.EnqueueTx(t.Context(), tx, []persist.Message{plainMessage("a")})
+	_, err = s.WithTx(tx).Enqueue(t.Context(), []persist.Message{plainMessage("a")})
 	refused(t, err, persist.ErrInvalid)
 }
 

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -240,11 +241,11 @@ func TestBusy(t *testing.T) {
 	refused(t, err, persist.ErrUnavailable)
 	var cause *sqlitedriver.Error
 	require.ErrorAs(t, err, &cause)
-	require.Error(t, s.ProcessTx(t.Context(), func(context.Context, persist.SQLProcess) error { return nil }))
+	require.Error(t, s.ProcessTx(t.Context(), func(context.Context, persist.TxProcess[*sql.Tx]) error { return nil }))
 	require.NoError(t, tx.Rollback())
 	_, err = s.Enqueue(t.Context(), []persist.Message{plainMessage("b")})
 	require.NoError(t, err)
-	require.NoError(t, s.ProcessTx(t.Context(), func(context.Context, persist.SQLProcess) error { return nil }))
+	require.NoError(t, s.ProcessTx(t.Context(), func(context.Context, persist.TxProcess[*sql.Tx]) error { return nil }))
 }
 
 // A transaction that could not be rolled back is rolled back before the next.

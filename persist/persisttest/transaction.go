@@ -11,22 +11,22 @@ import (
 	"github.com/oncemq/oncemq/persist"
 )
 
-// sqlCases are about messages in transactions of database/sql.
-func sqlCases() []testCase {
+// txCases are about messages in transactions of the caller.
+func txCases() []testCase {
 	return []testCase{
-		{tag: "OUTBOX-13", name: "commit", options: Options{Lanes: 2}, needs: needsSQL, run: checkTxCommit},
-		{tag: "OUTBOX-13", name: "rollback", needs: needsSQL, run: checkTxRollback},
-		{tag: "OUTBOX-13", name: "duplicates and refusals", needs: needsSQL, run: checkTxRefusals},
-		{tag: "OUTBOX-13", name: "a full outbox", options: Options{MaxMessages: 3}, needs: needsSQL, run: checkTxFull},
-		{tag: "OUTBOX-13", name: "closed and cancelled", needs: needsSQL, run: checkTxClosed},
-		{tag: "OUTBOX-7", name: "a transaction that commits late", needs: needsSQL, run: checkTxLate},
+		{tag: "OUTBOX-13", name: "commit", options: Options{Lanes: 2}, needs: needsTx, run: checkTxCommit},
+		{tag: "OUTBOX-13", name: "rollback", needs: needsTx, run: checkTxRollback},
+		{tag: "OUTBOX-13", name: "duplicates and refusals", needs: needsTx, run: checkTxRefusals},
+		{tag: "OUTBOX-13", name: "a full outbox", options: Options{MaxMessages: 3}, needs: needsTx, run: checkTxFull},
+		{tag: "OUTBOX-13", name: "closed and cancelled", needs: needsTx, run: checkTxClosed},
+		{tag: "OUTBOX-7", name: "a transaction that commits late", needs: needsTx, run: checkTxLate},
 	}
 }
 
 // db is the caller's database with a table of effects.
 func (e *env) db() *sql.DB {
 	e.Helper()
-	db := e.backend.(SQLBackend).DB()
+	db := e.backend.(TxBackend).DB()
 	_, err := db.ExecContext(e.ctx, "CREATE TABLE IF NOT EXISTS effects (name VARCHAR(100))")
 	require.NoError(e, err)
 	return db
@@ -34,9 +34,8 @@ func (e *env) db() *sql.DB {
 
 // effect writes in a transaction what a handler would. The names are the
 // suite's own, and the placeholders of databases differ.
-func effect(ctx context.Context, tx *sql.Tx, name string) error {
-	_, err := tx.ExecContext(ctx, "INSERT INTO effects (name) VALUES ('"+name+"')") //nolint:gosec // see above
-	return err
+func effect(ctx context.Context, tx CallerTx, name string) error {
+	return tx.Exec(ctx, "INSERT INTO effects (name) VALUES ('"+name+"')")
 }
 
 func (e *env) effects() []string {
@@ -54,19 +53,20 @@ func (e *env) effects() []string {
 	return names
 }
 
-func (e *env) enqueueTx(tx *sql.Tx, msgs ...persist.Message) []persist.Enqueued {
+func (e *env) enqueueTx(tx CallerTx, msgs ...persist.Message) []persist.Enqueued {
 	e.Helper()
-	places, err := e.store.(persist.SQLEnqueuer).EnqueueTx(e.ctx, tx, msgs)
+	places, err := tx.Outbox(e.store).Enqueue(e.ctx, msgs)
 	require.NoError(e, err, "enqueue in a transaction")
 	require.Len(e, places, len(msgs))
 	return places
 }
 
-func (e *env) begin() *sql.Tx {
+func (e *env) begin() CallerTx {
 	e.Helper()
-	tx, err := e.db().BeginTx(e.ctx, nil)
+	e.db()
+	tx, err := e.backend.(TxBackend).BeginTx(e.ctx)
 	require.NoError(e, err)
-	e.Cleanup(func() { _ = tx.Rollback() }) // after a commit it is an error of no interest
+	e.Cleanup(func() { _ = tx.Rollback(context.Background()) }) // after a commit it is an error of no interest
 	return tx
 }
 
@@ -86,7 +86,7 @@ func checkTxCommit(e *env) {
 	require.NoError(e, effect(e.ctx, tx, "order"))
 	places := e.enqueueTx(tx, a, b, c)
 	more := e.enqueueTx(tx, all...)
-	require.NoError(e, tx.Commit())
+	require.NoError(e, tx.Commit(e.ctx))
 	after := e.enqueue(with(message("after"), key(0)))[0]
 	require.Equal(e, []string{"order"}, e.effects())
 	require.Greater(e, places[0].Position, before.Position)
@@ -118,13 +118,13 @@ func wakeOf(e *env) (<-chan struct{}, func()) {
 func checkTxRollback(e *env) {
 	tx := e.begin()
 	e.enqueueTx(tx, messages("ghost", 3)...)
-	require.NoError(e, tx.Rollback())
+	require.NoError(e, tx.Rollback(e.ctx))
 	e.enqueue(message("real"))
 	require.Equal(e, []string{"real"}, ids(e.stored(0)))
 	require.Equal(e, []string{"real"}, ids(e.next(e.acquire(0))))
 	require.EqualValues(e, 1, e.stats().Pending)
 	require.Empty(e, e.effects())
-	_, err := e.store.(persist.SQLEnqueuer).EnqueueTx(e.ctx, tx, messages("late", 1))
+	_, err := tx.Outbox(e.store).Enqueue(e.ctx, messages("late", 1))
 	require.Error(e, err, "the transaction is over")
 	require.EqualValues(e, 1, e.stats().Pending)
 }
@@ -135,9 +135,9 @@ func checkTxRefusals(e *env) {
 	places := e.enqueueTx(tx, idempotent("a", ""), idempotent("b", ""), idempotent("b", ""))
 	require.Equal(e, persist.Enqueued{Ref: first.Ref, Duplicate: true}, places[0])
 	require.Equal(e, persist.Enqueued{Ref: places[1].Ref, Duplicate: true}, places[2])
-	_, err := e.store.(persist.SQLEnqueuer).EnqueueTx(e.ctx, tx, []persist.Message{message("c"), {}})
+	_, err := tx.Outbox(e.store).Enqueue(e.ctx, []persist.Message{message("c"), {}})
 	require.ErrorIs(e, err, persist.ErrInvalid)
-	require.NoError(e, tx.Commit())
+	require.NoError(e, tx.Commit(e.ctx))
 	require.Equal(e, []string{"a", "b"}, ids(e.stored(0)))
 }
 
@@ -157,7 +157,7 @@ func checkTxLate(e *env) {
 	} else if errors.Is(err, persist.ErrUnknownOutcome) {
 		want = append(want, "quick")
 	}
-	require.NoError(e, tx.Commit())
+	require.NoError(e, tx.Commit(e.ctx))
 	for _, id := range ids(e.next(lane)) {
 		require.Contains(e, want, id)
 	}
@@ -170,22 +170,22 @@ func checkTxLate(e *env) {
 func checkTxFull(e *env) {
 	e.enqueue(droppable("a"))
 	tx := e.begin()
-	_, err := e.store.(persist.SQLEnqueuer).EnqueueTx(e.ctx, tx, messages("b", 3))
+	_, err := tx.Outbox(e.store).Enqueue(e.ctx, messages("b", 3))
 	require.ErrorIs(e, err, persist.ErrOutboxFull)
 	e.enqueueTx(tx, messages("c", 2)...) // the caller may go on after a refusal
-	require.NoError(e, tx.Commit())
+	require.NoError(e, tx.Commit(e.ctx))
 	require.Equal(e, []string{"a", "c0", "c1"}, ids(e.stored(0)))
 	e.full(message("d"))
 
 	tx = e.begin()
 	e.enqueueTx(tx, droppable("e"))
-	require.NoError(e, tx.Rollback())
+	require.NoError(e, tx.Rollback(e.ctx))
 	require.Equal(e, []string{"a", "c0", "c1"}, ids(e.stored(0)), "what gave way comes back with the rollback")
 	require.Zero(e, e.stats().Dropped)
 
 	tx = e.begin()
 	e.enqueueTx(tx, droppable("f"))
-	require.NoError(e, tx.Commit())
+	require.NoError(e, tx.Commit(e.ctx))
 	require.Equal(e, []string{"c0", "c1", "f"}, ids(e.stored(0)))
 	require.EqualValues(e, 1, e.stats().Dropped)
 }
@@ -193,23 +193,22 @@ func checkTxFull(e *env) {
 func checkTxClosed(e *env) {
 	cancelled, cancel := context.WithCancel(e.ctx)
 	cancel()
-	enqueuer, processor := e.store.(persist.SQLEnqueuer), e.store.(persist.SQLProcessor)
-	never := func(context.Context, persist.SQLProcess) error {
+	never := func(context.Context, persist.Process, CallerTx) error {
 		e.Errorf("the function of a transaction that cannot begin was called")
 		return nil
 	}
 	tx := e.begin()
-	_, err := enqueuer.EnqueueTx(cancelled, tx, messages("m", 1))
+	_, err := tx.Outbox(e.store).Enqueue(cancelled, messages("m", 1))
 	require.ErrorIs(e, err, context.Canceled)
-	require.NoError(e, tx.Rollback())
-	require.ErrorIs(e, processor.ProcessTx(cancelled, never), context.Canceled)
+	require.NoError(e, tx.Rollback(e.ctx))
+	require.ErrorIs(e, e.backend.(TxBackend).ProcessTx(cancelled, e.store, never), context.Canceled)
 	require.Zero(e, e.stats().Pending)
 
 	require.NoError(e, e.store.Close(e.ctx))
 	tx = e.begin()
-	_, err = enqueuer.EnqueueTx(e.ctx, tx, messages("m", 1))
+	_, err = tx.Outbox(e.store).Enqueue(e.ctx, messages("m", 1))
 	require.ErrorIs(e, err, persist.ErrClosed)
-	require.NoError(e, tx.Rollback())
-	require.ErrorIs(e, processor.ProcessTx(e.ctx, never), persist.ErrClosed)
+	require.NoError(e, tx.Rollback(e.ctx))
+	require.ErrorIs(e, e.process(never), persist.ErrClosed)
 	require.NoError(e, e.db().PingContext(e.ctx), "the caller's handle stays open")
 }

@@ -36,9 +36,10 @@ fuzz:
 bench: servers
 	cd bench && $(GO) build -o ../bin/bench . && for b in publish consume enqueue backlog; do ../bin/bench $$b; done
 
-# mosquitto, from Debian's package where apt is at hand.
+# mosquitto, PostgreSQL, Redis and PgBouncer, those that are missing, from
+# Debian's packages where apt is at hand.
 servers:
-	@command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto || scripts/install-servers
+	@scripts/install-servers
 
 clean:
 	rm -rf bin

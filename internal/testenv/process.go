@@ -54,9 +54,10 @@ func Start(tb testing.TB, cmd *exec.Cmd) *Process {
 }
 
 // tail is the end of an output, for logs.
-func tail(o *Output) string {
+func tail(o *Output) string { return end(o.String()) }
+
+func end(s string) string {
 	const limit = 16 << 10
-	s := o.String()
 	if len(s) > limit {
 		s = "…" + s[len(s)-limit:]
 	}

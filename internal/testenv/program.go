@@ -25,9 +25,15 @@ func Program(tb testing.TB, name, pkg string) string {
 			return path
 		}
 	}
+	missing(tb, name, pkg)
+	return ""
+}
+
+// missing skips or fails the test, and does not return.
+func missing(tb testing.TB, name, pkg string) {
+	tb.Helper()
 	if os.Getenv(RequireServers) == "1" {
 		tb.Fatalf("testenv: %s is not installed: install the package %s (apt-get install %s)", name, pkg, pkg)
 	}
 	tb.Skipf("%s is not installed; make test installs it", name)
-	return ""
 }

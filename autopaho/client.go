@@ -73,7 +73,7 @@ func (c *Client) begin() error {
 
 // tracks tells whether this client's relay will report all open messages of q.
 func (c *Client) tracks(q *Enqueued) bool {
-	return c.relay != nil && c.relay.holdsAll() && c.tracker.knows(q)
+	return c.relay != nil && c.relay.holdsLanesOf(q.refs) && c.tracker.knows(q)
 }
 
 // ended closes when no result will come from this client any more.

@@ -49,8 +49,11 @@ type Config struct {
 
 	// SessionExpiry is how long the broker keeps the session of a client that
 	// is away, in whole seconds. Too short, and messages published meanwhile
-	// are lost to this subscriber. Default 24 h; negative means none. With a
-	// ClientID that is left open set it short: nobody comes back to that session.
+	// are lost to this subscriber; too long, and what the broker keeps for a
+	// replica that is gone for good waits as long, for the others of a group as
+	// well. Default 24 h; negative means none. If ClientID is left open too, the
+	// session of subscriptions is kept for 5 min: nobody but this process comes
+	// back to it, and a longer loss of the connection loses messages.
 	SessionExpiry time.Duration
 
 	// CleanStart drops the broker's session, and what it kept, at the first
@@ -106,6 +109,9 @@ type Config struct {
 	// OnEvent is told what happens, from several goroutines. It must not block:
 	// while it does, connections and acknowledgements wait.
 	OnEvent func(Event)
+
+	// passing tells that the session of subscriptions is this process's alone.
+	passing bool
 }
 
 // RelayConfig tells how a client drains the outbox of its store.
@@ -153,6 +159,7 @@ func (c *Config) setDefaults() {
 			*n = v
 		}
 	}
+	c.passing = c.ClientID == "" && c.SessionExpiry == 0
 	if c.ClientID == "" {
 		c.ClientID = "oncemq-" + uuid.NewString()[:13]
 	}
@@ -269,6 +276,19 @@ func (c *Config) servers() (urls []*url.URL, username string, password []byte) {
 		urls = append(urls, u)
 	}
 	return urls, username, password
+}
+
+// passingExpiry is for how long the broker keeps a session that only this process
+// comes back to.
+const passingExpiry = 5 * time.Minute
+
+// subscriberExpiry is for how long the broker keeps the session of
+// subscriptions, in whole seconds.
+func (c *Config) subscriberExpiry() time.Duration {
+	if c.passing {
+		return passingExpiry
+	}
+	return time.Duration(c.sessionExpiry()) * time.Second
 }
 
 // sessionExpiry is the Session Expiry Interval in seconds.

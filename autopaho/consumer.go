@@ -53,6 +53,7 @@ func (c *Client) ensureConsumer() (*consumer, error) {
 	in.ctx, in.cancel = context.WithCancel(context.Background()) // ended by close
 	cfg := c.sessionConfig(c.cfg.ClientID)
 	cfg.CleanStart = c.cfg.CleanStart
+	cfg.SessionExpiry = uint32(c.cfg.subscriberExpiry() / time.Second)
 	cfg.Engine.Received = in.received
 	cfg.OnUp = in.up
 	cfg.OnDown = in.down

@@ -21,7 +21,9 @@
 // A handler runs for each message; the broker gets its acknowledgement once the
 // handler has succeeded and the mark that says so is durable, or the dead
 // letter is. With a store and a group, replicas share the work, and a message
-// that was sent twice is processed once within the window.
+// that was sent twice is processed once within the window; one that is older than
+// the window becomes a dead letter. A [BatchHandler] takes many messages at once,
+// and with [InTx] or [BatchInTx] the handler's writes and the mark are one.
 //
 // # Lifecycle
 //

@@ -22,6 +22,10 @@ const (
 	// long fewer wait for company.
 	settleSize  = 256
 	settleDelay = 2 * time.Millisecond
+	// earlyPoll is how often a lane is looked at in its first time with a holder,
+	// earlyPeriod: what comes while it changes hands has waited already.
+	earlyPoll   = 100 * time.Millisecond
+	earlyPeriod = time.Second
 	// closeTimeout bounds the writes of a drain that ends after its context.
 	closeTimeout = 2 * time.Second
 )
@@ -40,15 +44,19 @@ type drain struct {
 
 	receipts *receiptInbox
 
-	leaseLost chan struct{} // closed by renew
+	tenure    *tenure
 	mayBeMore atomic.Bool   // the lane has not been read to its end
-	paused    atomic.Bool   // the lease may be over: send nothing
+	yield     chan struct{} // closed once the lane is to be given back
+	// adopted: the lane is beyond the relay's share; yielding: yield is closed.
+	// Both are guarded by relay.mu.
+	adopted, yielding bool
 
 	mu      sync.Mutex
 	link    *session.Link // nil until it is started: it may call back before that
 	queue   sendQueue
 	out     int // handed out by the lane and not ended
 	ended   []ending
+	stamps  map[string]int64 // by message ID, of those that await a receipt
 	stopped bool
 }
 
@@ -59,8 +67,8 @@ type ending struct {
 	over       bool     // the lane's hand-out has ended
 }
 
-func newDrain(r *relay, lane persist.Lane) *drain {
-	d := &drain{relay: r, client: r.client, lane: lane, work: make(chan struct{}, 1), leaseLost: make(chan struct{})}
+func newDrain(r *relay, lane persist.Lane, t *tenure) *drain {
+	d := &drain{relay: r, client: r.client, lane: lane, work: make(chan struct{}, 1), tenure: t, yield: make(chan struct{})}
 	d.queue.init()
 	d.receipts = newReceiptInbox(d)
 	d.mayBeMore.Store(true)
@@ -68,9 +76,12 @@ func newDrain(r *relay, lane persist.Lane) *drain {
 }
 
 // signal has run look at what is due.
-func (d *drain) signal() {
+func (d *drain) signal() { signal(d.work) }
+
+// signal fills a channel that holds one.
+func signal(c chan<- struct{}) {
 	select {
-	case d.work <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -110,8 +121,8 @@ func (d *drain) clientID() string {
 	return fmt.Sprintf("oncemq-%s-%d", d.client.cfg.Store.Identity()[:12], d.lane.Number())
 }
 
-// run drains until the relay closes (nil), the lease is lost, another client
-// takes the session, or the broker refuses for good.
+// run drains until the relay closes or gives the lane back (nil), the lease is
+// lost, another client takes the session, or the broker refuses for good.
 func (d *drain) run() error {
 	ctx, cancel := context.WithCancel(d.relay.ctx)
 	var wg sync.WaitGroup
@@ -131,7 +142,11 @@ func (d *drain) run() error {
 	cfg.Engine.Gate = true
 	cfg.Engine.Completed = d.completed
 	cfg.Engine.Received = d.receipts.received
-	cfg.OnUp = d.receipts.up
+	cfg.OnUp = func(session.Snapshot) {
+		signal(d.tenure.up)
+		d.receipts.signal()
+	}
+	cfg.Permit = d.tenure.permit
 	board := d.client.follow(&cfg)
 	link, err := session.Start(cfg)
 	if err != nil {
@@ -144,11 +159,15 @@ func (d *drain) run() error {
 	lost := make(chan error, 1)
 	wg.Go(func() { lost <- d.renew(ctx, link) })
 	err = d.loop(ctx, link, lost)
-	d.finish(link, err)
+	if kept := d.finish(link, err); !kept && errors.Is(err, ErrDuplicateClientID) {
+		// Who took the session is the lane's next holder, and right to do so.
+		return fmt.Errorf("lane %d: %w", d.lane.Number(), persist.ErrLeaseLost)
+	}
 	return err
 }
 
-// errDrainStops ends the loop of a drain whose relay closes.
+// errDrainStops ends the loop of a drain whose relay closes or gives the lane
+// back.
 var errDrainStops = errors.New("drain stops")
 
 // loop reads, settles and records receipts as they become due.
@@ -158,7 +177,9 @@ func (d *drain) loop(ctx context.Context, link *session.Link, lost <-chan error)
 	retry := time.NewTimer(time.Hour)
 	defer retry.Stop()
 	armed := false // settle is running: it is not put off by what comes later
-	for {
+	early := time.NewTicker(earlyPoll)
+	defer early.Stop()
+	for begun := time.Now(); ; {
 		if err := d.settle(ctx, false); err != nil {
 			return err
 		}
@@ -189,47 +210,19 @@ func (d *drain) loop(ctx context.Context, link *session.Link, lost <-chan error)
 				return err
 			}
 		case <-retry.C:
+		case <-early.C:
+			d.mayBeMore.Store(true)
+			if time.Since(begun) > earlyPeriod {
+				early.Stop()
+			}
 		case <-link.Done():
 			return link.Err()
 		case err := <-lost:
 			return err
+		case <-d.yield:
+			return nil
 		case <-d.relay.stop:
 			return nil
-		}
-	}
-}
-
-// renew keeps the lease. It returns once the lease is lost.
-func (d *drain) renew(ctx context.Context, link *session.Link) error {
-	lease := d.client.cfg.Relay.Lease
-	t := time.NewTicker(lease / 3)
-	defer t.Stop()
-	sure := time.Now().Add(lease) // by our own clock, which does not jump
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-t.C:
-		}
-		before := time.Now()
-		rctx, cancel := context.WithTimeout(ctx, lease/3)
-		err := d.lane.Renew(rctx, lease)
-		cancel()
-		switch {
-		case err == nil:
-			sure = before.Add(lease)
-			if d.paused.Swap(false) {
-				link.Engine().Wake()
-			}
-		case errors.Is(err, persist.ErrLeaseLost):
-			d.paused.Store(true) // the next holder sends
-			close(d.leaseLost)
-			return fmt.Errorf("lane %d: %w", d.lane.Number(), err)
-		case ctx.Err() == nil:
-			d.relay.trouble("renew lease", err)
-			if time.Until(sure) < lease/3 {
-				d.paused.Store(true) // another may get it before we try again
-			}
 		}
 	}
 }
@@ -269,7 +262,7 @@ func (d *drain) refill(ctx context.Context) error {
 
 // put queues a page.
 func (d *drain) put(ctx context.Context, entries []persist.Entry) error {
-	now := time.Now()
+	now, sentUntil := time.Now(), d.lane.SentUntil()
 	page := make([]session.Outgoing, len(entries)) // one allocation for all
 	wantReceipts := false
 	var given []ending // up
@@ -279,11 +272,16 @@ func (d *drain) put(ctx context.Context, entries []persist.Entry) error {
 		if e.Message.Expiry != 0 {
 			o.ExpiresAt = now.Add(e.Message.Expiry)
 		}
+		o.NeverSent = neverSent(e, sentUntil)
 		if e.Message.Receipt {
 			if limit := d.attempts(&e.Message); e.Attempts >= limit {
+				d.forgetStamp(e.Message.ID)
 				given = append(given, d.giveUp(e, limit))
 				o.Message = nil
 				continue
+			}
+			if !o.NeverSent {
+				o.FirstSent = d.keptStamp(e.Message.ID)
 			}
 			o.ReceiptTopic = d.receipts.topic
 			wantReceipts = true
@@ -333,49 +331,8 @@ func (d *drain) sleep(ctx context.Context, t time.Duration) bool {
 	case <-timer.C:
 		return true
 	case <-ctx.Done():
+	case <-d.yield:
 	case <-d.relay.stop:
 	}
 	return false
-}
-
-// finish ends the link in good order: nothing new is sent, what is in flight is
-// waited for, every answer is settled, the client disconnects, and the lane is
-// released last, so that its next holder meets no client of ours.
-func (d *drain) finish(link *session.Link, cause error) {
-	d.mu.Lock()
-	d.stopped = true
-	d.out -= d.queue.len()
-	d.queue.init()
-	d.mu.Unlock()
-	ctx := d.relay.ctx
-	engine := link.Engine()
-	if cause == nil && engine.Snapshot().Connected {
-		wait, cancel := context.WithTimeout(ctx, d.client.cfg.AckTimeout)
-		_ = engine.WaitIdle(wait) // what is not answered stays pending
-		cancel()
-	}
-	// The user's patience may be over; the last writes are still worth a try.
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-	defer cancel()
-	lostLease := errors.Is(cause, persist.ErrLeaseLost)
-	if !lostLease && d.receipts.record(last) == nil && engine.Snapshot().Connected {
-		flushed, cancel := context.WithTimeout(last, closeTimeout/4)
-		_ = engine.WaitFlushed(flushed) // the receipts' PUBACKs; they come again if not
-		cancel()
-	}
-	_ = link.Close(last)
-	engine.Withdraw()
-	if lostLease {
-		return
-	}
-	// A broker that is slow to close its side may have used the time up; the
-	// store's writes have their own.
-	last, cancel = context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-	defer cancel()
-	if err := d.settle(last, true); err != nil {
-		d.relay.trouble("settle", err)
-	}
-	if err := d.lane.Release(last); err != nil && !errors.Is(err, persist.ErrLeaseLost) {
-		d.relay.trouble("release lane", err)
-	}
 }

@@ -2,7 +2,6 @@ package autopaho
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"sync"
 	"time"
@@ -225,16 +224,28 @@ func (c *Client) Enqueue(ctx context.Context, msgs ...Message) (*Enqueued, error
 // lives in: the messages are accepted if and only if it commits. The relay finds
 // them at its next poll, or at once after [Client.Wake].
 //
+//	q, err := client.EnqueueTx(ctx, store.WithTx(tx), msg)
+//
+// The outbox is made by the client's own store, from a *sql.Tx or a pgx.Tx. One
+// of another store is refused: its messages would wait where no relay of this
+// client looks. That error wraps ErrConfig.
+//
 // The handle learns of delivery from this client's relay only: that a message is
 // not in the store may also mean that the transaction rolled back, and then Wait
 // lasts until its context ends.
-func (c *Client) EnqueueTx(ctx context.Context, tx *sql.Tx, msgs ...Message) (*Enqueued, error) {
-	s, ok := c.cfg.Store.(persist.SQLEnqueuer)
-	if c.cfg.Store != nil && !ok {
-		return nil, fmt.Errorf("enqueue in a transaction: %w: it does not join transactions of database/sql", ErrNoStore)
+func (c *Client) EnqueueTx(ctx context.Context, tx persist.TxOutbox, msgs ...Message) (*Enqueued, error) {
+	if c.cfg.Store == nil {
+		return nil, fmt.Errorf("enqueue in a transaction: %w", ErrNoStore)
+	}
+	if tx == nil {
+		return nil, fmt.Errorf("enqueue in a transaction: %w: the outbox is nil; use the store's WithTx", ErrConfig)
+	}
+	if ours, theirs := c.cfg.Store.Identity(), tx.Identity(); ours != theirs {
+		return nil, fmt.Errorf("enqueue in a transaction: %w: the outbox is that of store %s, and Config.Store is store %s",
+			ErrConfig, theirs, ours)
 	}
 	return c.enqueue(ctx, true, msgs, func(prepared []Message) ([]persist.Enqueued, error) {
-		return s.EnqueueTx(ctx, tx, prepared)
+		return tx.Enqueue(ctx, prepared)
 	})
 }
 

@@ -24,6 +24,10 @@ const (
 	EventFailed EventKind = "failed"
 	// EventMessage: a message was received.
 	EventMessage EventKind = "message"
+	// EventTooOld: a message came when its dedup key may have been forgotten,
+	// and became a dead letter without having been processed; Err tells when it
+	// was sent.
+	EventTooOld EventKind = "too_old"
 	// EventStoreBack: the store answers again after an EventError.
 	EventStoreBack EventKind = "store_back"
 	// EventError: something is wrong that needs attention or time; Err tells.

@@ -12,3 +12,6 @@ func (c *Client) Unsettled() int {
 	}
 	return n
 }
+
+// TargetOf is how many lanes a relay drains.
+func TargetOf(rank, relays, lanes int) int { return targetOf(rank, relays, lanes) }

@@ -159,7 +159,7 @@ func TestStoreOutageStopsConsumer(t *testing.T) {
 		_, err := c.Publish(ctx, autopaho.Message{ID: strconv.Itoa(i), Topic: "a", QoS: 1})
 		require.NoError(t, err)
 	}
-	require.Eventually(t, func() bool { return faults.Calls(persisttest.OpClaim) >= 3 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return faults.Calls(persisttest.OpTime) >= 3 }, 10*time.Second, time.Millisecond)
 	require.Zero(t, c.Counters().Processed)
 	require.Error(t, c.Status(ctx).StoreErr)
 	back := time.Now()

@@ -1,9 +1,6 @@
 package autopaho
 
 import (
-	"context"
-	"database/sql"
-	"errors"
 	"sync/atomic"
 
 	"github.com/oncemq/oncemq/dedup"
@@ -38,7 +35,9 @@ type item struct {
 	order    string
 	grant    dedup.Grant
 	dead     *persist.DeadLetter
-	retried  bool // the handler has failed before
+	tooOld   *dedup.TooOldError // why it is dead, if that is why
+	retried  bool               // the handler has failed before
+	given    bool               // back, with its batch, by a handler in transactional mode
 
 	prev, next *item // in Subscription.items
 }
@@ -74,44 +73,19 @@ func (l *itemList) remove(it *item) {
 // Granted is dedup's word that the handler may run.
 func (it *item) Granted(g dedup.Grant) {
 	it.grant = g
-	it.received.Attempt, it.received.Epoch = g.Attempts, g.Epoch
+	it.begun(g)
+	if g.TooOld != nil {
+		it.tooOld = g.TooOld
+		it.sub.complete(it, it.sub.letter(it, g.TooOld, g.Attempts))
+		return
+	}
 	it.sub.pool.put(it)
+}
+
+// begun tells the handler what the claim says.
+func (it *item) begun(g dedup.Grant) {
+	it.received.Attempt, it.received.Epoch = g.Attempts, g.Epoch
 }
 
 // Settled is dedup's word that the outcome is durable.
 func (it *item) Settled(o dedup.Outcome) { it.sub.settled(it, o) }
-
-// txItem is an item in transactional mode.
-type txItem item
-
-// Process runs the handler in the transaction.
-func (t *txItem) Process(ctx context.Context, tx *sql.Tx, g dedup.Grant) error {
-	t.received.Attempt, t.received.Epoch = g.Attempts, g.Epoch
-	if d := t.sub.cfg.HandlerTimeout; d > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, d)
-		defer cancel()
-	}
-	return t.sub.cfg.TxHandler(ctx, tx, &t.received)
-}
-
-// Failed decides what a handler's error leads to.
-func (t *txItem) Failed(err error, attempts int) dedup.Verdict {
-	s := t.sub
-	if errors.Is(err, ErrRelease) {
-		return dedup.Verdict{Release: true}
-	}
-	s.client.status.counters.handlerErrors.Add(1)
-	t.received.Attempt = attempts
-	if s.ctx.Err() != nil {
-		return dedup.Verdict{Release: true}
-	}
-	if final(err) || attempts >= s.cfg.Attempts {
-		t.dead = s.letter((*item)(t), err, attempts)
-		return dedup.Verdict{Dead: t.dead}
-	}
-	return dedup.Verdict{After: s.cfg.Backoff.Delay(attempts)}
-}
-
-// Settled is dedup's word that the outcome is durable.
-func (t *txItem) Settled(o dedup.Outcome) { t.sub.settled((*item)(t), o) }

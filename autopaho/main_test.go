@@ -17,15 +17,20 @@ import (
 	"github.com/oncemq/oncemq/persist/memory"
 )
 
-// TestMain runs the tests, or a replica of TestReplicasProcessOnceAcrossKill.
+// TestMain runs the tests, or one of the processes that they start.
 func TestMain(m *testing.M) {
-	if os.Getenv(envReplica) == "" {
+	process := replica
+	switch {
+	case os.Getenv(envReplica) != "":
+	case os.Getenv(envLease) != "":
+		process = relayProcess
+	default:
 		goleak.VerifyTestMain(m)
 		return
 	}
-	if err := replica(); err != nil {
+	if err := process(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1) //nolint:forbidigo // the main function of the replica process
+		os.Exit(1) //nolint:forbidigo // the main function of the process
 	}
 }
 

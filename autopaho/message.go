@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -20,11 +21,15 @@ type Message = persist.Message
 // UserProperty is a name and value that travels with a message.
 type UserProperty = persist.UserProperty
 
-// PropertyMessageID and PropertyOrderingKey are the user properties that carry
-// the message ID, and an ordering key that is not the topic.
+// PropertyMessageID, PropertyOrderingKey and PropertyFirstSent are the user
+// properties that carry the message ID, an ordering key that is not the topic,
+// and when a message was sent first, in Unix milliseconds, if that was long after
+// its message ID was made. The last is the relay's to set: Enqueue drops the one
+// of a message that is passed on, since it tells of another sender.
 const (
 	PropertyMessageID   = session.PropertyMessageID
 	PropertyOrderingKey = session.PropertyOrderingKey
+	PropertyFirstSent   = session.PropertyFirstSent
 )
 
 // maxInterval is the longest interval of MQTT.
@@ -101,6 +106,9 @@ func (c *Client) prepare(msgs []Message) ([]Message, error) {
 				fresh = make([]byte, 0, idSize*(len(msgs)-i))
 			}
 			fresh = appendID(fresh, u)
+		}
+		if user := m.Properties.User; slices.ContainsFunc(user, isFirstSent) {
+			m.Properties.User = slices.DeleteFunc(slices.Clone(user), isFirstSent)
 		}
 		c.applyPolicy(m)
 		if err := validate(m, c.cfg.MaxPayload); err != nil {
@@ -179,6 +187,8 @@ func withoutOurs(user []UserProperty) []UserProperty {
 	}
 	return rest
 }
+
+func isFirstSent(u UserProperty) bool { return u.Name == PropertyFirstSent }
 
 // applyPolicy fills in what the message leaves open. A QoS of zero in Enqueue
 // is "not chosen": it becomes 1, since an outbox that sends at most once

@@ -46,7 +46,7 @@ func TestEnqueueTxFollowsTheTransaction(t *testing.T) {
 		require.NoError(t, err)
 		_, err = tx.ExecContext(ctx, "INSERT INTO orders VALUES (?)", id)
 		require.NoError(t, err)
-		q, err := c.EnqueueTx(ctx, tx, autopaho.Message{ID: id, Topic: "orders", Payload: []byte(id)})
+		q, err := c.EnqueueTx(ctx, store.WithTx(tx), autopaho.Message{ID: id, Topic: "orders", Payload: []byte(id)})
 		require.NoError(t, err)
 		if commit {
 			require.NoError(t, tx.Commit())

@@ -48,15 +48,8 @@ func newReceiptInbox(d *drain) *receiptInbox {
 	}
 }
 
-// up is told that a connection came up.
-func (in *receiptInbox) up(session.Snapshot) { in.signal() }
-
-func (in *receiptInbox) signal() {
-	select {
-	case in.wake <- struct{}{}:
-	default:
-	}
-}
+// signal has listen look at what is due.
+func (in *receiptInbox) signal() { signal(in.wake) }
 
 // subscribe has the lane listen to its receipt topic, and returns once that was
 // tried on a connection. Its error is why the drain should end before that.
@@ -79,9 +72,10 @@ func (in *receiptInbox) subscribe(ctx context.Context) error {
 		return nil
 	case <-link.Done():
 		return link.Err()
-	case <-d.leaseLost:
+	case <-d.tenure.lost:
 		return fmt.Errorf("lane %d: %w", d.lane.Number(), persist.ErrLeaseLost)
 	case <-ctx.Done():
+	case <-d.yield:
 	case <-d.relay.stop:
 	}
 	return errDrainStops
@@ -161,6 +155,7 @@ func (in *receiptInbox) record(ctx context.Context) error {
 	client := in.drain.client
 	for i, del := range batch {
 		del.Ack(0)
+		in.drain.forgetStamp(receipts[i].ID)
 		r := Result{ID: receipts[i].ID, State: persist.StateAcknowledged}
 		kind, count := EventAcknowledged, &client.status.counters.acknowledged
 		if receipts[i].Failed {

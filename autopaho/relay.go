@@ -13,7 +13,7 @@ import (
 	"github.com/oncemq/oncemq/persist"
 )
 
-// relay looks after the lanes of a store: it takes those that nobody drains,
+// relay looks after the lanes of a store: it takes its share of them, see lanes.go,
 // and runs a drain for each.
 //
 // One goroutine (run) owns the drains; each drain owns its own goroutines. They
@@ -28,6 +28,11 @@ type relay struct {
 	cancel context.CancelFunc
 	stop   chan struct{} // closed when Close begins
 	done   chan struct{} // closed when everything has ended
+
+	looking     context.Context //nolint:containedctx // ends with stop: what only looks does not hold Close up
+	stopLooking context.CancelFunc
+	withdrawn   chan struct{} // closed once the other relays may take the lanes
+	shares      shares
 
 	mu      sync.Mutex // guards the following
 	err     error
@@ -46,13 +51,15 @@ func newRelay(ctx context.Context, c *Client) (*relay, error) {
 		client: c, store: c.cfg.Store, owner: "relay-" + uuid.NewString(), lanes: len(lanes),
 		stop: make(chan struct{}), done: make(chan struct{}), drains: make(map[int]*drain),
 		taken: make(map[int]*takeovers), rest: make(map[int]time.Time),
+		withdrawn: make(chan struct{}), shares: shares{target: len(lanes), free: make(map[int]time.Time)},
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background()) // ended by close
+	r.looking, r.stopLooking = context.WithCancel(r.ctx)
 	go r.run()
 	return r, nil
 }
 
-// run takes lanes and joins their drains.
+// run takes and gives back lanes, and joins their drains.
 func (r *relay) run() {
 	defer close(r.done)
 	defer r.cancel()
@@ -63,69 +70,33 @@ func (r *relay) run() {
 		wake = ch
 	}
 	var wg sync.WaitGroup
-	defer wg.Wait()
 	ended := make(chan *drain, r.lanes)
 	poll := time.NewTicker(r.client.cfg.Relay.Poll)
 	defer poll.Stop()
-	for r.takeLanes(&wg, ended) {
+	next := time.NewTimer(0)
+	defer next.Stop()
+	var looked time.Time
+	for !r.closing() {
 		select {
 		case <-poll.C:
 			r.wakeAll()
 		case <-wake:
 			r.wakeAll()
+			if !r.holdsAll() {
+				next.Reset(max(0, lookPause-time.Since(looked)))
+			}
 		case d := <-ended:
 			r.drop(d)
-			continue
+			next.Reset(0)
+		case <-next.C:
+			looked = time.Now()
+			next.Reset(r.look(&wg, ended))
 		case <-r.stop:
-		}
-		if r.closing() {
-			break
 		}
 	}
 	// The drains see r.stop and end by themselves.
+	r.withdraw()
 	wg.Wait()
-}
-
-// takeLanes tries to get the lanes that are free. It is false once the relay
-// should end.
-func (r *relay) takeLanes(wg *sync.WaitGroup, ended chan<- *drain) bool {
-	if r.closing() || r.Err() != nil {
-		return false
-	}
-	if r.holdsAll() {
-		return true
-	}
-	ctx, cancel := context.WithTimeout(r.ctx, r.client.cfg.Relay.Lease)
-	defer cancel()
-	infos, err := r.store.Lanes(ctx)
-	if err != nil {
-		r.trouble("look for free lanes", err)
-		return true
-	}
-	for _, info := range infos {
-		if r.holds(info.Lane) || info.Remaining > 0 || r.resting(info.Lane) {
-			continue
-		}
-		lane, err := r.store.AcquireLane(ctx, info.Lane, r.owner, r.client.cfg.Relay.Lease)
-		if errors.Is(err, persist.ErrLeaseHeld) {
-			continue // somebody was faster
-		}
-		if err != nil {
-			r.trouble("acquire a lane", err)
-			continue
-		}
-		d := newDrain(r, lane)
-		r.mu.Lock()
-		r.drains[info.Lane] = d
-		r.mu.Unlock()
-		wg.Go(func() {
-			if err := d.run(); err != nil {
-				r.drained(d, err)
-			}
-			ended <- d // has room for every lane
-		})
-	}
-	return true
 }
 
 // drained handles a drain that ended before the relay did. A lane whose
@@ -143,18 +114,23 @@ func (r *relay) drained(d *drain, err error) {
 		final = !r.taken[n].again()
 		r.rest[n] = time.Now().Add(takeoverRest)
 	}
-	stopped := r.stopped
 	if final {
-		r.stopped = true
 		if r.err == nil {
 			r.err = err
 		}
+		r.end()
 	}
 	r.mu.Unlock()
-	if final && !stopped {
-		close(r.stop)
-	}
 	r.trouble(fmt.Sprintf("lane %d ended", n), err)
+}
+
+// end has everything end; r.mu is held.
+func (r *relay) end() {
+	if !r.stopped {
+		r.stopped = true
+		close(r.stop)
+		r.stopLooking()
+	}
 }
 
 // takeoverRest is how long a lane rests after its session was taken.
@@ -203,6 +179,17 @@ func (r *relay) holds(lane int) bool {
 	return r.drains[lane] != nil
 }
 
+// holdsLanesOf tells whether all messages of a handle are in lanes that are
+// drained here.
+func (r *relay) holdsLanesOf(refs []persist.Enqueued) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.drains) == r.lanes {
+		return true
+	}
+	return !slices.ContainsFunc(refs, func(e persist.Enqueued) bool { return r.drains[e.Lane] == nil })
+}
+
 func (r *relay) holdsAll() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -232,10 +219,7 @@ func (r *relay) wakeAll() {
 // close ends the relay: see drain.finish for the order.
 func (r *relay) close(ctx context.Context) error {
 	r.mu.Lock()
-	if !r.stopped {
-		r.stopped = true
-		close(r.stop)
-	}
+	r.end()
 	r.mu.Unlock()
 	cut := context.AfterFunc(ctx, r.cancel)
 	defer cut()

@@ -27,13 +27,20 @@ const (
 	envBroker  = "ONCEMQ_TEST_BROKER"
 	envStore   = "ONCEMQ_TEST_STORE"
 	envEffects = "ONCEMQ_TEST_EFFECTS" // a file to append to; empty for transactional mode
+	envBatch   = "ONCEMQ_TEST_BATCH"   // not empty: many messages at once
 )
+
+func insertEffect(ctx context.Context, tx *sql.Tx, m *autopaho.Received) error {
+	_, err := tx.ExecContext(ctx, "INSERT INTO effects (id) VALUES (?)", m.ID)
+	return err
+}
 
 // replica subscribes until it is told to end, or killed.
 func replica() error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	store, err := sqlite.Open(ctx, os.Getenv(envStore), sqlite.Options{})
+	// Another replica writes nearly all the time, and SQLite has no queue.
+	store, err := sqlite.Open(ctx, os.Getenv(envStore), sqlite.Options{BusyTimeout: 30 * time.Second})
 	if err != nil {
 		return err
 	}
@@ -55,9 +62,18 @@ func replica() error {
 			return err
 		}
 	} else {
-		cfg.TxHandler = func(ctx context.Context, tx *sql.Tx, m *autopaho.Received) error {
-			_, err := tx.ExecContext(ctx, "INSERT INTO effects (id) VALUES (?)", m.ID)
-			return err
+		cfg.TxHandler = autopaho.InTx(func(ctx context.Context, tx *sql.Tx, m *autopaho.Received) error {
+			return insertEffect(ctx, tx, m)
+		})
+		if os.Getenv(envBatch) != "" {
+			cfg.TxHandler = autopaho.BatchInTx(func(ctx context.Context, tx *sql.Tx, msgs []*autopaho.Received) error {
+				for _, m := range msgs {
+					if err := insertEffect(ctx, tx, m); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
 		}
 	}
 	if _, err := c.Subscribe(ctx, cfg); err != nil {
@@ -81,7 +97,7 @@ const replicaWindow = 50
 func TestReplicasProcessOnceAcrossKill(t *testing.T) {
 	t.Parallel()
 	const n = 20_000
-	for _, mode := range []string{"transactional", "leased"} {
+	for _, mode := range []string{"transactional", "transactional-batch", "leased"} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			ctx := within(t, 3*time.Minute)
@@ -110,9 +126,13 @@ func TestReplicasProcessOnceAcrossKill(t *testing.T) {
 				}
 				return countLines(t, effects)
 			}
+			batch := ""
+			if mode == "transactional-batch" {
+				batch = "on"
+			}
 			start := func(id string) *testenv.Process {
 				cmd := exec.Command(os.Args[0])
-				cmd.Env = append(os.Environ(), envReplica+"="+id, envBroker+"="+m.URL(), envStore+"="+file, envEffects+"="+effects)
+				cmd.Env = append(os.Environ(), envReplica+"="+id, envBroker+"="+m.URL(), envStore+"="+file, envEffects+"="+effects, envBatch+"="+batch)
 				p := testenv.Start(t, cmd)
 				_, err := p.Stdout.WaitFor(ctx, func(line string) bool { return line == "ready" })
 				require.NoError(t, err)
@@ -147,7 +167,7 @@ func TestReplicasProcessOnceAcrossKill(t *testing.T) {
 			all, different, most := count()
 			require.Equal(t, n, different, "messages without an effect")
 			t.Logf("%s: %d effects of %d messages", mode, all, n)
-			if mode == "transactional" {
+			if mode != "leased" {
 				require.Equal(t, n, all, "effects beyond the first")
 				return
 			}

@@ -12,7 +12,8 @@ import (
 
 // Take gives the engine what to send next.
 func (d *drain) Take(dst []*session.Outgoing, limit int) []*session.Outgoing {
-	if d.paused.Load() {
+	now := time.Now()
+	if !d.tenure.maySend(now) {
 		return dst
 	}
 	d.mu.Lock()
@@ -20,7 +21,9 @@ func (d *drain) Take(dst []*session.Outgoing, limit int) []*session.Outgoing {
 		d.mu.Unlock()
 		return dst
 	}
+	taken := len(dst)
 	dst = d.queue.take(dst, limit)
+	stamp(dst[taken:], now)
 	low := d.queue.len() < pageSize/2
 	d.mu.Unlock()
 	if low && d.mayBeMore.Load() {
@@ -86,6 +89,7 @@ func (d *drain) judge(c *session.Completion, now time.Time) ending {
 		s.Outcome = persist.OutcomeDelivered
 		if m.Receipt {
 			s.ReceiptTimeout = d.client.cfg.Policies.For(m.Topic).ReceiptTimeout
+			d.keepStamp(o)
 		}
 	case c.Class == qos.Retry:
 		o.Attempts++

@@ -60,9 +60,10 @@ type Counters struct {
 	Resent, UnknownReceipts uint64
 	// Received counts messages that the broker sent, Redelivered those with
 	// the DUP flag; Processed, Duplicates, Dead and HandlerErrors what became
-	// of them; Unkeyed those that had no dedup key; Unrouted those that no
-	// subscription wanted; DroppedQoS0 those that no worker had time for.
-	Received, Redelivered, Processed, Duplicates, Dead, HandlerErrors, Unkeyed, Unrouted, DroppedQoS0 uint64
+	// of them; TooOld those of the Dead that came after the dedup window;
+	// Unkeyed those that had no dedup key; Unrouted those that no subscription
+	// wanted; DroppedQoS0 those that no worker had time for.
+	Received, Redelivered, Processed, Duplicates, Dead, TooOld, HandlerErrors, Unkeyed, Unrouted, DroppedQoS0 uint64
 	// ReceiptsSent counts receipts that were published.
 	ReceiptsSent uint64
 }
@@ -87,7 +88,7 @@ type counters struct {
 	sent, delivered, noSubscribers, acknowledged, retried, failed, expired atomic.Uint64
 	resent, unknownReceipts                                                atomic.Uint64
 	received, redelivered, processed, duplicates, dead, handlerErrors      atomic.Uint64
-	unkeyed, unrouted, droppedQoS0, receiptsSent                           atomic.Uint64
+	tooOld, unkeyed, unrouted, droppedQoS0, receiptsSent                   atomic.Uint64
 }
 
 func (c *counters) snapshot() Counters {
@@ -98,7 +99,7 @@ func (c *counters) snapshot() Counters {
 		Received: c.received.Load(), Redelivered: c.redelivered.Load(), Processed: c.processed.Load(),
 		Duplicates: c.duplicates.Load(), Dead: c.dead.Load(), HandlerErrors: c.handlerErrors.Load(),
 		Unkeyed: c.unkeyed.Load(), Unrouted: c.unrouted.Load(), DroppedQoS0: c.droppedQoS0.Load(),
-		ReceiptsSent: c.receiptsSent.Load(),
+		ReceiptsSent: c.receiptsSent.Load(), TooOld: c.tooOld.Load(),
 	}
 }
 

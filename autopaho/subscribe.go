@@ -2,78 +2,14 @@ package autopaho
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"time"
 
 	"github.com/oncemq/oncemq/dedup"
 	"github.com/oncemq/oncemq/persist"
 	"github.com/oncemq/oncemq/qos"
 )
-
-// Received is a message as a handler sees it. It is the handler's to read, not
-// to keep: a handler that goes on using it after it has returned copies it.
-type Received struct {
-	Message
-	// Dup is the DUP flag of the PUBLISH: the broker may have sent it before.
-	Dup bool
-	// PacketID is the packet identifier, for logs: it means nothing once the
-	// connection has ended. Zero at QoS 0.
-	PacketID uint16
-	// Group is the subscription's.
-	Group string
-	// Attempt is how often the message was begun, by all replicas of the
-	// group, this time included; by this process alone without dedup.
-	Attempt int
-	// Epoch is the fencing token of the claim: higher for each later holder.
-	// An effect outside the store (a call to another service) cannot be undone
-	// when a paused replica wakes up; a service that remembers the highest
-	// epoch can refuse it. Zero without dedup.
-	Epoch int64
-	// At is when the message was received, by this process's clock.
-	At time.Time
-}
-
-// Handler processes one message. Nil completes it: the mark becomes durable,
-// then the broker gets its acknowledgement. An error has it tried again, with
-// back-off, up to the subscription's attempts; then, or at once if the error
-// wraps [Permanent], it becomes a dead letter. A panic is an error.
-//
-// The context ends when the client closes and its patience is over, when the
-// HandlerTimeout is, or when the claim was lost to another replica.
-type Handler func(ctx context.Context, m *Received) error
-
-// TxHandler is a Handler whose writes through tx commit together with the mark
-// that the message was processed: each effect exactly once, whatever dies and
-// however long a replica was paused. It must not commit or roll back.
-type TxHandler func(ctx context.Context, tx *sql.Tx, m *Received) error
-
-// ErrRelease is returned by a handler that gives a message back: it is neither
-// processed nor failed, no attempt is made here again, and the broker gets no
-// acknowledgement for it or for what came after it on this connection. So it
-// comes again, to this replica or another, once the connection has ended: for a
-// handler that is about to stop.
-var ErrRelease = errors.New("message was given back")
-
-// Permanent marks an error that trying again would not mend: the message
-// becomes a dead letter at once.
-func Permanent(err error) error { return &permanentError{err} }
-
-type permanentError struct{ err error }
-
-func (e *permanentError) Error() string { return e.err.Error() }
-func (e *permanentError) Unwrap() error { return e.err }
-
-// PanicError is a handler's panic.
-type PanicError struct {
-	Value any
-	Stack []byte
-}
-
-// Error tells the value, without the stack.
-func (e *PanicError) Error() string { return fmt.Sprintf("handler panicked: %v", e.Value) }
 
 // Retained tells which retained messages the broker sends (section 3.8.3.1,
 // Retain Handling).
@@ -121,17 +57,31 @@ type SubscribeConfig struct {
 	// DedupKey finds what makes two deliveries the same message. Default:
 	// dedup.ByMessageID. A message without a key is processed without dedup.
 	DedupKey dedup.KeyFunc
-	// Window is how long a processed key is remembered; at least 1 s. It must
-	// exceed the broker's session expiry and the publisher's retries: what
-	// comes later than that is processed again. Default 24 h.
+	// Window is how old a message may be, from when it was first sent: for that
+	// long, at least, a processed key is remembered. An older one may have been
+	// processed and forgotten, so it becomes a dead letter and its handler does
+	// not run; one that does not tell when it was sent (dedup.SentAt) has no
+	// such limit, and is processed again after the window of its key.
+	//
+	// It must not be shorter than the broker may keep a message for this
+	// session, plus the handler's retries: see [SubscribeConfig.LeastWindow].
+	// Default: that, rounded up to the hour, and at least 25 h, which goes with
+	// the default SessionExpiry. 1 s to 90 years. All replicas of a group have
+	// the same Window and ClockSkew.
 	Window time.Duration
+	// ClockSkew is by how much publishers' clocks may be behind the store's
+	// without their messages being too old before the time; keys are
+	// remembered for as much longer. At most Window. Default 1 h, or Window if
+	// that is less.
+	ClockSkew time.Duration
 	// Lease is how long a key stays with a replica that has died; at least
 	// 1 s. Default 30 s.
 	Lease time.Duration
 
 	// Workers is how many handlers run at once. Messages with one ordering
 	// key run one after another, in the order in which they came. Default 8.
-	// A TxHandler has one worker: SQLite has one writer.
+	// A TxHandler has one worker, since handlers share a transaction, and a
+	// BatchHandler has one as well.
 	Workers int
 	// OrderBy finds the ordering key. Default: the property "ordering-key",
 	// else the topic.
@@ -153,18 +103,34 @@ type SubscribeConfig struct {
 	// Response Topic comes from outside. Default: "oncemq/receipts/#".
 	ReceiptTopics []string
 
-	// Handler or TxHandler processes messages: one of them. TxHandler needs a
-	// Group and a store that implements persist.SQLProcessor.
-	Handler   Handler
-	TxHandler TxHandler
+	// MaxBatch is how many messages a BatchHandler or BatchInTx gets at most: 1
+	// to 10,000. No more come together than Config.ReceiveMaximum lets the
+	// broker send before it gets acknowledgements, so for throughput set that
+	// to twice MaxBatch or more: one batch then fills while another is at work.
+	// Default 500.
+	MaxBatch int
+	// MaxWait is how long a batch that is not full waits for more messages. It
+	// is the delay that a lone message has. Up to 1 min. Default 5 ms.
+	MaxWait time.Duration
+
+	// Handler, BatchHandler or TxHandler processes messages: one of them.
+	// TxHandler is made by [InTx] or [BatchInTx], and needs a Group and a store
+	// that has transactions of the handler's kind.
+	Handler      Handler
+	BatchHandler BatchHandler
+	TxHandler    TxHandler
 }
 
 const (
 	defaultWorkers  = 8
 	defaultAttempts = 5
+	defaultMaxBatch = 500
+	defaultMaxWait  = 5 * time.Millisecond
+	maxMaxWait      = time.Minute
 )
 
-func (s *SubscribeConfig) validate(store persist.Store) error {
+func (s *SubscribeConfig) validate(client *Config) error {
+	store := client.Store
 	var errs []error
 	bad := func(field, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("%w: %s: %s", ErrConfig, field, fmt.Sprintf(format, args...)))
@@ -212,6 +178,15 @@ func (s *SubscribeConfig) validate(store persist.Store) error {
 			bad(d.field, "%s is too short; use %s or more, or 0 for the default", d.value, d.least)
 		}
 	}
+	if s.Window > dedup.MaxWindow {
+		bad("Window", "%s is too long; use %s at most, or 0 for the default", s.Window, dedup.MaxWindow)
+	}
+	if window := s.window(client); s.ClockSkew < 0 || s.ClockSkew > window {
+		bad("ClockSkew", "%s is out of range; use up to Window, %s, or 0 for the default", s.ClockSkew, window)
+	}
+	if err := s.checkWindow(client); err != nil {
+		bad("Window", "%s", err)
+	}
 	if s.Workers < 0 || s.Workers > 10_000 {
 		bad("Workers", "%d is out of range; use 1 to 10,000, or 0 for the default", s.Workers)
 	}
@@ -226,18 +201,60 @@ func (s *SubscribeConfig) validate(store persist.Store) error {
 			bad("ReceiptTopics", "%s", err)
 		}
 	}
-	if (s.Handler == nil) == (s.TxHandler == nil) {
-		bad("Handler", "give Handler or TxHandler, and only one")
-	}
-	if s.TxHandler != nil {
-		if _, ok := store.(persist.SQLProcessor); !ok || s.Group == "" {
-			bad("TxHandler", "needs a group and a store with transactions of database/sql")
-		}
-	}
+	s.validateHandler(store, bad)
 	return errors.Join(errs...)
 }
 
-func (s *SubscribeConfig) setDefaults() {
+func (s *SubscribeConfig) validateHandler(store persist.Store, bad func(field, format string, args ...any)) {
+	handlers := 0
+	for _, given := range [...]bool{s.Handler != nil, s.BatchHandler != nil, s.TxHandler != nil} {
+		if given {
+			handlers++
+		}
+	}
+	if handlers != 1 {
+		bad("Handler", "give one of Handler, BatchHandler and TxHandler; there are %d", handlers)
+	}
+	if h := s.TxHandler; h != nil {
+		switch {
+		case h.empty():
+			bad("TxHandler", "is made of a nil function")
+		case s.Group == "":
+			bad("TxHandler", "needs a Group")
+		case store == nil:
+			bad("TxHandler", "needs a store with transactions of type %s; the client has no store", h.transaction())
+		case !h.fits(store):
+			bad("TxHandler", "wants a transaction of type %s, and the store has none of that type", h.transaction())
+		}
+	}
+	batch := s.BatchHandler != nil || s.TxHandler != nil && s.TxHandler.batch()
+	switch {
+	case s.MaxBatch < 0 || s.MaxBatch > dedup.MaxBatch:
+		bad("MaxBatch", "%d is out of range; use 1 to %d, or 0 for the default", s.MaxBatch, dedup.MaxBatch)
+	case s.MaxBatch > 0 && !batch:
+		bad("MaxBatch", "means nothing without BatchHandler or BatchInTx")
+	}
+	switch {
+	case s.MaxWait < 0 || s.MaxWait > maxMaxWait:
+		bad("MaxWait", "%s is out of range; use up to %s, or 0 for the default", s.MaxWait, maxMaxWait)
+	case s.MaxWait > 0 && !batch:
+		bad("MaxWait", "means nothing without BatchHandler or BatchInTx")
+	}
+	if s.BatchHandler != nil && s.Workers > 1 {
+		bad("Workers", "%d is more than a BatchHandler has, which is one", s.Workers)
+	}
+}
+
+func (s *SubscribeConfig) setDefaults(client *Config) {
+	s.Window = s.window(client)
+	if s.MaxBatch == 0 {
+		s.MaxBatch = defaultMaxBatch
+	}
+	// More cannot come together, and would be waited for in vain.
+	s.MaxBatch = min(s.MaxBatch, client.ReceiveMaximum)
+	if s.MaxWait == 0 {
+		s.MaxWait = defaultMaxWait
+	}
 	if s.QoS == 0 && !s.AtMostOnce {
 		s.QoS = 1
 	}
@@ -270,10 +287,10 @@ func (s *SubscribeConfig) setDefaults() {
 // The error wraps ErrConfig and lists every fault; is a *SubscribeError if the
 // broker refused a filter; wraps ErrRefused, ErrClosed or the context's error.
 func (c *Client) Subscribe(ctx context.Context, cfg SubscribeConfig) (*Subscription, error) {
-	if err := cfg.validate(c.cfg.Store); err != nil {
+	if err := cfg.validate(&c.cfg); err != nil {
 		return nil, fmt.Errorf("subscribe: %w", err)
 	}
-	cfg.setDefaults()
+	cfg.setDefaults(&c.cfg)
 	if err := c.begin(); err != nil {
 		return nil, fmt.Errorf("subscribe: %w", err)
 	}
@@ -296,14 +313,4 @@ func (c *Client) Subscribe(ctx context.Context, cfg SubscribeConfig) (*Subscript
 		return nil, fmt.Errorf("subscribe: %w", err)
 	}
 	return s, nil
-}
-
-// call runs a handler and turns a panic into an error.
-func call(ctx context.Context, run func(context.Context) error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = &PanicError{Value: v, Stack: debug.Stack()}
-		}
-	}()
-	return run(ctx)
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/oncemq/oncemq/dedup"
 	"github.com/oncemq/oncemq/internal/session"
-	"github.com/oncemq/oncemq/persist"
 	"github.com/oncemq/oncemq/qos"
 )
 
@@ -22,10 +21,10 @@ type Subscription struct {
 
 	ctx    context.Context //nolint:containedctx // the handlers' life, longer than the call that began it
 	cancel context.CancelFunc
-	leased *dedup.Consumer   // nil without a group and a store, or
-	tx     *dedup.TxConsumer // in transactional mode
-	pool   *pool             // nil in transactional mode
-	qos0   chan struct{}     // counts QoS 0 messages in work
+	leased *dedup.Consumer // nil without a group and a store, or
+	tx     transactional   // in transactional mode
+	pool   runner          // nil in transactional mode
+	qos0   chan struct{}   // counts QoS 0 messages in work
 
 	made    chan error // holds one: the broker's first answer
 	pending bool       // to be subscribed; used by the consumer's keep
@@ -52,25 +51,25 @@ func newSubscription(in *consumer, cfg SubscribeConfig) (*Subscription, error) {
 	var err error
 	switch {
 	case cfg.TxHandler != nil:
-		store, ok := c.cfg.Store.(dedup.TxStore)
-		if !ok {
-			return nil, ErrNoStore
-		}
-		s.tx, err = dedup.NewTx(dedup.TxConfig{
-			Store: store, Group: cfg.Group, Window: cfg.Window, Logger: c.cfg.Logger,
-			OnStoreError: storeError, OnStoreBack: storeBack,
+		s.tx, err = cfg.TxHandler.start(s, txSettings{
+			store: c.cfg.Store, onStoreError: storeError, onStoreBack: storeBack,
 		})
 	case cfg.Group != "" && c.cfg.Store != nil:
 		s.leased, err = dedup.New(dedup.Config{
 			Store: c.cfg.Store, Group: cfg.Group, Owner: c.cfg.ClientID, Lease: cfg.Lease,
-			Window: cfg.Window, Logger: c.cfg.Logger, OnStoreError: storeError, OnStoreBack: storeBack,
+			Window: cfg.Window, ClockSkew: cfg.ClockSkew, Logger: c.cfg.Logger, OnStoreError: storeError, OnStoreBack: storeBack,
 		})
 	}
 	if err != nil {
 		s.cancel()
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	if s.tx == nil {
+	switch {
+	case s.tx != nil:
+	case cfg.BatchHandler != nil:
+		many := &batchRun{sub: s}
+		s.pool = newBatcher(cfg.MaxBatch, cfg.MaxWait, many.run, s.work)
+	default:
 		s.pool = newPool(cfg.Workers, s.work)
 	}
 	return s, nil
@@ -110,7 +109,7 @@ func (s *Subscription) disconnected() {
 		case s.leased != nil:
 			s.leased.Withdraw(it)
 		case s.tx != nil:
-			s.tx.Release((*txItem)(it))
+			s.tx.release(it)
 		}
 	}
 }
@@ -134,9 +133,11 @@ func (s *Subscription) take(del *session.Delivery, sh *share, now time.Time) {
 	s.mu.Unlock()
 
 	var key string
+	var sent time.Time
 	if s.leased != nil || s.tx != nil {
 		if k, ok := s.cfg.DedupKey(&it.received.Message); ok {
 			key = k
+			sent, _ = dedup.SentAt(&it.received.Message)
 		} else {
 			s.client.status.counters.unkeyed.Add(1)
 		}
@@ -144,9 +145,9 @@ func (s *Subscription) take(del *session.Delivery, sh *share, now time.Time) {
 	var err error
 	switch {
 	case s.tx != nil:
-		err = s.tx.Submit((*txItem)(it), key)
+		err = s.tx.submit(it, key, sent)
 	case s.leased != nil:
-		err = s.leased.Submit(it, key)
+		err = s.leased.Submit(it, key, sent)
 	default:
 		it.Granted(dedup.Grant{Attempts: 1})
 	}
@@ -174,121 +175,6 @@ func (s *Subscription) roomForQoS0() bool {
 	return false
 }
 
-func final(err error) bool {
-	var p *permanentError
-	return errors.As(err, &p)
-}
-
-// work runs the handler of an item; it is called by a worker. It returns how
-// long to wait before the item runs again; zero if it is through.
-func (s *Subscription) work(it *item) (again time.Duration) {
-	if it.dead != nil { // the handler is through; the dead letter is not stored
-		return s.bury(it)
-	}
-	if s.ctx.Err() != nil || (it.retried && s.isClosing()) || (it.del.Stale() && it.grant.Epoch == 0) {
-		// It closes, and nothing is decided about the message; or the
-		// connection that brought it is gone, so that it comes again, and
-		// without a mark it would be processed twice.
-		s.release(it)
-		return 0
-	}
-	ctx := s.ctx
-	if it.grant.Epoch != 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = it.grant.Context(ctx)
-		defer cancel()
-	}
-	if d := s.cfg.HandlerTimeout; d > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, d)
-		defer cancel()
-	}
-	err := call(ctx, func(ctx context.Context) error { return s.cfg.Handler(ctx, &it.received) })
-	if err == nil {
-		return s.complete(it, nil)
-	}
-	if errors.Is(err, ErrRelease) {
-		s.release(it)
-		return 0
-	}
-	s.client.status.counters.handlerErrors.Add(1)
-	if s.ctx.Err() != nil {
-		s.release(it) // the client closes: nothing is decided about the message
-		return 0
-	}
-	if final(err) || it.received.Attempt >= s.cfg.Attempts {
-		return s.complete(it, s.letter(it, err, it.received.Attempt))
-	}
-	s.client.cfg.Logger.WarnContext(ctx, "handler failed; the message is tried again",
-		"topic", it.received.Topic, "message_id", it.received.ID, "attempt", it.received.Attempt, "error", err)
-	wait := max(s.cfg.Backoff.Delay(it.received.Attempt), time.Millisecond)
-	it.received.Attempt++
-	it.retried = true
-	return wait
-}
-
-// letter is the dead letter of an item.
-func (s *Subscription) letter(it *item, err error, attempts int) *persist.DeadLetter {
-	s.client.cfg.Logger.ErrorContext(s.ctx, "message became a dead letter",
-		"topic", it.received.Topic, "message_id", it.received.ID, "attempts", attempts, "error", err)
-	return &persist.DeadLetter{
-		Side: persist.SideConsumer, State: persist.StateFailed, Group: s.cfg.Group,
-		Message: it.received.Message, Reason: err.Error(), Attempts: attempts,
-	}
-}
-
-// complete ends a message whose handler is through. Like work it returns how
-// long to wait if it is to be tried again.
-func (s *Subscription) complete(it *item, dead *persist.DeadLetter) (again time.Duration) {
-	switch {
-	case s.leased != nil:
-		it.dead = dead
-		s.leased.Complete(it, dead)
-	case dead == nil:
-		s.settled(it, dedup.OutcomeProcessed)
-	default:
-		it.dead = dead
-		return s.bury(it)
-	}
-	return 0
-}
-
-// buryWait is how long to wait before a dead letter is stored again.
-const buryWait = time.Second
-
-// bury stores a dead letter of a subscription without a group. Without a store
-// it is logged, and that is all there is of it. An error of the store has it
-// tried again: acknowledgements of later messages wait meanwhile.
-func (s *Subscription) bury(it *item) (again time.Duration) {
-	if store := s.client.cfg.Store; store != nil {
-		err := store.AddDeadLetters(s.ctx, []persist.DeadLetter{*it.dead})
-		switch {
-		case err != nil && s.ctx.Err() != nil:
-			s.settled(it, dedup.OutcomeReleased)
-			return 0
-		case err != nil:
-			s.client.event(Event{Kind: EventError, MessageID: it.received.ID, Err: err})
-			return buryWait
-		}
-	}
-	s.settled(it, dedup.OutcomeDead)
-	return 0
-}
-
-func (s *Subscription) isClosing() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.closing
-}
-
-func (s *Subscription) release(it *item) {
-	if s.leased != nil {
-		s.leased.Release(it)
-		return
-	}
-	s.settled(it, dedup.OutcomeReleased)
-}
-
 // settled acknowledges, once the outcome is durable.
 func (s *Subscription) settled(it *item, o dedup.Outcome) {
 	counters := s.client.status.counters
@@ -297,6 +183,10 @@ func (s *Subscription) settled(it *item, o dedup.Outcome) {
 		counters.processed.Add(1)
 	case dedup.OutcomeDead:
 		counters.dead.Add(1)
+		if it.tooOld != nil {
+			counters.tooOld.Add(1)
+			s.client.event(Event{Kind: EventTooOld, MessageID: it.received.ID, Topic: it.received.Topic, Err: it.tooOld})
+		}
 	case dedup.OutcomeDuplicate:
 		counters.duplicates.Add(1)
 	case dedup.OutcomeReleased:
@@ -346,6 +236,9 @@ func (s *Subscription) closeWork(ctx context.Context) error {
 	}
 	if s.pool != nil {
 		s.pool.hasten() // what waits for another attempt is given back
+	}
+	if s.tx != nil {
+		s.tx.Hasten()
 	}
 	var err error
 	select {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -45,7 +46,7 @@ func benchmarkWindow(b *testing.B, store Store, inFlight int, keys func(i int) s
 	}
 	b.ResetTimer()
 	for _, name := range names {
-		if err := c.Submit(<-free, name); err != nil {
+		if err := c.Submit(<-free, name, time.Time{}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -98,7 +99,7 @@ func BenchmarkTxConsumer(b *testing.B) {
 		b.Run("sqlite/window="+strconv.Itoa(window), func(b *testing.B) {
 			b.ReportAllocs()
 			store, _ := openSQLite(b)
-			c, err := NewTx(TxConfig{Store: store, Group: "bench"})
+			c, err := NewTx(TxConfig[*sql.Tx]{Store: store, Group: "bench"})
 			require.NoError(b, err)
 			free := make(chan *benchedTx, window)
 			for range window {
@@ -106,7 +107,7 @@ func BenchmarkTxConsumer(b *testing.B) {
 			}
 			b.ResetTimer()
 			for i := range b.N {
-				if err := c.Submit(<-free, unique(i)); err != nil {
+				if err := c.Submit(<-free, unique(i), time.Time{}); err != nil {
 					b.Fatal(err)
 				}
 			}

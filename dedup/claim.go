@@ -27,7 +27,11 @@ func (c *Consumer) runClaims(ctx context.Context) {
 		var err error
 		switch {
 		case len(w.keys) > 0:
-			err = c.claimBatch(ctx, &w)
+			if err = c.tellTime(ctx); err == nil {
+				err = c.claimBatch(ctx, &w)
+			} else {
+				err = c.claimFailed(ctx, &w, err)
+			}
 		case c.health.isFailing(loopClaim):
 			err = c.probe(ctx)
 		default:
@@ -73,6 +77,11 @@ func (c *Consumer) takeQueued(w *claims) {
 	}
 	c.claiming = len(w.keys) > 0
 	c.unlock()
+}
+
+// tellTime has the store's time known, by which messages may be too old.
+func (c *Consumer) tellTime(ctx context.Context) error {
+	return c.admission.clock.refresh(ctx, c.cfg.Store, c.cfg.StoreTimeout, c.now)
 }
 
 // claimBatch makes one call of the store and acts on its answers.
@@ -162,7 +171,7 @@ func (c *Consumer) answered(w *claims, key string, answer *persist.Claim, since 
 	if n == nil {
 		if mine { // nobody wants it any more
 			n = &Node{}
-			n.begin(key)
+			n.begin(key, time.Time{})
 			n.epoch, n.attempts = answer.Epoch, answer.Attempts
 			c.keys[key] = n
 			c.giveBack(n, nil)
@@ -183,7 +192,10 @@ func (c *Consumer) answered(w *claims, key string, answer *persist.Claim, since 
 		n.phase = phaseAnnounced
 		w.grants = append(w.grants, announcement{
 			n: n, delivery: n.delivery,
-			grant: Grant{Epoch: n.epoch, Attempts: n.attempts, consumer: c, n: n, turn: n.turn},
+			grant: Grant{
+				Epoch: n.epoch, Attempts: n.attempts, TooOld: c.admission.check(n.sent, c.now()),
+				consumer: c, n: n, turn: n.turn,
+			},
 		})
 	case answer.State == persist.ClaimCompleted:
 		w.out = c.settle(n, OutcomeDuplicate, w.out)

@@ -2,6 +2,7 @@ package dedup
 
 import (
 	"context"
+	"time"
 
 	"github.com/oncemq/oncemq/persist"
 )
@@ -92,11 +93,14 @@ func (c *Consumer) completeBatch(ctx context.Context, w *completions) (bool, err
 		return false, nil
 	}
 	w.request = w.request[:0]
+	var newest time.Time
 	for _, n := range w.nodes {
+		newest = later(newest, n.sent)
 		w.request = append(w.request, persist.Completion{Claim: n.claim(), Dead: n.dead})
 	}
+	keep := c.admission.retention(newest, c.now())
 	done, err := call(ctx, c.cfg.StoreTimeout, func(ctx context.Context) ([]bool, error) {
-		return c.cfg.Store.Complete(ctx, c.cfg.Group, w.request, c.cfg.Window)
+		return c.cfg.Store.Complete(ctx, c.cfg.Group, w.request, keep)
 	})
 	if err == nil && len(done) != len(w.nodes) {
 		err = errAnswers("complete", len(w.nodes), len(done))

@@ -15,12 +15,15 @@ type Store interface {
 	persist.Processed
 	// AddDeadLetters is as in [persist.DeadLetters].
 	AddDeadLetters(ctx context.Context, letters []persist.DeadLetter) error
+	// Time is as in [persist.Store].
+	Time(ctx context.Context) (time.Time, error)
 }
 
 // The defaults and bounds of the settings of a Consumer and a TxConsumer.
 const (
 	DefaultLease         = 30 * time.Second
-	DefaultWindow        = 24 * time.Hour
+	DefaultWindow        = 25 * time.Hour
+	DefaultClockSkew     = time.Hour
 	DefaultMaxBatch      = 512
 	DefaultPollInterval  = time.Second
 	DefaultSweepInterval = 5 * time.Second
@@ -30,6 +33,7 @@ const (
 
 	MinLease  = time.Second
 	MinWindow = time.Second
+	MaxWindow = 90 * 365 * 24 * time.Hour
 	// MaxBatch is the most keys that go into one call of the store.
 	MaxBatch = 10_000
 	// MaxGroup is the longest group name in bytes.
@@ -56,11 +60,25 @@ type Config struct {
 	// sooner. At least MinLease; zero means DefaultLease.
 	Lease time.Duration
 
-	// Window is for how long a processed key is remembered. A message that is
-	// delivered again later than that is processed again, so it must exceed
-	// the session expiry and every retry of the publisher. At least MinWindow;
-	// zero means DefaultWindow.
+	// Window is how old a message may be, from when it was first sent: for that
+	// long, at least, a processed key is remembered. An older one whose key is
+	// not known may have been processed and forgotten; it is not processed, see
+	// [Grant.TooOld]. So the window must exceed the session expiry and every
+	// retry of the publisher. A message that does not tell when it was first
+	// sent ([SentAt]) has no such limit, and is processed again if it comes
+	// after the window of its key. MinWindow to MaxWindow; zero means
+	// DefaultWindow. The number of keys that the store holds grows with it.
+	//
+	// All replicas of a group have the same Window and ClockSkew: what one with a
+	// shorter window has completed is forgotten before another refuses it.
 	Window time.Duration
+
+	// ClockSkew is by how much the clocks of publishers may be behind the
+	// store's: a message of one that is further behind is refused before its
+	// window has closed. Keys are remembered for as much longer. (A clock that
+	// is ahead needs no allowance: see [TooOldError].) At most Window; zero
+	// means DefaultClockSkew, or Window if that is less.
+	ClockSkew time.Duration
 
 	// MaxBatch is how many keys go into one call of the store, 1 to 10,000;
 	// zero means DefaultMaxBatch. More cost latency and fewer cost throughput.
@@ -100,7 +118,7 @@ func (cfg Config) Validate() error {
 	f.check(cfg.Store != nil, "Store is missing")
 	f.group(cfg.Group)
 	f.atLeast("Lease", cfg.Lease, MinLease)
-	f.atLeast("Window", cfg.Window, MinWindow)
+	f.window(cfg.Window, cfg.ClockSkew)
 	f.batch(cfg.MaxBatch)
 	f.notNegative("PollInterval", cfg.PollInterval)
 	f.notNegative("SweepInterval", cfg.SweepInterval)
@@ -113,6 +131,7 @@ func (cfg Config) withDefaults() Config {
 	orDefault(&cfg.Owner, "consumer")
 	orDefault(&cfg.Lease, DefaultLease)
 	orDefault(&cfg.Window, DefaultWindow)
+	orDefault(&cfg.ClockSkew, min(DefaultClockSkew, cfg.Window))
 	orDefault(&cfg.MaxBatch, DefaultMaxBatch)
 	orDefault(&cfg.PollInterval, DefaultPollInterval)
 	orDefault(&cfg.SweepInterval, DefaultSweepInterval)
@@ -142,6 +161,15 @@ func (f *faults) check(ok bool, format string, args ...any) {
 func (f *faults) group(name string) {
 	f.check(name != "", "Group is missing")
 	f.check(len(name) <= MaxGroup, "Group has %d bytes; the most is %d", len(name), MaxGroup)
+}
+
+func (f *faults) window(window, skew time.Duration) {
+	f.atLeast("Window", window, MinWindow)
+	f.check(window <= MaxWindow, "Window is %v; the most is %v", window, MaxWindow)
+	f.notNegative("ClockSkew", skew)
+	most := window
+	orDefault(&most, DefaultWindow)
+	f.check(skew <= most, "ClockSkew is %v; the most is Window, %v", skew, most)
 }
 
 // atLeast accepts zero, which stands for the default.

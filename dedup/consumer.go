@@ -18,8 +18,9 @@ type Consumer struct {
 	owner string
 	// started is the zero of the consumer's own time. Only differences by the
 	// monotonic clock are used, so that a step of the wall clock changes nothing.
-	started time.Time
-	health  *health
+	started   time.Time
+	health    *health
+	admission admission
 
 	stop       context.CancelFunc
 	goroutines sync.WaitGroup
@@ -73,6 +74,7 @@ func New(cfg Config) (*Consumer, error) {
 		owner:        cfg.Owner + "/" + rand.Text(),
 		started:      time.Now(),
 		health:       newHealth(cfg.OnStoreError, cfg.OnStoreBack, cfg.Logger),
+		admission:    admission{window: cfg.Window, skew: cfg.ClockSkew},
 		stop:         stop,
 		drained:      make(chan struct{}),
 		wakeClaim:    make(chan struct{}, 1),
@@ -90,12 +92,14 @@ func New(cfg Config) (*Consumer, error) {
 	return c, nil
 }
 
-// Submit hands in one delivery with its dedup key; the empty key is a message
-// without one, which is granted within the call. Submit never waits for the
+// Submit hands in one delivery with its dedup key and the time at which the
+// message was first sent, as [SentAt] tells it. The empty key is a message
+// without one, which is granted within the call; the zero time is one that is
+// not known, and sets no limit to the message's age. Submit never waits for the
 // store; the caller bounds how many deliveries are open, as the Receive Maximum
 // does. Grants come in the order of the submissions, but for keys that were
 // held. The error is ErrClosed or ErrSubmitted, and d is not called then.
-func (c *Consumer) Submit(d Delivery, key string) error {
+func (c *Consumer) Submit(d Delivery, key string, sent time.Time) error {
 	key = boundKey(key)
 	n := d.node()
 	c.mu.Lock()
@@ -107,7 +111,7 @@ func (c *Consumer) Submit(d Delivery, key string) error {
 		c.mu.Unlock()
 		return ErrSubmitted
 	}
-	n.begin(key)
+	n.begin(key, sent)
 	n.delivery = d
 	c.counters.received++
 

@@ -157,7 +157,7 @@ func TestReleaseWithinGranted(t *testing.T) {
 		c.Release(d)
 		require.Empty(t, d.settled)
 	}
-	require.NoError(t, c.Submit(d, "a"))
+	require.NoError(t, c.Submit(d, "a", time.Time{}))
 	require.Equal(t, OutcomeReleased, d.outcome(t))
 	again := submit(t, c, "a")
 	require.Equal(t, 2, again.grant(t).Attempts)
@@ -171,7 +171,7 @@ func TestCompleteWithinGrantedAndReuse(t *testing.T) {
 	d := newInbound()
 	d.onGranted = func(d *inbound, _ Grant) { c.Complete(d, nil) }
 	for i := range 100 {
-		require.NoError(t, c.Submit(d, key(i)))
+		require.NoError(t, c.Submit(d, key(i), time.Time{}))
 		require.Equal(t, OutcomeProcessed, d.outcome(t))
 	}
 	require.Equal(t, int64(100), c.Stats().Processed)
@@ -181,7 +181,7 @@ func TestSubmitTwice(t *testing.T) {
 	t.Parallel()
 	c := start(t, testConfig(newStore(t)))
 	d := submit(t, c, "a")
-	require.ErrorIs(t, c.Submit(d, "b"), ErrSubmitted)
+	require.ErrorIs(t, c.Submit(d, "b", time.Time{}), ErrSubmitted)
 	d.grant(t)
 	c.Complete(d, nil)
 	c.Complete(d, nil) // ignored
@@ -206,7 +206,7 @@ func TestCloseReleasesWhatIsNotGranted(t *testing.T) {
 	go func() { closed <- two.Close(context.Background()) }()
 	require.Equal(t, OutcomeReleased, waiting.outcome(t))
 	require.Equal(t, OutcomeReleased, attached.outcome(t))
-	require.ErrorIs(t, two.Submit(newInbound(), "c"), ErrClosed)
+	require.ErrorIs(t, two.Submit(newInbound(), "c", time.Time{}), ErrClosed)
 	require.Empty(t, closed, "closed with a delivery in work")
 
 	two.Complete(inWork, nil)
@@ -236,9 +236,9 @@ func TestCloseGivesUpWithItsContext(t *testing.T) {
 
 func TestConfigTellsAllFaults(t *testing.T) {
 	t.Parallel()
-	_, err := New(Config{Lease: time.Millisecond, Window: -1, MaxBatch: -1, PollInterval: -1, SweepInterval: -1, StoreTimeout: -1})
+	_, err := New(Config{Lease: time.Millisecond, Window: -1, ClockSkew: -1, MaxBatch: -1, PollInterval: -1, SweepInterval: -1, StoreTimeout: -1})
 	require.ErrorIs(t, err, persist.ErrInvalid)
-	for _, field := range []string{"Store", "Group", "Lease", "Window", "MaxBatch", "PollInterval", "SweepInterval", "StoreTimeout"} {
+	for _, field := range []string{"Store", "Group", "Lease", "Window", "ClockSkew", "MaxBatch", "PollInterval", "SweepInterval", "StoreTimeout"} {
 		require.ErrorContains(t, err, field)
 	}
 }
@@ -268,7 +268,7 @@ func TestGrantsKeepOrder(t *testing.T) {
 			order <- i
 			c.Complete(d, nil)
 		}
-		require.NoError(t, c.Submit(d, key(i)))
+		require.NoError(t, c.Submit(d, key(i), time.Time{}))
 		all = append(all, d)
 	}
 	for _, d := range all {

@@ -80,6 +80,10 @@ type Grant struct {
 	// all replicas and across restarts, this time included: at least 1. Always
 	// 1 for a delivery without a key.
 	Attempts int
+	// TooOld, if set, says that the message came when its key may have been
+	// forgotten. The handler must not run; the receiver completes the delivery
+	// with a dead letter, whose reason the error is.
+	TooOld *TooOldError
 
 	consumer *Consumer
 	n        *Node
@@ -93,22 +97,34 @@ type Grant struct {
 // handler has returned. A grant whose context is never asked for costs nothing,
 // and without a key the context is never lost.
 func (g Grant) Context(parent context.Context) (ctx context.Context, cancel context.CancelFunc) {
+	return ContextOf(parent, g)
+}
+
+// ContextOf is [Grant.Context] for a handler that works on several messages at
+// once: the context is cancelled once one of the leases cannot be relied on.
+func ContextOf(parent context.Context, grants ...Grant) (ctx context.Context, cancel context.CancelFunc) {
 	ctx, cancelCause := context.WithCancelCause(parent)
-	cancel = func() { cancelCause(context.Canceled) }
+	for _, g := range grants {
+		if g.watch(cancelCause) {
+			cancelCause(ErrClaimLost)
+		}
+	}
+	return ctx, func() { cancelCause(context.Canceled) }
+}
+
+// watch has cancel called when the lease is lost, or tells that it is already.
+func (g Grant) watch(cancel context.CancelCauseFunc) (lost bool) {
 	if g.consumer == nil || g.n == nil {
-		return ctx, cancel
+		return false
 	}
 	g.consumer.mu.Lock()
+	defer g.consumer.mu.Unlock()
 	current := g.n.turn == g.turn && (g.n.phase == phaseAnnounced || g.n.phase == phaseGranted)
-	lost := current && g.n.lost
+	lost = current && g.n.lost
 	if current && !lost {
-		g.n.onLost = both(g.n.onLost, cancelCause)
+		g.n.onLost = both(g.n.onLost, cancel)
 	}
-	g.consumer.mu.Unlock()
-	if lost {
-		cancelCause(ErrClaimLost)
-	}
-	return ctx, cancel
+	return lost
 }
 
 // both calls earlier, if there is one, and later.
@@ -131,8 +147,9 @@ type Node struct {
 	// was submitted to.
 
 	delivery   Delivery
-	txDelivery TxDelivery
+	txDelivery txNode
 	key        string
+	sent       time.Time // zero if unknown
 	phase      phase
 	// turn counts the submissions: what a goroutine remembers of a delivery is
 	// void once the turn is another, since the memory may be another message's.
@@ -169,8 +186,8 @@ func (n *Node) claim() persist.Claim {
 }
 
 // begin readies the node for a submission, keeping the turn and the memory.
-func (n *Node) begin(key string) {
-	n.key = key
+func (n *Node) begin(key string, sent time.Time) {
+	n.key, n.sent = key, sent
 	n.turn++
 	n.place.n, n.lease.n = n, n
 	n.epoch, n.attempts, n.since = 0, 0, 0

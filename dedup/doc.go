@@ -14,6 +14,10 @@
 // one transaction of the store's database. Each effect in that database happens
 // exactly once, even when a replica is paused past any lease and wakes up.
 //
+// In both modes a message that was first sent longer ago than keys are remembered,
+// and whose key is not known, is not processed as if it were new ([TooOldError]).
+// What makes the window sound is written down in admission.go.
+//
 // In both modes the answer Settled comes only once the mark (or the dead letter)
 // is durable, and only then may the broker get its acknowledgement. A message
 // without a key is processed without dedup, and counted as such.

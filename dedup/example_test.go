@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/google/uuid"
+
 	"github.com/oncemq/oncemq/dedup"
 	"github.com/oncemq/oncemq/persist"
 	"github.com/oncemq/oncemq/persist/memory"
@@ -30,12 +32,13 @@ func ExampleConsumer() {
 		return
 	}
 	message := persist.Message{Topic: "orders", Payload: []byte("4711"), Properties: persist.Properties{
-		User: []persist.UserProperty{{Name: "message-id", Value: "0190f2b7-9a4e-7cc3-98c4-dc0c0c07398f"}},
+		User: []persist.UserProperty{{Name: "message-id", Value: uuid.Must(uuid.NewV7()).String()}},
 	}}
 	for range 2 {
 		d := &delivery{granted: make(chan dedup.Grant, 1), settled: make(chan dedup.Outcome, 1)}
 		key, _ := dedup.ByMessageID(&message)
-		if err := consumer.Submit(d, key); err != nil {
+		sent, _ := dedup.SentAt(&message)
+		if err := consumer.Submit(d, key, sent); err != nil {
 			fmt.Println(err)
 			return
 		}

@@ -182,6 +182,14 @@ func (f *faulty) AddDeadLetters(ctx context.Context, letters []persist.DeadLette
 	})
 }
 
+func (f *faulty) Time(ctx context.Context) (now time.Time, err error) {
+	err = f.run(ctx, "time", nil, func() error {
+		now, err = f.Store.Time(ctx)
+		return err
+	})
+	return now, err
+}
+
 func (f *faulty) ExpireProcessed(ctx context.Context, limit int) (forgotten int, err error) {
 	err = f.run(ctx, "expire", nil, func() error {
 		forgotten, err = f.Store.ExpireProcessed(ctx, limit)

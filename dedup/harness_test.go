@@ -100,7 +100,7 @@ func start(t *testing.T, cfg Config) *Consumer {
 func submit(t *testing.T, c *Consumer, key string) *inbound {
 	t.Helper()
 	d := newInbound()
-	require.NoError(t, c.Submit(d, key))
+	require.NoError(t, c.Submit(d, key, time.Time{}))
 	return d
 }
 

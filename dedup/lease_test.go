@@ -263,7 +263,7 @@ func TestWindowEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		cfg := testConfig(newStore(t))
-		cfg.Window = 10 * time.Second
+		cfg.Window, cfg.ClockSkew = 10*time.Second, time.Millisecond
 		c := start(t, cfg)
 		for range 3 {
 			d := submit(t, c, "a")
@@ -292,7 +292,7 @@ func TestSweeperKeepsUp(t *testing.T) {
 		for i := range n {
 			d := &inbound{settled: make(chan Outcome, 1)}
 			d.onGranted = func(d *inbound, _ Grant) { c.Complete(d, nil); done <- struct{}{} }
-			require.NoError(t, c.Submit(d, key(i)))
+			require.NoError(t, c.Submit(d, key(i), time.Time{}))
 		}
 		for range n {
 			<-done

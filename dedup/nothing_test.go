@@ -29,6 +29,8 @@ func (nothing) Complete(_ context.Context, _ string, c []persist.Completion, _ t
 
 func (nothing) Release(context.Context, string, []persist.Claim) error { return nil }
 
+func (nothing) Time(context.Context) (time.Time, error) { return time.Now(), nil }
+
 func (nothing) ExpireProcessed(context.Context, int) (int, error) { return 0, nil }
 
 func (nothing) Forget(context.Context, string, []string) (int, error) { return 0, nil }

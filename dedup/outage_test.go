@@ -146,7 +146,7 @@ func TestRefusedKeyIsHeldAlone(t *testing.T) {
 				for i := range 20 {
 					d := newInbound()
 					d.onGranted = func(d *inbound, _ Grant) { c.Complete(d, nil) }
-					require.NoError(t, c.Submit(d, key(i)))
+					require.NoError(t, c.Submit(d, key(i), time.Time{}))
 					all = append(all, d)
 				}
 				for i, d := range all {

@@ -158,7 +158,7 @@ func (cl *cluster) deliver() {
 	}
 	cl.mu.Unlock()
 	for _, p := range out {
-		require.NoError(cl.t, p.to.consumer.Submit(p, key(p.message)))
+		require.NoError(cl.t, p.to.consumer.Submit(p, key(p.message), time.Time{}))
 	}
 }
 

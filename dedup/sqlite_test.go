@@ -22,7 +22,7 @@ func openSQLite(tb testing.TB) (*sqlite.Store, string) {
 	store, err := sqlite.Open(context.Background(), path, sqlite.Options{})
 	require.NoError(tb, err)
 	tb.Cleanup(func() { require.NoError(tb, store.Close(context.Background())) })
-	require.NoError(tb, store.ProcessTx(context.Background(), func(ctx context.Context, p persist.SQLProcess) error {
+	require.NoError(tb, store.ProcessTx(context.Background(), func(ctx context.Context, p persist.TxProcess[*sql.Tx]) error {
 		_, err := p.Tx().ExecContext(ctx, "CREATE TABLE effects (key TEXT, n INTEGER)")
 		return err
 	}))
@@ -51,17 +51,17 @@ func sqliteEffects(tb testing.TB, path string) map[string]int {
 // faultyTx is a store whose transactions fail as a function says: before they
 // begin, or after they committed.
 type faultyTx struct {
-	TxStore
+	TxStore[*sql.Tx]
 	decide func() fault
 }
 
-func (f *faultyTx) ProcessTx(ctx context.Context, fn func(context.Context, persist.SQLProcess) error) error {
+func (f *faultyTx) ProcessTx(ctx context.Context, fn func(context.Context, persist.TxProcess[*sql.Tx]) error) error {
 	switch f.decide() {
 	case faultFail:
 		return &persist.Error{Op: "process", Kind: persist.ErrUnavailable}
 	case faultUnknown: // and rolled back
 		unknown := &persist.Error{Op: "process", Kind: persist.ErrUnknownOutcome}
-		return f.TxStore.ProcessTx(ctx, func(ctx context.Context, p persist.SQLProcess) error {
+		return f.TxStore.ProcessTx(ctx, func(ctx context.Context, p persist.TxProcess[*sql.Tx]) error {
 			return errors.Join(unknown, fn(ctx, p))
 		})
 	case faultApplied:
@@ -89,7 +89,7 @@ func TestSQLiteTransactional(t *testing.T) {
 	one, two := startTx(t, cfg), startTx(t, cfg)
 	var all []*txInbound
 	for i := range 100 {
-		for _, c := range []*TxConsumer{one, two} {
+		for _, c := range []*TxConsumer[*sql.Tx]{one, two} {
 			d := newTxInbound(key(i))
 			switch i % 10 {
 			case 7:

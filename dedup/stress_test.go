@@ -48,7 +48,7 @@ func TestConcurrentUse(t *testing.T) {
 	})
 	store.owners = newOwners()
 	cfg := testConfig(store)
-	cfg.Window = time.Second // so that keys come back
+	cfg.Window, cfg.ClockSkew = time.Second, time.Millisecond // so that keys come back
 	cfg.MaxBatch = 7
 	c := start(t, cfg)
 
@@ -87,7 +87,7 @@ func TestConcurrentUse(t *testing.T) {
 				if dice(20) == 0 {
 					name = ""
 				}
-				if err := c.Submit(d, name); err != nil {
+				if err := c.Submit(d, name, time.Time{}); err != nil {
 					t.Error(err)
 				}
 				if dice(10) == 0 && !d.answered.Swap(true) {

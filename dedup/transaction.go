@@ -11,14 +11,19 @@ import (
 )
 
 // transaction is the working memory of the goroutine that runs transactions.
-type transaction struct {
+type transaction[T any] struct {
 	nodes   []*Node
 	results []result // of the first nodes, in their order
-	granted []TxDelivery
+	granted []TxGrant[T]
 	// failure is the last error of a handler in the transaction, whether or not
 	// it could be undone.
 	failure error
 	out     []settlement
+	// began is when the transaction began, or a little before.
+	began time.Duration
+	keys  []string // of one call of Begin
+	// places are the indices of a batch's keys among keys.
+	places map[string]int
 	// single is how many of the next deliveries get a transaction each, because
 	// one of them may have spoilt the one that they shared.
 	single int
@@ -40,8 +45,8 @@ func (e *handlerError) Unwrap() error { return e.err }
 
 // runTransactions takes what is queued, in batches of what came while the last
 // transaction ran.
-func (c *TxConsumer) runTransactions(ctx context.Context) {
-	var w transaction
+func (c *TxConsumer[T]) runTransactions(ctx context.Context) {
+	var w transaction[T]
 	var retry backoff
 	for {
 		next := c.take(&w)
@@ -76,12 +81,7 @@ func (c *TxConsumer) runTransactions(ctx context.Context) {
 }
 
 // take moves the next batch to w, and tells when something that is held is due.
-func (c *TxConsumer) take(w *transaction) (next time.Duration) {
-	limit := c.cfg.MaxBatch
-	if w.single > 0 {
-		limit = 1
-		w.single--
-	}
+func (c *TxConsumer[T]) take(w *transaction[T]) (next time.Duration) {
 	w.nodes = w.nodes[:0]
 	now := c.now()
 	c.mu.Lock()
@@ -90,36 +90,58 @@ func (c *TxConsumer) take(w *transaction) (next time.Duration) {
 		n.phase = phaseQueued
 		c.queue.pushBack(&n.place)
 	}
-	for len(w.nodes) < limit {
-		n := c.queue.popFront()
-		if n == nil {
-			break
+	next = never
+	if at, ok := c.held.next(); ok {
+		next = at
+	}
+	if at := c.since + c.cfg.MaxWait; at > now && w.single == 0 && !c.hasty && !c.closing &&
+		c.queue.len > 0 && c.queue.len < c.cfg.MaxBatch && !c.alone(c.queue.head.n) {
+		return min(next, at)
+	}
+	limit := c.cfg.MaxBatch
+	if w.single > 0 {
+		limit = 1
+		w.single--
+	}
+	for len(w.nodes) < limit && c.queue.len > 0 {
+		if c.alone(c.queue.head.n) {
+			if len(w.nodes) > 0 {
+				break
+			}
+			limit = 1
 		}
+		n := c.queue.popFront()
 		n.phase = phaseGranted
 		w.nodes = append(w.nodes, n)
 	}
 	c.working = len(w.nodes)
-	next, ok := c.held.next()
-	if !ok {
-		return never
-	}
 	return next
+}
+
+// alone tells that a delivery is not to be in a batch with others: it has failed
+// before, and would have all of them run again.
+func (c *TxConsumer[T]) alone(n *Node) bool {
+	return c.cfg.Batch != nil && n.attempts > 0 && n.dead == nil
 }
 
 // process runs one transaction. If it does not commit, or nobody knows whether
 // it did, nothing is settled and all of it is tried again: where it had
 // committed, Begin then finds the marks, and the deliveries are duplicates.
-func (c *TxConsumer) process(ctx context.Context, w *transaction) error {
-	began := c.now()
+func (c *TxConsumer[T]) process(ctx context.Context, w *transaction[T]) error {
 	w.failure = nil
+	// Not within the transaction: the question may take another connection.
+	if err := c.admission.clock.refresh(ctx, c.cfg.Store, c.cfg.StoreTimeout, c.now); err != nil {
+		return c.processFailed(ctx, w, err)
+	}
+	w.began = c.now()
 	_, err := call(ctx, c.cfg.Timeout, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, c.cfg.Store.ProcessTx(ctx, func(ctx context.Context, p persist.SQLProcess) error {
+		return struct{}{}, c.cfg.Store.ProcessTx(ctx, func(ctx context.Context, p persist.TxProcess[T]) error {
 			w.results = w.results[:0]
 			if c.cfg.Batch != nil && len(w.nodes) > 1 {
 				return c.batchStep(ctx, w, p)
 			}
 			for i, n := range w.nodes {
-				if i > 0 && c.now()-began > c.cfg.MaxHold {
+				if i > 0 && c.now()-w.began > c.cfg.MaxHold {
 					break
 				}
 				r, err := c.step(ctx, w, p, n)
@@ -146,7 +168,7 @@ func (c *TxConsumer) process(ctx context.Context, w *transaction) error {
 
 // step does one delivery in the transaction. An error is the store's, and means
 // that the transaction is of no use any more.
-func (c *TxConsumer) step(ctx context.Context, w *transaction, p persist.SQLProcess, n *Node) (result, error) {
+func (c *TxConsumer[T]) step(ctx context.Context, w *transaction[T], p persist.TxProcess[T], n *Node) (result, error) {
 	letter := n.dead
 	if letter == nil {
 		r, failure, err := c.handlerStep(ctx, w, p, n)
@@ -162,13 +184,18 @@ func (c *TxConsumer) step(ctx context.Context, w *transaction, p persist.SQLProc
 		}
 		letter = fillLetter(verdict.Dead, c.cfg.Group, n.key, r.attempts)
 	}
-	return c.letterStep(ctx, p, n, letter)
+	return c.letterStep(ctx, w, p, n, letter)
 }
 
 // handlerStep marks the key and runs the handler, so that both are undone
 // together if the handler fails. The failure is the handler's, err the store's.
-func (c *TxConsumer) handlerStep(
-	ctx context.Context, w *transaction, p persist.SQLProcess, n *Node,
+//
+// Each handler has a call of Begin of its own, within its step. One for all of
+// them, before their steps, would cost less, but a mark that is made before a
+// step outlives it: the message of a handler that failed would count as
+// processed, and so would those that a transaction did not get to.
+func (c *TxConsumer[T]) handlerStep(
+	ctx context.Context, w *transaction[T], p persist.TxProcess[T], n *Node,
 ) (r result, failure, err error) {
 	grant := Grant{Attempts: n.attempts + 1}
 	r = result{outcome: OutcomeProcessed, attempts: grant.Attempts}
@@ -176,8 +203,12 @@ func (c *TxConsumer) handlerStep(
 	ran := false
 	err = p.Step(ctx, func() error {
 		failed, ran = nil, false
-		if ours, err := c.mark(ctx, p, n, &r, &grant); err != nil || !ours {
+		if ours, err := c.mark(ctx, w, p, n, &r, &grant); err != nil || !ours {
 			return err
+		}
+		if tooOld := c.tooOld(n); tooOld != nil {
+			failed = &handlerError{tooOld}
+			return failed
 		}
 		ran = true
 		if err := c.handle(ctx, p, n, grant); err != nil {
@@ -204,60 +235,40 @@ func (c *TxConsumer) handlerStep(
 	return r, failed.err, nil
 }
 
-// letterStep marks the key and stores the dead letter.
-func (c *TxConsumer) letterStep(
-	ctx context.Context, p persist.SQLProcess, n *Node, letter *persist.DeadLetter,
+// letterStep marks the key and stores the dead letter. If one of them fails, so
+// does the transaction.
+func (c *TxConsumer[T]) letterStep(
+	ctx context.Context, w *transaction[T], p persist.TxProcess[T], n *Node, letter *persist.DeadLetter,
 ) (result, error) {
 	var grant Grant
 	r := result{outcome: OutcomeDead, attempts: n.attempts}
-	err := p.Step(ctx, func() error {
-		if ours, err := c.mark(ctx, p, n, &r, &grant); err != nil || !ours {
-			return err
-		}
-		return p.AddDeadLetter(ctx, *letter)
-	})
-	return r, err
+	if ours, err := c.mark(ctx, w, p, n, &r, &grant); err != nil || !ours {
+		return r, err
+	}
+	return r, p.AddDeadLetter(ctx, *letter)
 }
 
-// mark marks n's key as completed within the step, or tells that it is another's
-// and sets r to what that means.
-func (c *TxConsumer) mark(
-	ctx context.Context, p persist.SQLProcess, n *Node, r *result, grant *Grant,
-) (ours bool, err error) {
-	if n.key == "" {
-		return true, nil
-	}
-	claim, err := p.Begin(ctx, c.cfg.Group, n.key, c.cfg.Window)
-	if err != nil {
-		return false, err
-	}
-	switch claim.State {
-	case persist.ClaimGranted:
-		grant.Epoch, grant.Attempts = claim.Epoch, max(grant.Attempts, claim.Attempts)
-		return true, nil
-	case persist.ClaimCompleted:
-		*r = result{outcome: OutcomeDuplicate}
-	case persist.ClaimBusy:
-		*r = result{until: askAgain(c.now(), claim.Remaining, c.cfg.PollInterval), attempts: n.attempts}
-	}
-	return false, nil
+// delivery is what n was submitted as.
+func (c *TxConsumer[T]) delivery(n *Node) TxDelivery[T] {
+	d, _ := n.txDelivery.(TxDelivery[T]) // Submit took nothing else
+	return d
 }
 
 // handle runs the handler, and turns a panic into an error.
-func (c *TxConsumer) handle(ctx context.Context, p persist.SQLProcess, n *Node, grant Grant) (err error) {
+func (c *TxConsumer[T]) handle(ctx context.Context, p persist.TxProcess[T], n *Node, grant Grant) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = &PanicError{Value: v, Stack: debug.Stack()}
 		}
 	}()
 	if c.cfg.Batch != nil {
-		return c.cfg.Batch(ctx, p.Tx(), []TxDelivery{n.txDelivery})
+		return c.cfg.Batch(ctx, p.Tx(), []TxGrant[T]{{c.delivery(n), grant}})
 	}
-	return n.txDelivery.Process(ctx, p.Tx(), grant)
+	return c.delivery(n).Process(ctx, p.Tx(), grant)
 }
 
 // judged is the result of a verdict without a dead letter.
-func (c *TxConsumer) judged(v Verdict, attempts int) result {
+func (c *TxConsumer[T]) judged(v Verdict, attempts int) result {
 	if v.Release {
 		return result{outcome: OutcomeReleased}
 	}
@@ -265,9 +276,9 @@ func (c *TxConsumer) judged(v Verdict, attempts int) result {
 }
 
 // apply does what the transaction meant to do. The caller holds the mutex.
-func (c *TxConsumer) apply(w *transaction, n *Node, r result) {
+func (c *TxConsumer[T]) apply(w *transaction[T], n *Node, r result) {
 	c.working--
-	if r.outcome == 0 && (c.closing || n.unwanted) {
+	if r.outcome == 0 && (c.closing || n.unwanted || c.hasty && r.attempts > 0 && n.dead == nil) {
 		r.outcome = OutcomeReleased
 	}
 	if r.outcome != 0 {
@@ -281,7 +292,7 @@ func (c *TxConsumer) apply(w *transaction, n *Node, r result) {
 
 // putBack returns the nodes from that index on to the front of the queue, for
 // the next transaction. The caller holds the mutex.
-func (c *TxConsumer) putBack(w *transaction, from int) {
+func (c *TxConsumer[T]) putBack(w *transaction[T], from int) {
 	for i := len(w.nodes) - 1; i >= from; i-- {
 		n := w.nodes[i]
 		c.working--
@@ -302,7 +313,7 @@ func (c *TxConsumer) putBack(w *transaction, from int) {
 // running beyond the time limit. If that may be so, each delivery gets a
 // transaction of its own; and if that fails although an empty one then commits,
 // the failure is the handler's, and is judged as such.
-func (c *TxConsumer) processFailed(ctx context.Context, w *transaction, err error) error {
+func (c *TxConsumer[T]) processFailed(ctx context.Context, w *transaction[T], err error) error {
 	suspected := (w.failure != nil || isRefusal(err)) && ctx.Err() == nil
 	if !suspected || len(w.nodes) > 1 {
 		if suspected {
@@ -352,7 +363,7 @@ func (c *TxConsumer) processFailed(ctx context.Context, w *transaction, err erro
 }
 
 // tell makes the calls of Settled, and forgets the batch.
-func (w *transaction) tell() {
+func (w *transaction[T]) tell() {
 	tell(w.out)
 	clear(w.out)
 	w.out = w.out[:0]

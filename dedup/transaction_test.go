@@ -14,9 +14,9 @@ import (
 	"github.com/oncemq/oncemq/persist"
 )
 
-func submitTx(t *testing.T, c *TxConsumer, d *txInbound) *txInbound {
+func submitTx(t *testing.T, c *TxConsumer[*sql.Tx], d *txInbound) *txInbound {
 	t.Helper()
-	require.NoError(t, c.Submit(d, d.key))
+	require.NoError(t, c.Submit(d, d.key, time.Time{}))
 	return d
 }
 
@@ -287,7 +287,7 @@ func TestTxClose(t *testing.T) {
 	closed := make(chan error, 1)
 	go func() { closed <- c.Close(context.Background()) }()
 	require.Equal(t, OutcomeReleased, waiting.outcome(t))
-	require.ErrorIs(t, c.Submit(newTxInbound("x"), "x"), ErrClosed)
+	require.ErrorIs(t, c.Submit(newTxInbound("x"), "x", time.Time{}), ErrClosed)
 	require.Empty(t, closed)
 	close(finish)
 	require.NoError(t, <-closed)
@@ -339,9 +339,9 @@ func TestTxReplicas(t *testing.T) {
 
 func TestTxConfigTellsAllFaults(t *testing.T) {
 	t.Parallel()
-	_, err := NewTx(TxConfig{Window: 1, MaxBatch: -1, PollInterval: -1, SweepInterval: -1, StoreTimeout: -1, MaxHold: 2 * time.Second, Timeout: time.Second})
+	_, err := NewTx(TxConfig[*sql.Tx]{Window: 1, ClockSkew: -1, MaxWait: -1, MaxBatch: -1, PollInterval: -1, SweepInterval: -1, StoreTimeout: -1, MaxHold: 2 * time.Second, Timeout: time.Second})
 	require.ErrorIs(t, err, persist.ErrInvalid)
-	for _, field := range []string{"Store", "Group", "Window", "MaxBatch", "PollInterval", "SweepInterval", "StoreTimeout", "Timeout"} {
+	for _, field := range []string{"Store", "Group", "Window", "ClockSkew", "MaxWait", "MaxBatch", "PollInterval", "SweepInterval", "StoreTimeout", "Timeout"} {
 		require.ErrorContains(t, err, field)
 	}
 	require.ErrorContains(t, fmt.Errorf("x: %w", &PanicError{Value: 3}), "handler panicked: 3")

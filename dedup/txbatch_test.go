@@ -92,12 +92,12 @@ func TestTxBatchHandler(t *testing.T) {
 	cfg := txConfig(store)
 	queued := make(chan struct{})
 	var sizes []int
-	cfg.Batch = func(ctx context.Context, tx *sql.Tx, deliveries []TxDelivery) error {
+	cfg.Batch = func(ctx context.Context, tx *sql.Tx, batch []TxGrant[*sql.Tx]) error {
 		<-queued
-		sizes = append(sizes, len(deliveries))
+		sizes = append(sizes, len(batch))
 		var bad error
-		for _, d := range deliveries {
-			in := d.(*txInbound)
+		for _, d := range batch {
+			in := d.Delivery.(*txInbound)
 			if _, err := tx.ExecContext(ctx, "INSERT INTO effects VALUES (?, 1)", in.key); err != nil {
 				return err
 			}
@@ -145,4 +145,84 @@ func TestTxBatchHandler(t *testing.T) {
 	require.Equal(t, int64(30), s.Processed)
 	require.Equal(t, int64(30), s.Duplicates)
 	require.Greater(t, slices.Max(sizes), 1)
+}
+
+// What has failed is tried again by itself, so that it fails no second batch.
+func TestTxBatchTriesAgainAlone(t *testing.T) {
+	t.Parallel()
+	store := newTxStore(t)
+	cfg := txConfig(store)
+	cfg.MaxBatch, cfg.MaxWait = 20, 10*time.Second
+	var together int
+	cfg.Batch = func(ctx context.Context, tx *sql.Tx, batch []TxGrant[*sql.Tx]) error {
+		if err := insertAll(ctx, tx, batch); err != nil {
+			return err
+		}
+		for _, g := range batch {
+			d, _ := g.Delivery.(*txInbound)
+			if d.key != "bad" {
+				continue
+			}
+			if len(batch) > 1 {
+				together++
+			}
+			return errors.New("bad")
+		}
+		return nil
+	}
+	c := startTx(t, cfg)
+	bad := newTxInbound("bad")
+	failed := make(chan int, 3)
+	bad.failed = func(_ error, attempts int) Verdict {
+		failed <- attempts
+		if attempts < 3 {
+			return Verdict{After: 20 * time.Millisecond}
+		}
+		return Verdict{Dead: letterFor("bad")}
+	}
+	var good []*txInbound
+	submitTx(t, c, bad)
+	for i := range 19 {
+		good = append(good, submitTx(t, c, newTxInbound(key(i))))
+	}
+	for attempt := 1; attempt <= 2; attempt++ {
+		require.Equal(t, attempt, <-failed)
+		// One less than a batch: the one that is tried again would fill it.
+		for i := range 19 {
+			good = append(good, submitTx(t, c, newTxInbound(key(100*attempt+i))))
+		}
+	}
+	require.Equal(t, 3, <-failed)
+	require.Equal(t, OutcomeDead, bad.outcome(t))
+	for _, d := range good {
+		require.Equal(t, OutcomeProcessed, d.outcome(t))
+	}
+	require.Equal(t, 1, together)
+	require.Len(t, store.effects(t), 57)
+}
+
+// At an end in good order nothing waits for another attempt, or for company; what
+// was begun is finished.
+func TestTxHasten(t *testing.T) {
+	t.Parallel()
+	store := newTxStore(t)
+	c := startTx(t, txConfig(store))
+	fails := func(name string) (*txInbound, chan struct{}) {
+		d, judged := newTxInbound(name), make(chan struct{}, 1)
+		d.process = func(context.Context, *sql.Tx, Grant) error { return errors.New("fails") }
+		d.failed = func(error, int) Verdict {
+			judged <- struct{}{}
+			return Verdict{After: time.Hour}
+		}
+		return submitTx(t, c, d), judged
+	}
+	before, judged := fails("before")
+	<-judged
+	require.Eventually(t, func() bool { return c.Stats().Held == 1 }, patience, time.Millisecond)
+	c.Hasten()
+	require.Equal(t, OutcomeReleased, before.outcome(t))
+	after, _ := fails("after")
+	require.Equal(t, OutcomeReleased, after.outcome(t))
+	require.Equal(t, OutcomeProcessed, submitTx(t, c, newTxInbound("good")).outcome(t))
+	require.Equal(t, map[string]int{"good": 1}, store.effects(t))
 }

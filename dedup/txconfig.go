@@ -2,24 +2,26 @@ package dedup
 
 import (
 	"context"
-	"database/sql"
 	"log/slog"
 	"time"
 
 	"github.com/oncemq/oncemq/persist"
 )
 
-// TxStore is what a TxConsumer needs of a store.
-type TxStore interface {
-	persist.SQLProcessor
+// TxStore is what a TxConsumer needs of a store whose transactions are a T:
+// *sql.Tx of sqlite, pgx.Tx of postgres.
+type TxStore[T any] interface {
+	persist.TxProcessor[T]
 	// ExpireProcessed is as in [persist.Processed].
 	ExpireProcessed(ctx context.Context, limit int) (forgotten int, err error)
+	// Time is as in [persist.Store].
+	Time(ctx context.Context) (time.Time, error)
 }
 
 // TxDelivery is one delivery of a message in transactional mode. A type becomes
 // one by embedding [Node]. Its methods are called by one goroutine, one after
 // another.
-type TxDelivery interface {
+type TxDelivery[T any] interface {
 	// Process is the handler. What it writes through tx commits together with
 	// the mark, or not at all; it must neither commit nor roll back. While it
 	// runs, the transaction is open, and with SQLite nobody else can write: it
@@ -29,12 +31,14 @@ type TxDelivery interface {
 	//
 	// Process may be called again after it succeeded, if the transaction could
 	// not be committed: effects outside tx are not fenced.
-	Process(ctx context.Context, tx *sql.Tx, grant Grant) error
+	Process(ctx context.Context, tx T, grant Grant) error
 
 	// Failed says what is to be done after Process failed for the attempts-th
-	// time; a panic comes as a *PanicError. It must not block, and may be
-	// called more than once for one attempt if the transaction could not be
-	// committed. Attempts are counted by this process alone: nothing is left of
+	// time; a panic comes as a *PanicError. A *TooOldError says that Process was
+	// not called, since the message came when its key may have been forgotten;
+	// what is to be done with such a message is a dead letter. Failed must not
+	// block, and may be called more than once for one attempt if the
+	// transaction could not be committed. Attempts are counted by this process alone: nothing is left of
 	// an attempt that was undone.
 	Failed(err error, attempts int) Verdict
 
@@ -42,6 +46,19 @@ type TxDelivery interface {
 	Settled(outcome Outcome)
 
 	node() *Node
+}
+
+// txNode is the part of every TxDelivery that has nothing to do with the kind of
+// transaction, so that a Node can hold it.
+type txNode interface {
+	Failed(err error, attempts int) Verdict
+	Settled(outcome Outcome)
+}
+
+// TxGrant is one delivery of a batch.
+type TxGrant[T any] struct {
+	Delivery TxDelivery[T]
+	Grant    Grant
 }
 
 // Verdict is what is to be done with a message whose handler failed. The zero
@@ -58,16 +75,17 @@ type Verdict struct {
 }
 
 // TxConfig sets a TxConsumer up. Store and Group are required.
-type TxConfig struct {
+type TxConfig[T any] struct {
 	// Store keeps the marks, in the database that the handlers write to. It is
 	// not closed by the consumer.
-	Store TxStore
+	Store TxStore[T]
 
-	// Group, Window, PollInterval, SweepInterval, StoreTimeout, Logger,
-	// OnStoreError and OnStoreBack are as in [Config]; StoreTimeout bounds the
-	// sweeps only.
+	// Group, Window, ClockSkew, PollInterval, SweepInterval, StoreTimeout,
+	// Logger, OnStoreError and OnStoreBack are as in [Config]; StoreTimeout
+	// bounds sweeps and questions for the time only.
 	Group         string
 	Window        time.Duration
+	ClockSkew     time.Duration
 	PollInterval  time.Duration
 	SweepInterval time.Duration
 	StoreTimeout  time.Duration
@@ -78,11 +96,16 @@ type TxConfig struct {
 	// Batch, if set, is called in place of Process, once for many deliveries: for
 	// an insert of many rows, say. What it writes commits together with the
 	// marks of all of them. It sees each key once, in the order of the
-	// submissions, and none that is a duplicate or busy elsewhere. The slice is
-	// only its own until it returns. If it fails or panics, all is undone, and
-	// it is called for each delivery alone; whoever fails then is judged by its
-	// Failed. All that is said of Process holds for it.
-	Batch func(ctx context.Context, tx *sql.Tx, deliveries []TxDelivery) error
+	// submissions, and none that is a duplicate, too old or busy elsewhere. The
+	// slice is only its own until it returns. If it fails or panics, all is
+	// undone, and it is called for each delivery alone; whoever fails then is
+	// judged by its Failed. All that is said of Process holds for it.
+	Batch func(ctx context.Context, tx T, batch []TxGrant[T]) error
+
+	// MaxWait is for how long a transaction that has fewer than MaxBatch
+	// deliveries waits for more before it begins. Zero begins at once with what
+	// there is: the commit of the one before is a wait already.
+	MaxWait time.Duration
 
 	// MaxBatch is how many deliveries share a transaction, and with it the cost
 	// of a commit: 1 to 10,000. If the transaction cannot be committed, the
@@ -101,23 +124,25 @@ type TxConfig struct {
 }
 
 // Validate reports all faults at once. Every error wraps [persist.ErrInvalid].
-func (cfg TxConfig) Validate() error {
+func (cfg TxConfig[T]) Validate() error {
 	var f faults
 	f.check(cfg.Store != nil, "Store is missing")
 	f.group(cfg.Group)
-	f.atLeast("Window", cfg.Window, MinWindow)
+	f.window(cfg.Window, cfg.ClockSkew)
 	f.batch(cfg.MaxBatch)
 	f.notNegative("PollInterval", cfg.PollInterval)
 	f.notNegative("SweepInterval", cfg.SweepInterval)
 	f.notNegative("StoreTimeout", cfg.StoreTimeout)
 	f.notNegative("MaxHold", cfg.MaxHold)
+	f.notNegative("MaxWait", cfg.MaxWait)
 	f.atLeast("Timeout", cfg.Timeout, max(cfg.MaxHold, 1))
 	return f.join()
 }
 
 // withDefaults is a copy without zeros.
-func (cfg TxConfig) withDefaults() TxConfig {
+func (cfg TxConfig[T]) withDefaults() TxConfig[T] {
 	orDefault(&cfg.Window, DefaultWindow)
+	orDefault(&cfg.ClockSkew, min(DefaultClockSkew, cfg.Window))
 	orDefault(&cfg.MaxBatch, DefaultMaxBatch)
 	orDefault(&cfg.PollInterval, DefaultPollInterval)
 	orDefault(&cfg.SweepInterval, DefaultSweepInterval)

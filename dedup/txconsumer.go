@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 
 // TxConsumer runs the handlers of one group in one process, in transactional
 // mode: in the same transaction as their marks, many handlers to a commit, one
-// after another. Replicas exclude each other by the database's own locks, so
+// after another. T is the kind of transaction, such as *sql.Tx. Replicas exclude each other by the database's own locks, so
 // that there are no leases, and nothing to lose while a process is paused.
 //
 // Unkeyed deliveries run in the same transactions, without a mark: after a
@@ -21,10 +22,11 @@ import (
 // It owns three goroutines: one that runs transactions, one that sweeps, and one
 // that reports the store's state. Its methods are safe for concurrent use, and
 // none but Close waits for the store.
-type TxConsumer struct {
-	cfg     TxConfig
-	started time.Time
-	health  *health
+type TxConsumer[T any] struct {
+	cfg       TxConfig[T]
+	started   time.Time
+	health    *health
+	admission admission
 
 	stop       context.CancelFunc
 	goroutines sync.WaitGroup
@@ -35,27 +37,31 @@ type TxConsumer struct {
 
 	closing  bool
 	idle     bool // drained is closed
+	hasty    bool // nothing waits for another attempt, or for a full batch
 	working  int  // deliveries in the transaction under way
 	counters counters
 	queue    list // phaseQueued
 	held     held // phaseHeld
+	// since is when the first of what is queued was submitted.
+	since time.Duration
 }
 
 // NewTx starts a transactional consumer. The error tells all faults of cfg, and
 // wraps [persist.ErrInvalid]. The caller calls Close.
-func NewTx(cfg TxConfig) (*TxConsumer, error) {
+func NewTx[T any](cfg TxConfig[T]) (*TxConsumer[T], error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	ctx, stop := context.WithCancel(context.Background())
-	c := &TxConsumer{
-		cfg:     cfg,
-		started: time.Now(),
-		health:  newHealth(cfg.OnStoreError, cfg.OnStoreBack, cfg.Logger),
-		stop:    stop,
-		drained: make(chan struct{}),
-		wake:    make(chan struct{}, 1),
+	ctx, stop := context.WithCancel(context.Background()) //nolint:gosec // Close calls stop
+	c := &TxConsumer[T]{
+		cfg:       cfg,
+		started:   time.Now(),
+		health:    newHealth(cfg.OnStoreError, cfg.OnStoreBack, cfg.Logger),
+		admission: admission{window: cfg.Window, skew: cfg.ClockSkew},
+		stop:      stop,
+		drained:   make(chan struct{}),
+		wake:      make(chan struct{}, 1),
 	}
 	for _, run := range []func(context.Context){c.runTransactions, c.runSweeps, c.health.report} {
 		c.goroutines.Go(func() { run(ctx) })
@@ -63,12 +69,13 @@ func NewTx(cfg TxConfig) (*TxConsumer, error) {
 	return c, nil
 }
 
-// Submit hands in one delivery with its dedup key; the empty key is a message
-// without one. Handlers run in the order of the submissions, but for what waits
+// Submit hands in one delivery with its dedup key and the time at which the
+// message was first sent, as [SentAt] tells it; the empty key is a message
+// without one, and the zero time is not known. Handlers run in the order of the submissions, but for what waits
 // for another attempt or for a key that is busy elsewhere. Submit never waits
 // for the store; the caller bounds how many deliveries are open. The error is
 // ErrClosed or ErrSubmitted.
-func (c *TxConsumer) Submit(d TxDelivery, key string) error {
+func (c *TxConsumer[T]) Submit(d TxDelivery[T], key string, sent time.Time) error {
 	key = boundKey(key)
 	n := d.node()
 	c.mu.Lock()
@@ -80,23 +87,30 @@ func (c *TxConsumer) Submit(d TxDelivery, key string) error {
 		c.mu.Unlock()
 		return ErrSubmitted
 	}
-	n.begin(key)
+	n.begin(key, sent)
 	n.txDelivery = d
 	c.counters.received++
 	if key == "" {
 		c.counters.unkeyed++
 	}
 	n.phase = phaseQueued
+	if c.queue.len == 0 {
+		c.since = c.now()
+	}
 	c.queue.pushBack(&n.place)
+	// Who waits for a full batch knows for how long.
+	due := c.cfg.MaxWait == 0 || c.queue.len == 1 || c.queue.len >= c.cfg.MaxBatch
 	c.mu.Unlock()
-	wake(c.wake)
+	if due {
+		wake(c.wake)
+	}
 	return nil
 }
 
 // Release takes a delivery back whose connection is gone. Settled follows with
 // OutcomeReleased, within the call if no transaction has it; else with what
 // becomes of it there. For a delivery that is not open, Release does nothing.
-func (c *TxConsumer) Release(d TxDelivery) {
+func (c *TxConsumer[T]) Release(d TxDelivery[T]) {
 	n := d.node()
 	var out []settlement
 	c.mu.Lock()
@@ -111,9 +125,26 @@ func (c *TxConsumer) Release(d TxDelivery) {
 	tell(out)
 }
 
+// Hasten is the first step of an end in good order, before the caller waits for
+// what is open and calls Close: what waits for another attempt is settled with
+// OutcomeReleased, now and from now on, and no transaction waits for company.
+func (c *TxConsumer[T]) Hasten() {
+	var out []settlement
+	c.mu.Lock()
+	c.hasty = true
+	for _, n := range slices.Clone(c.held.nodes) {
+		if n.attempts > 0 && n.dead == nil {
+			out = c.settle(n, OutcomeReleased, out)
+		}
+	}
+	c.unlock()
+	tell(out)
+	wake(c.wake)
+}
+
 // Stats returns the counters and gauges as they are now. Lost is always zero,
 // and Held includes what waits for another attempt.
-func (c *TxConsumer) Stats() Stats {
+func (c *TxConsumer[T]) Stats() Stats {
 	c.mu.Lock()
 	s := c.counters.stats()
 	s.Held = c.held.len()
@@ -131,7 +162,7 @@ func (c *TxConsumer) Stats() Stats {
 // If ctx ends first, the transaction is rolled back, unless its commit is under
 // way already; its deliveries are settled with OutcomeReleased, and the error
 // wraps the context's. Close may be called at any time and more than once.
-func (c *TxConsumer) Close(ctx context.Context) error {
+func (c *TxConsumer[T]) Close(ctx context.Context) error {
 	c.mu.Lock()
 	var out []settlement
 	if !c.closing {
@@ -163,9 +194,9 @@ func (c *TxConsumer) Close(ctx context.Context) error {
 }
 
 // now is the consumer's own time.
-func (c *TxConsumer) now() time.Duration { return time.Since(c.started) }
+func (c *TxConsumer[T]) now() time.Duration { return time.Since(c.started) }
 
-func (c *TxConsumer) unlock() {
+func (c *TxConsumer[T]) unlock() {
 	if c.closing && !c.idle && c.working == 0 && c.queue.len == 0 && c.held.len() == 0 {
 		c.idle = true
 		close(c.drained)
@@ -174,7 +205,7 @@ func (c *TxConsumer) unlock() {
 }
 
 // settle ends n. The caller holds the mutex, and tells.
-func (c *TxConsumer) settle(n *Node, outcome Outcome, out []settlement) []settlement {
+func (c *TxConsumer[T]) settle(n *Node, outcome Outcome, out []settlement) []settlement {
 	n.place.remove()
 	c.held.remove(n)
 	c.counters.outcomes[outcome]++
@@ -183,7 +214,7 @@ func (c *TxConsumer) settle(n *Node, outcome Outcome, out []settlement) []settle
 	return out
 }
 
-func (c *TxConsumer) runSweeps(ctx context.Context) {
+func (c *TxConsumer[T]) runSweeps(ctx context.Context) {
 	sweep(ctx, c.cfg.Store, c.cfg.SweepInterval, c.cfg.StoreTimeout, func(forgotten int) {
 		c.mu.Lock()
 		c.counters.forgotten += int64(forgotten)
@@ -192,14 +223,14 @@ func (c *TxConsumer) runSweeps(ctx context.Context) {
 }
 
 // probe runs an empty transaction, to learn whether the store works.
-func (c *TxConsumer) probe(ctx context.Context) error {
+func (c *TxConsumer[T]) probe(ctx context.Context) error {
 	_, err := call(ctx, c.cfg.Timeout, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, c.cfg.Store.ProcessTx(ctx, func(context.Context, persist.SQLProcess) error { return nil })
+		return struct{}{}, c.cfg.Store.ProcessTx(ctx, func(context.Context, persist.TxProcess[T]) error { return nil })
 	})
 	return err
 }
 
-func (c *TxConsumer) logHeld(ctx context.Context, err error) {
+func (c *TxConsumer[T]) logHeld(ctx context.Context, err error) {
 	c.cfg.Logger.LogAttrs(ctx, slog.LevelError, "dedup store refuses one message; it is held",
 		slog.Any("error", err))
 }

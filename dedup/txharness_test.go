@@ -66,9 +66,11 @@ func (s *txStore) counts() (starts, commits int) {
 	return s.starts, s.commits
 }
 
+func (s *txStore) Time(context.Context) (time.Time, error) { return time.Now(), nil }
+
 func (s *txStore) ExpireProcessed(context.Context, int) (int, error) { return 0, nil }
 
-func (s *txStore) ProcessTx(ctx context.Context, fn func(context.Context, persist.SQLProcess) error) error {
+func (s *txStore) ProcessTx(ctx context.Context, fn func(context.Context, persist.TxProcess[*sql.Tx]) error) error {
 	what := s.next()
 	switch what {
 	case faultFail:
@@ -115,7 +117,18 @@ type txProcess struct {
 
 func (p *txProcess) Tx() *sql.Tx { return p.tx }
 
-func (p *txProcess) Begin(ctx context.Context, group, key string, window time.Duration) (persist.Claim, error) {
+func (p *txProcess) Begin(ctx context.Context, group string, keys []string, window time.Duration) ([]persist.Claim, error) {
+	claims := make([]persist.Claim, len(keys))
+	for i, key := range keys {
+		var err error
+		if claims[i], err = p.begin(ctx, group, key, window); err != nil {
+			return nil, err
+		}
+	}
+	return claims, nil
+}
+
+func (p *txProcess) begin(ctx context.Context, group, key string, window time.Duration) (persist.Claim, error) {
 	p.store.mu.Lock()
 	busy, ok := p.store.busy[key]
 	p.store.mu.Unlock()
@@ -205,7 +218,7 @@ func (d *txInbound) outcome(t *testing.T) Outcome {
 	return 0
 }
 
-func startTx(t *testing.T, cfg TxConfig) *TxConsumer {
+func startTx(t *testing.T, cfg TxConfig[*sql.Tx]) *TxConsumer[*sql.Tx] {
 	t.Helper()
 	c, err := NewTx(cfg)
 	require.NoError(t, err)
@@ -217,8 +230,8 @@ func startTx(t *testing.T, cfg TxConfig) *TxConsumer {
 	return c
 }
 
-func txConfig(store TxStore) TxConfig {
-	return TxConfig{Store: store, Group: "workers", PollInterval: 5 * time.Millisecond}
+func txConfig(store TxStore[*sql.Tx]) TxConfig[*sql.Tx] {
+	return TxConfig[*sql.Tx]{Store: store, Group: "workers", PollInterval: 5 * time.Millisecond}
 }
 
 func (s *txStore) effects(t *testing.T) map[string]int {

@@ -56,6 +56,11 @@ func TestConnect(t *testing.T) {
 		"sub -c -x":       {[]string{"sub", "-t", "a", "-i", "me", "-c", "-x", "1h"}, "me", false, 3600, 60, 256},
 		"sub -c, clean":   {[]string{"sub", "-t", "a", "-i", "me", "-c", "--clean-start"}, "me", true, 1<<32 - 1, 60, 256},
 		"sub --group":     {[]string{"sub", "-t", "a", "--group", "g"}, "oncemq-", true, 60, 60, 256},
+		"sub --group, -c": {[]string{"sub", "-t", "a", "--group", "g", "-i", "me", "-c"}, "me", false, day, 60, 256},
+		"sub --window":    {[]string{"sub", "-t", "a", "--group", "g", "-i", "me", "--window", "1h"}, "me", false, 3598, 60, 256},
+		"sub --window 1s": {[]string{"sub", "-t", "a", "--group", "g", "--window", "1s"}, "oncemq-", true, 0, 60, 256},
+		"sub -q 0":        {[]string{"sub", "-t", "a", "--group", "g", "-i", "me", "--window", "1h", "-q", "0"}, "me", false, day, 60, 256},
+		"both":            {[]string{"sub", "-t", "a", "--group", "g", "-i", "me", "--window", "2h", "-x", "1h"}, "me", false, 3600, 60, 256},
 		"sub --group, -i": {[]string{"sub", "-t", "a", "--group", "g", "-i", "me"}, "me", false, day, 60, 256},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -59,7 +59,7 @@ func (o *connectionOptions) options(relay bool) []*option {
 	o.host, o.keepAlive = "localhost", 60*time.Second
 	idDefault, idHint := "made for each run", "it must differ between clients"
 	keepUsage := "have the broker keep the session and what comes for it while this client is away; needs -i"
-	expiryDefault := "60s; with --group and -i 24h; with -c for ever"
+	expiryDefault := "60s; with -i and --group 24h, or as much as --window allows; with -c and no --group for ever"
 	prefixUsage := "`PREFIX` of a client ID that is made for each run"
 	if relay {
 		idDefault, idHint = "made of the store's identity", "it must differ between clients, but need not between those with one store"

@@ -304,7 +304,8 @@ func TestSecretsStaySecret(t *testing.T) {
 		"URL with #":         {[]string{"pub", "-L", "mqtt://" + user + ":" + secret + "#@h", "-m", "payload-canary"}, nil},
 		"unknown scheme":     {[]string{"pub", "-L", "http://" + user + ":" + secret + "@h/a", "-m", "payload-canary"}, nil},
 		"environment":        {[]string{"pub", "-t", "a", "-m", "payload-canary", "-u", user}, []string{"ONCEMQ_BROKER=" + wrong.URL(), "ONCEMQ_PASSWORD=" + secret}},
-		"store URL":          {[]string{"pub", "-t", "a", "-m", "payload-canary", "--store", "postgres://" + user + ":" + secret + "@h/d"}, nil},
+		"store URL":          {[]string{"pub", "-t", "a", "-m", "payload-canary", "--store", "postgres://operator:" + secret + "@127.0.0.1:1/d"}, nil},
+		"store URL, redis":   {[]string{"pub", "-t", "a", "-m", "payload-canary", "--store", "redis://operator:" + secret + "@127.0.0.1:1/0"}, nil},
 		"store URL, sqlite":  {[]string{"pub", "-t", "a", "-m", "payload-canary", "--store", "sqlite://" + user + ":" + secret + "@h/d"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -77,6 +77,22 @@ func TestRelayTerminated(t *testing.T) {
 	require.Empty(t, p.Stdout.String())
 }
 
+// TestRelayTellsLanes: with --debug a relay says which lanes it takes and gives up.
+func TestRelayTellsLanes(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, brokertest.Options{})
+	p := testenv.Start(t, oncemq(t, "relay", "-L", b.URL(), "--store", fileStore(t), "--debug"))
+	says := func(what string) {
+		line, err := p.Stderr.WaitFor(within(t, 10*time.Second), func(line string) bool { return strings.Contains(line, what) })
+		require.NoError(t, err)
+		require.Contains(t, line, "lane=0")
+	}
+	says("lane taken")
+	p.Terminate()
+	says("lane given up")
+	require.Equal(t, exitDone, p.Wait(10*time.Second), p.Stderr.String())
+}
+
 // TestRelayTakesOver: the relay that holds the lane is killed, and another one
 // delivers what comes after.
 func TestRelayTakesOver(t *testing.T) {

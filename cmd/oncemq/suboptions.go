@@ -54,7 +54,10 @@ func (o *subOptions) options() []*option {
 			name: "dedup-key", category: catGroup, set: name(&o.dedupKey), def: "id",
 			usage: "`KEY` that makes two deliveries the same message: id, property:NAME, cloudevents, json:FIELD, correlation, content or none",
 		},
-		{name: "window", category: catGroup, set: span(&o.window), def: "24h", usage: "`TIME` for which a printed message is remembered"},
+		{
+			name: "window", category: catGroup, set: span(&o.window), def: "25h, or more if --session-expiry is longer",
+			usage: "`TIME` since its first transmission for which a printed message is remembered; an older message is not printed, and becomes a dead letter",
+		},
 		{name: "lease", category: catGroup, set: span(&o.lease), def: "30s", usage: "`TIME` after which the work of a replica that died passes to another"},
 	}
 	options := withEnv([]*option{
@@ -134,17 +137,40 @@ func (o *subOptions) check(urlTopic string) error {
 		return &usageError{option: "--no-retained", problem: "cannot stand beside --retained-only; nothing would be printed"}
 	case o.window != 0 && o.window < dedup.MinWindow:
 		return &usageError{option: "--window", problem: o.window.String() + " is too short; use " + dedup.MinWindow.String() + " or more"}
+	case o.window > dedup.MaxWindow:
+		return &usageError{option: "--window", problem: o.window.String() + " is too long; use " + dedup.MaxWindow.String() + " or less"}
 	case o.lease != 0 && o.lease < dedup.MinLease:
 		return &usageError{option: "--lease", problem: o.lease.String() + " is too short; use " + dedup.MinLease.String() + " or more"}
 	case o.connection.keepSession && o.connection.clientID == "":
 		return &usageError{option: "--keep-session", problem: "needs a client ID that stays the same; give -i"}
 	}
-	return nil
+	return o.checkWindow()
 }
+
+// checkWindow finds a window that is shorter than the broker may keep a message.
+func (o *subOptions) checkWindow() error {
+	x := &o.connection.sessionExpiry
+	if !o.windowCounts() || !x.given || x.value == 0 {
+		return nil
+	}
+	least := new(autopaho.SubscribeConfig).LeastWindow(x.value)
+	if o.window >= least {
+		return nil
+	}
+	problem := o.window.String() + " is shorter than --session-expiry and the retries of a message"
+	if x.value < neverExpires {
+		problem += "; use " + (least + time.Second - 1).Truncate(time.Second).String() + " or more, or a shorter --session-expiry"
+	}
+	return &usageError{option: "--window", problem: problem}
+}
+
+// windowCounts tells that a window was given that the session must not exceed.
+func (o *subOptions) windowCounts() bool { return o.group != "" && o.qos > 0 && o.window != 0 }
 
 // session completes the configuration of the MQTT session. One whose client ID
 // is made for this run alone is kept by the broker only for as long as a
-// reconnection may take; one that will be used again is kept longer.
+// reconnection may take; one that will be used again is kept longer, but not for
+// longer than the window of what was printed.
 func (o *subOptions) session(cfg *autopaho.Config) {
 	c := &o.connection
 	kept := c.keepSession || o.group != "" && c.clientID != ""
@@ -152,12 +178,19 @@ func (o *subOptions) session(cfg *autopaho.Config) {
 	switch {
 	case c.sessionExpiry.given:
 		cfg.SessionExpiry = c.sessionExpiry.config()
-	case c.keepSession:
+	case c.keepSession && o.group == "":
 		cfg.SessionExpiry = neverExpires
 	case kept:
 		cfg.SessionExpiry = 24 * time.Hour
 	default:
 		cfg.SessionExpiry = time.Minute
+	}
+	if o.windowCounts() && !c.sessionExpiry.given {
+		// What the broker keeps for longer would be too old when it comes.
+		limit := (o.window - new(autopaho.SubscribeConfig).LeastWindow(0)).Truncate(time.Second)
+		if cfg.SessionExpiry = min(cfg.SessionExpiry, limit); cfg.SessionExpiry <= 0 {
+			cfg.SessionExpiry = -1 // none
+		}
 	}
 	cfg.ClientID = c.clientID
 	if c.idPrefix != "" {

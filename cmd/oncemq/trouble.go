@@ -21,6 +21,7 @@ type trouble struct {
 	// relay loses nothing with it. lost: it was said.
 	subscribes bool
 	lost       atomic.Bool
+	tooOld     atomic.Bool // that messages are too old was said
 
 	mu    sync.Mutex // guards the following
 	last  error      // of connections
@@ -42,6 +43,10 @@ func (t *trouble) event(e autopaho.Event) {
 	case autopaho.EventSessionLost:
 		if t.subscribes && !t.lost.Swap(true) {
 			t.log.warn("the broker has lost this client's session, and what it kept there")
+		}
+	case autopaho.EventTooOld:
+		if !t.tooOld.Swap(true) {
+			t.log.warn("a message on topic %s was not printed and became a dead letter: %s; others may follow", shown(e.Topic), oneLine(e.Err))
 		}
 	case autopaho.EventError:
 		t.failed(e)

@@ -145,10 +145,10 @@ func (cfg *replicaConfig) open(ctx context.Context) (
 		}
 		store = s
 		ends = append(ends, func() error { return s.Close(context.WithoutCancel(ctx)) })
-		subscription.TxHandler = func(ctx context.Context, tx *sql.Tx, m *autopaho.Received) error {
+		subscription.TxHandler = autopaho.InTx(func(ctx context.Context, tx *sql.Tx, m *autopaho.Received) error {
 			_, err := tx.ExecContext(ctx, insertEffect, m.ID, cfg.ClientID)
 			return err
-		}
+		})
 	} else {
 		table, err := openEffects(ctx, replicasFile(cfg.Folder))
 		if err != nil {

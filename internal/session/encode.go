@@ -2,6 +2,7 @@ package session
 
 import (
 	"encoding/binary"
+	"strconv"
 
 	"github.com/oncemq/oncemq/persist"
 )
@@ -45,6 +46,8 @@ const (
 	PropertyMessageID = "message-id"
 	// PropertyOrderingKey carries an ordering key that is not the topic.
 	PropertyOrderingKey = "ordering-key"
+	// PropertyFirstSent carries Outgoing.FirstSent in decimal digits.
+	PropertyFirstSent = "first-sent"
 )
 
 // maxRemaining is the largest Remaining Length, section 1.5.5.
@@ -97,6 +100,9 @@ func publishSizes(o *Outgoing) (props, remaining int) {
 	}
 	if m.ID != "" {
 		props += 5 + len(PropertyMessageID) + len(m.ID)
+	}
+	if o.FirstSent > 0 {
+		props += 5 + len(PropertyFirstSent) + decimalLen(o.FirstSent)
 	}
 	if m.OrderingKey != "" {
 		props += 5 + len(PropertyOrderingKey) + len(m.OrderingKey)
@@ -158,6 +164,12 @@ func appendPublish(b []byte, o *Outgoing, props, remaining int, dup bool, expiry
 		b = appendString(b, PropertyMessageID)
 		b = appendString(b, m.ID)
 	}
+	if o.FirstSent > 0 {
+		b = append(b, propUser)
+		b = appendString(b, PropertyFirstSent)
+		b = binary.BigEndian.AppendUint16(b, uint16(decimalLen(o.FirstSent)))
+		b = strconv.AppendInt(b, o.FirstSent, 10)
+	}
 	if m.OrderingKey != "" {
 		b = append(b, propUser)
 		b = appendString(b, PropertyOrderingKey)
@@ -169,6 +181,16 @@ func appendPublish(b []byte, o *Outgoing, props, remaining int, dup bool, expiry
 		b = appendString(b, p.User[i].Value)
 	}
 	return append(b, m.Payload...)
+}
+
+// decimalLen is how many digits a positive number has.
+func decimalLen(n int64) int {
+	digits := 1
+	for n >= 10 {
+		n /= 10
+		digits++
+	}
+	return digits
 }
 
 // responseTopic is the receipt topic if a receipt is wanted, else the

@@ -39,6 +39,10 @@ type Config struct {
 	Will           *paho.WillMessage
 	WillProperties *paho.WillProperties
 
+	// Permit, if set, is asked before each attempt to connect, and may wait. Its
+	// time is part of ConnectTimeout; its error stands for the attempt's.
+	Permit func(context.Context) error
+
 	ConnectTimeout time.Duration // network, TLS, and until CONNACK
 	PacketTimeout  time.Duration // until SUBACK and UNSUBACK
 	AckTimeout     time.Duration // until PUBACK, PUBREC and PUBCOMP
@@ -160,6 +164,11 @@ func (l *Link) watch(ctx context.Context) {
 func (l *Link) attempt(ctx context.Context, _ pahoauto.ClientConfig, u *url.URL) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.ConnectTimeout)
 	defer cancel()
+	if l.cfg.Permit != nil {
+		if err := l.cfg.Permit(ctx); err != nil {
+			return nil, err
+		}
+	}
 	nc, err := dial(ctx, u, l.cfg.TLS, l.cfg.Header)
 	if err != nil {
 		return nil, err

@@ -20,8 +20,15 @@ type Outgoing struct {
 	ExpiresAt time.Time
 	// ReceiptTopic is the Response Topic to send if a receipt is wanted.
 	ReceiptTopic string
-	// Attempts is the owner's count of refusals; the engine does not use it.
-	Attempts int
+	// FirstSent is when the message was sent first, in Unix milliseconds, if who
+	// receives it is to be told: the same at each transmission. Zero for none. It
+	// is left out if the message fits the server's Maximum Packet Size only
+	// without it.
+	FirstSent int64
+	// Attempts is the owner's count of refusals, and NeverSent its word that no
+	// transmission was begun; the engine uses neither.
+	Attempts  int
+	NeverSent bool
 
 	packetID uint16
 	gen      uint64             // the connection on which it was sent last

@@ -168,6 +168,11 @@ func (e *Engine) send(out []byte, bare []*Outgoing, o *Outgoing, now time.Time, 
 		return appendAck(out, typePubrel, o.packetID, 0), bare
 	}
 	props, remaining := publishSizes(o)
+	if o.FirstSent > 0 && 1+varintLen(remaining)+remaining > e.limits.MaximumPacketSize {
+		// What tells more about a message must not be what makes it fail.
+		o.FirstSent = 0
+		props, remaining = publishSizes(o)
+	}
 	expiry, expired := o.expiryLeft(now)
 	if expired && o.step == 0 {
 		*ended = append(*ended, e.drop(o, Completion{Out: o, Expired: true}))

@@ -1,0 +1,76 @@
+package autopaho
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/oncemq/oncemq/internal/session"
+	"github.com/oncemq/oncemq/persist"
+)
+
+// finish ends the link in good order: nothing new is sent, what is in flight is
+// waited for, every answer is settled, the client disconnects, and the lane is
+// released last, so that its next holder meets no client of ours. It is false if
+// the lane was another's by then.
+func (d *drain) finish(link *session.Link, cause error) (kept bool) {
+	d.mu.Lock()
+	d.stopped = true
+	d.out -= d.queue.len()
+	d.queue.init()
+	d.mu.Unlock()
+	ctx := d.relay.ctx
+	engine := link.Engine()
+	if cause == nil && engine.Snapshot().Connected {
+		wait, cancel := context.WithTimeout(ctx, d.answerTimeout())
+		_ = engine.WaitIdle(wait) // what is not answered stays pending
+		cancel()
+	}
+	// The user's patience may be over; the last writes are still worth a try.
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	lostLease := errors.Is(cause, persist.ErrLeaseLost)
+	if !lostLease && d.receipts.record(last) == nil && engine.Snapshot().Connected {
+		flushed, cancel := context.WithTimeout(last, closeTimeout/4)
+		_ = engine.WaitFlushed(flushed) // the receipts' PUBACKs; they come again if not
+		cancel()
+	}
+	_ = link.Close(last)
+	engine.Withdraw()
+	if lostLease {
+		return false
+	}
+	// A broker that is slow to close its side may have used the time up; the
+	// store's writes have their own.
+	last, cancel = context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	if err := d.settle(last, true); err != nil && !errors.Is(err, persist.ErrLeaseLost) {
+		d.relay.trouble("settle", err)
+	}
+	if d.relay.closing() {
+		select {
+		case <-d.relay.withdrawn:
+		case <-last.Done():
+		}
+	}
+	err := d.lane.Release(last)
+	if errors.Is(err, persist.ErrLeaseLost) {
+		return false
+	}
+	if err != nil {
+		d.relay.trouble("release lane", err)
+	}
+	return true
+}
+
+// answerTimeout is how long the broker's answers are waited for at the end. A
+// lane that another relay waits for is not kept longer than if this one had died.
+func (d *drain) answerTimeout() time.Duration {
+	timeout := d.client.cfg.AckTimeout
+	select {
+	case <-d.yield:
+		return min(timeout, d.client.cfg.Relay.Lease)
+	default:
+		return timeout
+	}
+}

@@ -1,0 +1,92 @@
+package autopaho
+
+import (
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/oncemq/oncemq/internal/session"
+	"github.com/oncemq/oncemq/persist"
+)
+
+// A consumer judges by the time in a message's ID whether the message can be an
+// old one that is sent again. Of a message that waited for its broker for days,
+// or whose ID holds no time, it would think wrongly. So the relay tells when it
+// sent such a message first, if it certainly did.
+
+// freshFor is up to which age the time in a message ID tells well enough when
+// the message was sent.
+const freshFor = time.Minute
+
+// stampLimit bounds how many stamps are kept for messages that await a receipt.
+// One that is sent again without its stamp passes for older than it is, never
+// for newer.
+const stampLimit = 1 << 16
+
+// neverSent tells of a message that the lane has just handed out whether no
+// transmission of it can have begun: not by an earlier holder of the lane, and
+// not by this one, since a lease hands it out once and counts an attempt from
+// then on.
+func neverSent(e *persist.Entry, sentUntil time.Time) bool {
+	return e.State == persist.StatePending && e.Attempts == 0 && e.EnqueuedAt.After(sentUntil)
+}
+
+// stampAt is the stamp of a message that is sent for the first time now: none if
+// its ID tells as much.
+func stampAt(id string, now time.Time) int64 {
+	if made, ok := timeOfID(id); ok && now.UnixMilli()-made <= freshFor.Milliseconds() {
+		return 0
+	}
+	return now.UnixMilli()
+}
+
+// timeOfID is the time in a UUID of version 7, in Unix milliseconds. It does not
+// allocate for one.
+func timeOfID(id string) (ms int64, ok bool) {
+	if len(id) != idSize {
+		return 0, false // other forms of a UUID that Parse takes are no message IDs
+	}
+	u, err := uuid.Parse(id)
+	if err != nil || u.Version() != 7 || u.Variant() != uuid.RFC4122 {
+		return 0, false
+	}
+	for _, c := range u[:6] {
+		ms = ms<<8 | int64(c)
+	}
+	return ms, true
+}
+
+// stamp marks those of a batch that are sent for the first time.
+func stamp(batch []*session.Outgoing, now time.Time) {
+	for _, o := range batch {
+		if o.NeverSent {
+			o.NeverSent, o.FirstSent = false, stampAt(o.Message.ID, now)
+		}
+	}
+}
+
+// keepStamp remembers the stamp of a delivered message that may have to be sent
+// once more because its receipt does not come; d.mu is held.
+func (d *drain) keepStamp(o *session.Outgoing) {
+	if o.FirstSent == 0 || len(d.stamps) >= stampLimit {
+		return
+	}
+	if d.stamps == nil {
+		d.stamps = make(map[string]int64)
+	}
+	// The ID may be part of a row that is not to be kept with it.
+	d.stamps[strings.Clone(o.Message.ID)] = o.FirstSent
+}
+
+func (d *drain) keptStamp(id string) int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.stamps[id]
+}
+
+func (d *drain) forgetStamp(id string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.stamps, id)
+}

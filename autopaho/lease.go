@@ -1,0 +1,161 @@
+package autopaho
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/oncemq/oncemq/internal/session"
+	"github.com/oncemq/oncemq/persist"
+)
+
+// tenure is what a drain knows of its lease without asking the store, by this
+// process's own clock, which does not jump. It ends a sixth of the lease before
+// the lease does.
+//
+// Messages leave only while the store knows that this holder may send
+// [LEASE-6], so that the next one can tell which messages were never sent:
+//
+//	renew                          engine, under its lock
+//	1. Renew(sending) succeeds
+//	2. sending is set              Take hands out, what it hands out is in flight
+//	...
+//	3. sending is cleared          Take hands out nothing
+//	4. nothing is in flight,
+//	   no connection is there
+//	5. Renew(not sending)
+//
+// What Take hands out was committed before, and sending ends before the lease:
+// so it is not newer than what step 1 has recorded, even if the process stood
+// still in between. From step 3 on Take gives nothing; what it gave before was in
+// flight before step 4 could look, or has been answered. A connection that comes
+// up after step 3 therefore sends nothing until step 1 has been done once more.
+type tenure struct {
+	born    time.Time
+	held    atomic.Int64 // until when after born the lease is certainly ours
+	sending atomic.Int64 // until when after born messages may leave; zero if none may
+
+	up      chan struct{} // holds one: a connection came up
+	renewed chan struct{} // holds one: held was moved on
+	lost    chan struct{} // closed once the lease is lost
+}
+
+// newTenure is of a lease that was asked for at that time.
+func newTenure(asked time.Time, lease time.Duration) *tenure {
+	t := &tenure{
+		born: asked, up: make(chan struct{}, 1), renewed: make(chan struct{}, 1), lost: make(chan struct{}),
+	}
+	t.held.Store(int64(lease - lease/6))
+	return t
+}
+
+func (t *tenure) isHeld() bool               { return int64(time.Since(t.born)) < t.held.Load() }
+func (t *tenure) maySend(now time.Time) bool { return int64(now.Sub(t.born)) < t.sending.Load() }
+
+// extend notes a renewal that was asked for at that time.
+func (t *tenure) extend(asked time.Time, lease time.Duration, sending bool) {
+	until := int64(asked.Sub(t.born) + lease - lease/6)
+	t.held.Store(until)
+	if sending {
+		t.sending.Store(until)
+	}
+	signal(t.renewed)
+}
+
+func (t *tenure) end() {
+	t.sending.Store(0)
+	t.held.Store(0)
+	close(t.lost)
+}
+
+// permit waits until it is certain that the lease is ours: with the lane's client
+// ID we would end the connection of the next holder.
+func (t *tenure) permit(ctx context.Context) error {
+	for !t.isHeld() {
+		select {
+		case <-t.renewed:
+		case <-t.lost:
+			return persist.ErrLeaseLost
+		case <-ctx.Done():
+			return errors.New("the store does not renew the lease of the lane, which others may have taken")
+		}
+	}
+	return nil
+}
+
+// renewAgain is how long to wait before a renewal that failed is tried again
+// although it is not due, since messages wait for it.
+const renewAgain = 200 * time.Millisecond
+
+// renew keeps the lease. It returns once the lease is lost.
+func (d *drain) renew(ctx context.Context, link *session.Link) error {
+	lease := d.client.cfg.Relay.Lease
+	tick := time.NewTicker(lease / 3)
+	defer tick.Stop()
+	again := time.NewTimer(lease)
+	again.Stop()
+	sender := sender{link: link, tenure: d.tenure}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-d.tenure.up:
+			if d.tenure.maySend(time.Now()) {
+				continue
+			}
+		case <-again.C:
+		}
+		sending := sender.sends()
+		asked := time.Now()
+		rctx, cancel := context.WithTimeout(ctx, lease/3)
+		err := d.lane.Renew(rctx, lease, sending)
+		cancel()
+		switch {
+		case err == nil:
+			stopped := !d.tenure.maySend(time.Now())
+			d.tenure.extend(asked, lease, sending)
+			if stopped && sending {
+				link.Engine().Wake()
+			}
+		case errors.Is(err, persist.ErrLeaseLost):
+			d.tenure.end() // the next holder sends
+			return fmt.Errorf("lane %d: %w", d.lane.Number(), err)
+		case ctx.Err() == nil:
+			d.relay.trouble("renew lease", err)
+			if sending && !d.tenure.maySend(time.Now()) {
+				again.Reset(renewAgain)
+			}
+		}
+	}
+}
+
+// sender tells whether a drain sends, or is about to.
+type sender struct {
+	link   *session.Link
+	tenure *tenure
+
+	told       bool   // the store may know that we send
+	generation uint64 // of the link, when it was looked at last
+}
+
+// sends is asked before each renewal. A link that was down, with nothing in
+// flight, at two of them with no connection in between sends no more.
+func (s *sender) sends() bool {
+	now := s.link.Engine().Snapshot()
+	still := now.Generation == s.generation
+	s.generation = now.Generation
+	if now.Connected {
+		s.told = true
+	}
+	if !s.told || !still || now.Connected || now.InFlight > 0 {
+		return s.told
+	}
+	s.tenure.sending.Store(0)
+	// A connection may have come up before that.
+	now = s.link.Engine().Snapshot()
+	s.told = now.Connected || now.InFlight > 0
+	return s.told
+}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package autopaho_test
+
+const raceSlows = 1

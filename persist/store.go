@@ -99,6 +99,36 @@ type Driver interface {
 	Open(ctx context.Context, u *url.URL) (Store, error)
 }
 
+// Maintainer is implemented by drivers whose stores have a layout with versions,
+// for operators who look after it by hand.
+type Maintainer interface {
+	Driver
+
+	// Migrate brings the store of a URL to this program's version, and creates
+	// it if need be. It tells the versions before (0: there was none) and
+	// after. Errors are those of Open.
+	Migrate(ctx context.Context, u *url.URL) (from, to int, err error)
+
+	// Check looks at the store of a URL and changes nothing. That there is
+	// none, or an older or newer one, is no error: the report says so.
+	Check(ctx context.Context, u *url.URL) (Report, error)
+}
+
+// Report is what [Maintainer.Check] finds.
+type Report struct {
+	// Schema is the version of the store, zero if there is none; Latest the one
+	// that this program makes and needs.
+	Schema, Latest int
+	// Server names the server and its version; empty if there is none.
+	Server string
+	// Durability says in a sentence what the store survives.
+	Durability string
+	// Missing are the rights that this user lacks.
+	Missing []string
+	// Notes are what an operator should know, a sentence each.
+	Notes []string
+}
+
 // Open opens the store of a URL with the driver whose scheme it has:
 //
 //	store, err := persist.Open(ctx, "sqlite:///var/lib/app/outbox.db", sqlite.Driver{})

@@ -21,8 +21,6 @@ import (
 // max_messages and prefix; see [Options].
 type Driver struct{}
 
-var _ persist.Driver = Driver{}
-
 // Schemes is "sqlite".
 func (Driver) Schemes() []string { return []string{"sqlite"} }
 

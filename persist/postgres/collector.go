@@ -1,0 +1,219 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/oncemq/oncemq/persist"
+)
+
+// How many shared commits may be under way at once.
+const (
+	plainCommits       = 2
+	conditionalCommits = 4
+)
+
+// How much goes into one commit.
+const (
+	maxCommitRows  = 4096
+	maxCommitBytes = 4 << 20
+)
+
+// compactAfter is after how many commits of this process arrivals are compacted,
+// in case that nobody holds the lanes and does it.
+const compactAfter = 500
+
+// The states of a task.
+const (
+	taskQueued = iota
+	taskTaken
+	taskWithdrawn
+)
+
+// collector gathers calls while commits are under way: who comes alone is
+// committed at once, and a hundred who come together wait for few commits, not for
+// a hundred.
+type collector struct {
+	s     *Store
+	limit int // of commits under way
+
+	mu      sync.Mutex // guards the rest
+	queue   []*enqueueTask
+	running int
+}
+
+// submit queues a task and waits for its answer.
+func (c *collector) submit(ctx context.Context, t *enqueueTask) error {
+	c.mu.Lock()
+	c.queue = append(c.queue, t)
+	if c.running < c.limit {
+		c.running++
+		c.s.work.Go(c.drain)
+	}
+	c.mu.Unlock()
+	select {
+	case <-t.done:
+		return t.err
+	case <-ctx.Done():
+	}
+	if t.state.CompareAndSwap(taskQueued, taskWithdrawn) {
+		return translate(opEnqueue, c.s.name, ctx.Err())
+	}
+	select {
+	case <-t.done: // in the same moment
+		return t.err
+	default:
+		return unknown(opEnqueue, c.s.name, ctx.Err())
+	}
+}
+
+// drain commits until nothing is queued.
+func (c *collector) drain() {
+	for {
+		tasks := c.take()
+		if tasks == nil {
+			return
+		}
+		c.s.commit(tasks)
+		for _, t := range tasks {
+			close(t.done)
+		}
+	}
+}
+
+// take takes the next tasks that go into one commit; none ends the caller.
+func (c *collector) take() []*enqueueTask {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var tasks []*enqueueTask
+	rows, bytes, n := 0, 0, 0
+	for _, t := range c.queue {
+		if rows > 0 && (rows+len(t.rows) > maxCommitRows || bytes+t.bytes > maxCommitBytes) {
+			break
+		}
+		n++
+		if t.state.CompareAndSwap(taskQueued, taskTaken) {
+			tasks = append(tasks, t)
+			rows, bytes = rows+len(t.rows), bytes+t.bytes
+		}
+	}
+	c.queue = slices.Delete(c.queue, 0, n)
+	if len(tasks) == 0 {
+		c.running--
+	}
+	return tasks
+}
+
+// commit stores the messages of several calls in one transaction. If that is
+// refused for a reason that may be one call's own, each runs in one of its own.
+func (s *Store) commit(tasks []*enqueueTask) {
+	err := s.commitOnce(s.life, tasks)
+	var refused *pgconn.PgError
+	if err != nil && len(tasks) > 1 && errors.As(err, &refused) && !errors.Is(err, persist.ErrUnknownOutcome) {
+		for _, t := range tasks {
+			s.commit([]*enqueueTask{t})
+		}
+		return
+	}
+	for _, t := range tasks {
+		if err != nil {
+			t.err = err
+		}
+	}
+	if err != nil {
+		return
+	}
+	s.notifier.wake()
+	s.notifier.tell()
+	if s.commits.Add(1)%compactAfter == 0 {
+		// What is left out now is done by the next.
+		_, _ = s.attempt(s.life, []step{{stmt: s.q.steer}, {stmt: s.q.arrivalsCompact}})
+	}
+}
+
+func (s *Store) commitOnce(ctx context.Context, tasks []*enqueueTask) error {
+	if s.opts.MaxMessages > 0 {
+		return s.inTx(ctx, opEnqueue, s.name, func(ctx context.Context, tx pgx.Tx) error {
+			r := pgxRunner{tx}
+			if _, err := r.run(ctx, []step{{stmt: s.q.steer}}); err != nil {
+				return err
+			}
+			return s.insertLimited(ctx, r, tasks)
+		})
+	}
+	var in *insertion
+	err := s.transact(ctx, opEnqueue, s.name, writes, func() (steps []step) {
+		in, steps = s.insert(tasks)
+		if in.kind == onceRows {
+			steps = append([]step{{stmt: s.q.steer}}, steps...)
+		}
+		return steps
+	})
+	if err == nil {
+		in.finish()
+	}
+	return err
+}
+
+// inTx runs a transaction of several round trips.
+func (s *Store) inTx(ctx context.Context, op, object string, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	for n := 1; ; n++ {
+		if err := ctx.Err(); err != nil {
+			return translate(op, object, err)
+		}
+		certain, err := s.attemptTx(ctx, fn)
+		switch {
+		case err == nil:
+			return nil
+		case !certain:
+			return unknown(op, object, err)
+		case n == maxAttempts || !worthAnotherTry(err, writes):
+			return translate(op, object, err)
+		}
+	}
+}
+
+// attemptTx runs a transaction once. Until COMMIT is sent nothing can have
+// happened.
+func (s *Store) attemptTx(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) (certain bool, err error) {
+	c, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return true, err
+	}
+	defer c.Release()
+	tx, err := c.Begin(ctx)
+	if err != nil {
+		return true, err
+	}
+	defer func() {
+		// Also after a panic of fn; after Commit it does nothing. If it fails the
+		// connection is given up, and the server rolls back.
+		_ = tx.Rollback(context.WithoutCancel(ctx))
+	}()
+	if err := fn(ctx, tx); err != nil {
+		return true, err
+	}
+	if err := ctx.Err(); err != nil {
+		return true, err
+	}
+	return commitTx(ctx, tx)
+}
+
+// commitTx commits. certain tells that with err nothing has happened: the server
+// said so, and goes on living.
+func commitTx(ctx context.Context, tx pgx.Tx) (certain bool, err error) {
+	err = tx.Commit(ctx)
+	var refused *pgconn.PgError
+	switch {
+	case err == nil, errors.Is(err, pgx.ErrTxCommitRollback), pgconn.SafeToRetry(err):
+		return true, err
+	case errors.As(err, &refused):
+		return refused.SeverityUnlocalized == "ERROR", err
+	}
+	return false, err
+}

@@ -1,0 +1,257 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/oncemq/oncemq/persist"
+)
+
+// minWindow is the shortest window.
+const minWindow = time.Second
+
+// Claim asks for keys; see [persist.Processed].
+//
+// Keys in work and completed keys are two tables, and the unique index of the
+// first decides who works on a key: who claims inserts a row there, who completes
+// deletes it and inserts one among the completed keys. A completion may commit
+// between the look at the completed keys and the insertion:
+//
+//	A: claims k
+//	B:           looks, k is not completed
+//	A:                                      completes k: it is no longer in work
+//	B:                                                    inserts k
+//
+// So B looks again, in a later statement, which sees everything that was committed
+// before the insertion could succeed, and gives k back.
+func (s *Store) Claim(ctx context.Context, req persist.ClaimRequest) ([]persist.Claim, error) {
+	const op = "claim"
+	object := groupName(req.Group)
+	if req.TTL <= 0 {
+		return nil, invalidTTL(op, object, req.TTL)
+	}
+	keys := newKeyList(len(req.Keys), func(i int) string { return req.Keys[i] })
+	if keys.twice() {
+		return nil, invalid(op, object, errTwice)
+	}
+	if err := s.enter(op); err != nil {
+		return nil, err
+	}
+	defer s.leave()
+	if len(req.Keys) == 0 {
+		return nil, nil
+	}
+	group, err := s.group(ctx, op, req.Group)
+	if err != nil {
+		return nil, err
+	}
+	var a answers
+	err = s.transact(ctx, op, object, writes, func() []step {
+		a = answers{req: req.Keys, keys: keys}
+		return append([]step{{stmt: s.q.steer}}, s.claimSteps(&a, group, millis(req.TTL), req.Owner)...)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return a.finish(), nil
+}
+
+var errTwice = errors.New("a key occurs twice")
+
+// claimSteps are the statements that take keys.
+func (s *Store) claimSteps(a *answers, group int32, ttl int64, owner string) []step {
+	q := s.q
+	a.claims = make([]persist.Claim, len(a.req))
+	return []step{
+		{stmt: q.claimEpoch, row: func(r row) error { return r.Scan(&a.epoch) }},
+		{stmt: q.claim, args: []any{group, a.keys.keys, ttl, []byte(owner)}, row: a.granted},
+		{stmt: q.claimLook, args: []any{group, a.keys.keys}, row: a.refused},
+	}
+}
+
+// answers are those to a claim.
+type answers struct {
+	req    []string
+	keys   keyList
+	epoch  int64
+	claims []persist.Claim
+	key    []byte // of the latest row
+}
+
+// granted takes a row of claim.
+func (a *answers) granted(r row) error {
+	var attempts int32
+	if err := r.Scan(&a.key, &attempts); err != nil {
+		return err
+	}
+	if i, ok := a.keys.place(a.key); ok {
+		a.claims[i] = persist.Claim{State: persist.ClaimGranted, Epoch: a.epoch, Attempts: int(attempts)}
+	}
+	return nil
+}
+
+// refused takes a row of claim_look.
+func (a *answers) refused(r row) error {
+	var n, epoch, left int64
+	var attempts int32
+	var completed bool
+	var owner []byte
+	if err := r.Scan(&n, &completed, &epoch, &attempts, &owner, &left); err != nil {
+		return err
+	}
+	claim := &a.claims[a.keys.places[n-1]]
+	if completed {
+		*claim = persist.Claim{State: persist.ClaimCompleted}
+		return nil
+	}
+	*claim = persist.Claim{
+		State: persist.ClaimBusy, Owner: string(owner), Epoch: epoch, Attempts: int(attempts),
+		Remaining: max(time.Duration(left)*time.Millisecond, 0),
+	}
+	return nil
+}
+
+// finish completes the answers.
+func (a *answers) finish() []persist.Claim {
+	for i, key := range a.req {
+		c := &a.claims[i]
+		c.Key = key
+		if c.State == persist.ClaimGranted && c.Epoch == 0 {
+			// Somebody had it when we asked and has let go since.
+			c.State = persist.ClaimBusy
+		}
+	}
+	return a.claims
+}
+
+// RenewClaims extends the leases of claims; see [persist.Processed].
+func (s *Store) RenewClaims(ctx context.Context, group string, claims []persist.Claim, ttl time.Duration) ([]bool, error) {
+	const op = "renew claims"
+	if ttl <= 0 {
+		return nil, invalidTTL(op, groupName(group), ttl)
+	}
+	return s.eachKey(ctx, op, group, len(claims), func(i int) *persist.Claim { return &claims[i] }, func(id int32, k *claimed) step {
+		return step{stmt: s.q.claimRenew, args: []any{id, k.keys.keys, k.epochs, millis(ttl)}, row: k.mark}
+	})
+}
+
+// Release gives keys back; see [persist.Processed].
+func (s *Store) Release(ctx context.Context, group string, claims []persist.Claim) error {
+	_, err := s.eachKey(ctx, "release claims", group, len(claims), func(i int) *persist.Claim { return &claims[i] }, func(id int32, k *claimed) step {
+		return step{stmt: s.q.claimRelease, args: []any{id, k.keys.keys, k.epochs}}
+	})
+	return err
+}
+
+// claimed is claims in the order of their keys, and what became of each.
+type claimed struct {
+	keys   keyList
+	epochs []int64
+	done   []bool
+}
+
+// mark takes a row with a place.
+func (k *claimed) mark(r row) error {
+	var n int64
+	err := r.Scan(&n)
+	if err == nil {
+		k.done[k.keys.places[n-1]] = true
+	}
+	return err
+}
+
+// eachKey does one thing with each of many claims.
+func (s *Store) eachKey(ctx context.Context, op, group string, n int, claim func(i int) *persist.Claim,
+	build func(id int32, k *claimed) step,
+) ([]bool, error) {
+	if err := s.enter(op); err != nil {
+		return nil, err
+	}
+	defer s.leave()
+	if n == 0 {
+		return nil, nil
+	}
+	id, err := s.group(ctx, op, group)
+	if err != nil {
+		return nil, err
+	}
+	k := &claimed{keys: newKeyList(n, func(i int) string { return claim(i).Key }), epochs: make([]int64, n), done: make([]bool, n)}
+	for i, place := range k.keys.places {
+		k.epochs[i] = claim(place).Epoch
+	}
+	err = s.transact(ctx, op, groupName(group), writes, func() []step {
+		clear(k.done)
+		return []step{{stmt: s.q.steer}, build(id, k)}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return k.done, nil
+}
+
+// Complete marks keys as processed; see [persist.Processed].
+func (s *Store) Complete(ctx context.Context, group string, completions []persist.Completion, window time.Duration) ([]bool, error) {
+	const op = "complete"
+	if err := checkWindow(op, group, window); err != nil {
+		return nil, err
+	}
+	letters := false
+	for i := range completions {
+		if dead := completions[i].Dead; dead != nil {
+			letters = true
+			if err := checkLetter(dead); err != nil {
+				return nil, invalid(op, groupName(group), err)
+			}
+		}
+	}
+	return s.eachKey(ctx, op, group, len(completions), func(i int) *persist.Claim { return &completions[i].Claim }, func(id int32, k *claimed) step {
+		args := []any{id, k.keys.keys, k.epochs, millis(window), int64(len(completions))}
+		if !letters {
+			return step{stmt: s.q.complete, args: args, row: k.mark}
+		}
+		var places []int64
+		var list letterList
+		for i, place := range k.keys.places {
+			if dead := completions[place].Dead; dead != nil {
+				places = append(places, int64(i+1))
+				list.add(dead)
+			}
+		}
+		return step{stmt: s.q.completeDead, args: append(append(args, places), list.args()...), row: k.mark}
+	})
+}
+
+// Forget removes completed keys; see [persist.Processed].
+func (s *Store) Forget(ctx context.Context, group string, keys []string) (int, error) {
+	const op = "forget"
+	if err := s.enter(op); err != nil {
+		return 0, err
+	}
+	defer s.leave()
+	if len(keys) == 0 {
+		return 0, nil
+	}
+	id, err := s.group(ctx, op, group)
+	if err != nil {
+		return 0, err
+	}
+	list := newKeyList(len(keys), func(i int) string { return keys[i] })
+	var forgotten int64
+	err = s.transact(ctx, op, groupName(group), writes, func() []step {
+		return []step{{stmt: s.q.steer}, {stmt: s.q.claimForget, args: []any{id, list.keys}, row: func(r row) error {
+			return r.Scan(&forgotten)
+		}}}
+	})
+	if err != nil {
+		return 0, err
+	}
+	return int(forgotten), nil
+}
+
+func checkWindow(op, group string, window time.Duration) error {
+	if window >= minWindow {
+		return nil
+	}
+	return invalid(op, groupName(group), errors.New("window is "+window.String()+", must be at least "+minWindow.String()))
+}

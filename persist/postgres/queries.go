@@ -1,0 +1,165 @@
+package postgres
+
+import (
+	"embed"
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+//go:embed queries/*.sql migrations/*.sql
+var sqlFiles embed.FS
+
+// schemaMark stands for the schema in the embedded SQL.
+const schemaMark = "oncemq."
+
+// statement is one SQL statement.
+type statement struct {
+	name, text string
+}
+
+// queries are the statements of a store, with its schema.
+type queries struct {
+	steer, steerSave, steerBack, time, serverSettings *statement
+	metaTable, metaList, metaPut, migrateLock         *statement
+	rightsMissing                                     *statement
+	laneCreate, laneSequences, laneList               *statement
+	laneAcquire, laneRenew, laneRelease               *statement
+	laneView, laneHold, laneFold                      *statement
+	arrive, arriveTransaction, arrivalsCompact        *statement
+	insertPlain, insertFull, insertOnce               *statement
+	limitLock, outboxTotal, outboxHeld, dropOldest    *statement
+	outboxFates, outboxOldest, outboxResend           *statement
+	pageInOrder, pageGaps, pageLate, pageChosen       *statement
+	pageListed, pageByID                              *statement
+	settleDelivered, settleRetry, settleDead          *statement
+	receipts, purge                                   *statement
+	groupGet, groupAdd                                *statement
+	claimEpoch, claim, claimLook, claimRenew          *statement
+	claimRelease, claimForget                         *statement
+	complete, completeDead, mark                      *statement
+	sweepFrom, sweepProcessed, sweepClaims, sweepSave *statement
+	processedCount                                    *statement
+	sessionRaise, sessionHold                         *statement
+	packetList, packetClear, packetDelete, packetPut  *statement
+	relayPut, relayDelete, relayList                  *statement
+	deadAdd, deadList, deadClaim, deadDelete          *statement
+	deadPurge, deadCounts, deadCountsCompact          *statement
+	notify                                            *statement
+}
+
+// loadQueries reads the embedded statements and puts the schema in. Their names
+// have the schema in front, so that the search path of a connection, which may be
+// the caller's, does not matter.
+func loadQueries(schema string) (*queries, error) {
+	q := &queries{}
+	for file, dst := range q.files() {
+		text, err := sqlFiles.ReadFile(path.Join("queries", file+".sql"))
+		if err != nil {
+			return nil, fmt.Errorf("read embedded statement: %w", err)
+		}
+		*dst = &statement{name: file, text: withSchema(withoutHeader(string(text)), schema)}
+	}
+	return q, nil
+}
+
+// files maps the name of each file in queries to its field.
+func (q *queries) files() map[string]**statement {
+	return map[string]**statement{
+		"steer":               &q.steer,
+		"steer_save":          &q.steerSave,
+		"steer_back":          &q.steerBack,
+		"time":                &q.time,
+		"server_settings":     &q.serverSettings,
+		"meta_table":          &q.metaTable,
+		"meta_list":           &q.metaList,
+		"meta_put":            &q.metaPut,
+		"migrate_lock":        &q.migrateLock,
+		"rights_missing":      &q.rightsMissing,
+		"lane_create":         &q.laneCreate,
+		"lane_sequences":      &q.laneSequences,
+		"lane_list":           &q.laneList,
+		"lane_acquire":        &q.laneAcquire,
+		"lane_renew":          &q.laneRenew,
+		"lane_release":        &q.laneRelease,
+		"lane_view":           &q.laneView,
+		"lane_hold":           &q.laneHold,
+		"lane_fold":           &q.laneFold,
+		"arrive":              &q.arrive,
+		"arrive_transaction":  &q.arriveTransaction,
+		"arrivals_compact":    &q.arrivalsCompact,
+		"insert_plain":        &q.insertPlain,
+		"insert_full":         &q.insertFull,
+		"insert_once":         &q.insertOnce,
+		"limit_lock":          &q.limitLock,
+		"outbox_total":        &q.outboxTotal,
+		"outbox_held":         &q.outboxHeld,
+		"drop_oldest":         &q.dropOldest,
+		"outbox_fates":        &q.outboxFates,
+		"outbox_oldest":       &q.outboxOldest,
+		"outbox_resend":       &q.outboxResend,
+		"page_in_order":       &q.pageInOrder,
+		"page_gaps":           &q.pageGaps,
+		"page_late":           &q.pageLate,
+		"page_chosen":         &q.pageChosen,
+		"page_listed":         &q.pageListed,
+		"page_by_id":          &q.pageByID,
+		"settle_delivered":    &q.settleDelivered,
+		"settle_retry":        &q.settleRetry,
+		"settle_dead":         &q.settleDead,
+		"receipts":            &q.receipts,
+		"purge":               &q.purge,
+		"group_get":           &q.groupGet,
+		"group_add":           &q.groupAdd,
+		"claim_epoch":         &q.claimEpoch,
+		"claim":               &q.claim,
+		"claim_look":          &q.claimLook,
+		"claim_renew":         &q.claimRenew,
+		"claim_release":       &q.claimRelease,
+		"claim_forget":        &q.claimForget,
+		"complete":            &q.complete,
+		"complete_dead":       &q.completeDead,
+		"mark":                &q.mark,
+		"sweep_from":          &q.sweepFrom,
+		"sweep_processed":     &q.sweepProcessed,
+		"sweep_claims":        &q.sweepClaims,
+		"sweep_save":          &q.sweepSave,
+		"processed_count":     &q.processedCount,
+		"session_raise":       &q.sessionRaise,
+		"session_hold":        &q.sessionHold,
+		"packet_list":         &q.packetList,
+		"packet_clear":        &q.packetClear,
+		"packet_delete":       &q.packetDelete,
+		"packet_put":          &q.packetPut,
+		"relay_put":           &q.relayPut,
+		"relay_delete":        &q.relayDelete,
+		"relay_list":          &q.relayList,
+		"dead_add":            &q.deadAdd,
+		"dead_list":           &q.deadList,
+		"dead_claim":          &q.deadClaim,
+		"dead_delete":         &q.deadDelete,
+		"dead_purge":          &q.deadPurge,
+		"dead_counts":         &q.deadCounts,
+		"dead_counts_compact": &q.deadCountsCompact,
+		"notify":              &q.notify,
+	}
+}
+
+// withSchema puts the schema, which was checked, in the place of the mark, quoted
+// all the same.
+func withSchema(text, schema string) string {
+	return strings.ReplaceAll(text, schemaMark, pgx.Identifier{schema}.Sanitize()+".")
+}
+
+// withoutHeader drops the comment lines, which the server need not read.
+func withoutHeader(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(line, "--") {
+			b.WriteString(line)
+		}
+	}
+	return strings.TrimSpace(b.String())
+}

@@ -1,0 +1,8 @@
+-- Purpose: as dead_list, for who is about to delete them.
+-- Parameters: as of dead_list.
+-- Result: as of dead_list.
+SELECT number, side, state, position, group_name, key, reason_code, reason, attempts, at, body
+FROM oncemq.dead_letters
+WHERE number > $1::bigint AND ($2::int = 0 OR side = $2::int) AND ($3::bytea IS NULL OR group_name = $3::bytea)
+  AND ($4::bigint[] IS NULL OR number = ANY ($4::bigint[]))
+ORDER BY number LIMIT $5::bigint FOR UPDATE

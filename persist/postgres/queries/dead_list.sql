@@ -1,0 +1,10 @@
+-- Purpose: list dead letters.
+-- Parameters: $1 number after which to begin, $2 side (0: any), $3 group (NULL:
+-- any), $4 numbers (NULL: any), $5 limit.
+-- Result: number, side, state, position, group_name, key, reason_code, reason,
+-- attempts, at, body; in the order of numbers.
+SELECT number, side, state, position, group_name, key, reason_code, reason, attempts, at, body
+FROM oncemq.dead_letters
+WHERE number > $1::bigint AND ($2::int = 0 OR side = $2::int) AND ($3::bytea IS NULL OR group_name = $3::bytea)
+  AND ($4::bigint[] IS NULL OR number = ANY ($4::bigint[]))
+ORDER BY number LIMIT $5::bigint

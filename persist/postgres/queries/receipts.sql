@@ -1,0 +1,26 @@
+-- Purpose: delete the messages of a lane that receipts answer, or make dead
+-- letters of them [OUTBOX-12].
+-- Parameters: $1 lane, $2 epoch, $3 and $4 first and last position of the lane,
+-- $5 message IDs, $6 failed, $7 reasons.
+-- Result: the places in the parameters of the receipts that answered something.
+WITH found AS MATERIALIZED (
+  SELECT DISTINCT ON (o.position) o.position, r.failed, r.reason, r.n
+  FROM unnest($5::bytea[], $6::boolean[], $7::bytea[]) WITH ORDINALITY AS r (id, failed, reason, n), LATERAL (
+    SELECT position FROM oncemq.outbox WHERE id = r.id AND once AND receipt
+    UNION ALL SELECT position FROM oncemq.outbox WHERE id = r.id AND id IS NOT NULL AND NOT once AND receipt
+  ) o
+  WHERE o.position BETWEEN $3::bigint AND $4::bigint
+    AND EXISTS (SELECT FROM oncemq.lanes WHERE lane = $1::smallint AND holder = $2::bigint)
+  ORDER BY o.position, r.n
+), gone AS (
+  DELETE FROM oncemq.outbox o USING found f WHERE o.position = f.position
+  RETURNING o.position, o.state, o.attempts, o.body, f.failed, f.reason, f.n
+), buried AS (
+  INSERT INTO oncemq.dead_letters (side, state, position, reason_code, reason, attempts, at, body)
+  SELECT 1, 3, position, 0, reason, attempts, (SELECT oncemq.now_ms()), body FROM gone WHERE failed ORDER BY n, position
+), counted AS (
+  UPDATE oncemq.lanes l SET pending = l.pending - c.pending, delivered = l.delivered - c.delivered
+  FROM (SELECT count(*) FILTER (WHERE state = 0) AS pending, count(*) FILTER (WHERE state = 1) AS delivered FROM gone) c
+  WHERE lane = $1::smallint AND holder = $2::bigint AND c.pending + c.delivered > 0
+)
+SELECT n FROM gone

@@ -1,0 +1,20 @@
+-- Purpose: move messages to the dead letters [OUTBOX-11].
+-- Parameters: $1 lane, $2 epoch, $3 positions, $4 states, $5 reason codes, $6
+-- reasons, $7 what is added to the attempts.
+-- Result: positions of those that were there.
+WITH gone AS (
+  DELETE FROM oncemq.outbox o
+  USING unnest($3::bigint[], $4::smallint[], $5::smallint[], $6::bytea[], $7::int[])
+    WITH ORDINALITY AS r (position, state, code, reason, added, n)
+  WHERE o.position = r.position
+    AND EXISTS (SELECT FROM oncemq.lanes WHERE lane = $1::smallint AND holder = $2::bigint)
+  RETURNING o.position, o.state AS was, o.attempts, o.body, r.state, r.code, r.reason, r.added, r.n
+), buried AS (
+  INSERT INTO oncemq.dead_letters (side, state, position, reason_code, reason, attempts, at, body)
+  SELECT 1, state, position, code, reason, attempts + added, (SELECT oncemq.now_ms()), body FROM gone ORDER BY n
+), counted AS (
+  UPDATE oncemq.lanes l SET pending = l.pending - c.pending, delivered = l.delivered - c.delivered
+  FROM (SELECT count(*) FILTER (WHERE was = 0) AS pending, count(*) FILTER (WHERE was = 1) AS delivered FROM gone) c
+  WHERE lane = $1::smallint AND holder = $2::bigint AND c.pending + c.delivered > 0
+)
+SELECT position FROM gone

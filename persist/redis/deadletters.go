@@ -1,0 +1,299 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/oncemq/oncemq/internal/wire"
+	"github.com/oncemq/oncemq/persist"
+)
+
+const (
+	// lettersPage is how many letters one script hands over or deletes.
+	lettersPage = 500
+	// lettersNamed is how many letters that were asked for by number one script
+	// hands over.
+	lettersNamed = 64
+	// lettersLook is how many letters one script looks at.
+	lettersLook = 2000
+	// maxRetryBytes is after how many bytes of payload one retry stops.
+	maxRetryBytes = 64 << 20
+	// retryAttempts is how often RetryDeadLetters begins anew because another
+	// has taken a letter away meanwhile.
+	retryAttempts = 10
+)
+
+// AddDeadLetters stores letters; see [persist.DeadLetters].
+func (s *Store) AddDeadLetters(ctx context.Context, letters []persist.DeadLetter) error {
+	const op = "add dead letters"
+	for i := range letters {
+		if err := checkLetter(&letters[i]); err != nil {
+			return &persist.Error{Op: op, Object: fmt.Sprintf("letter %d", i), Kind: persist.ErrInvalid, Err: err}
+		}
+	}
+	if len(letters) == 0 {
+		return nil
+	}
+	args := make([]any, 0, 9*len(letters))
+	for i := range letters {
+		args = letterArgs(args, &letters[i])
+	}
+	_, err := s.do(ctx, op, s.name, s.run.deadAdd, s.lettersKeys(), args...)
+	return err
+}
+
+func (s *Store) lettersKeys() []string {
+	return []string{s.keys.totals, s.keys.dead, s.keys.fates}
+}
+
+func checkLetter(d *persist.DeadLetter) error {
+	if d.Side != persist.SideOutbox && d.Side != persist.SideConsumer {
+		return fmt.Errorf("unknown side %d", d.Side)
+	}
+	if d.State != persist.StateFailed && d.State != persist.StateExpired {
+		return fmt.Errorf("state is %s, must be failed or expired", d.State)
+	}
+	return nil
+}
+
+// letterArgs are what add_letter in include/letter.lua takes. A letter's number
+// and time are the store's.
+func letterArgs(args []any, d *persist.DeadLetter) []any {
+	place := ""
+	if d.Side == persist.SideOutbox && d.Ref != (persist.Ref{}) {
+		place = placeOf(d.Ref)
+	}
+	return append(args, int(d.Side), int(d.State), place, d.Group, d.Key,
+		int(d.ReasonCode), d.Reason, d.Attempts, wire.AppendMessage(nil, &d.Message))
+}
+
+func placeOf(ref persist.Ref) string { return fmt.Sprintf("%d:%d", ref.Lane, ref.Position) }
+
+// ListDeadLetters returns letters; see [persist.DeadLetters].
+func (s *Store) ListDeadLetters(ctx context.Context, filter persist.DeadLetterFilter, limit int) ([]persist.DeadLetter, error) {
+	const op = "list dead letters"
+	if err := s.checkLimit(op, limit); err != nil {
+		return nil, err
+	}
+	var letters []persist.DeadLetter
+	err := s.eachLetter(ctx, op, filter, limit, func(d *persist.DeadLetter) bool {
+		letters = append(letters, *d)
+		return len(letters) < limit
+	})
+	return letters, err
+}
+
+// eachLetter calls fn for the letters that the filter selects, in the order of
+// their numbers, until it returns false. want is how many it is likely to take.
+func (s *Store) eachLetter(ctx context.Context, op string, filter persist.DeadLetterFilter, want int, fn func(*persist.DeadLetter) bool) error {
+	if filter.Numbers != nil {
+		return s.eachNumbered(ctx, op, filter, fn)
+	}
+	for cursor := max(filter.After, 0); cursor >= 0; {
+		answer, err := s.do(ctx, op, s.name, s.run.deadList, []string{s.keys.dead},
+			cursor, min(want, lettersPage), int(filter.Side), filter.Group, lettersLook)
+		if err != nil {
+			return err
+		}
+		f := asList(answer)
+		if len(f) != 2 {
+			return strange(op, s.name)
+		}
+		for _, row := range asList(f[1]) {
+			d := letterOf(asList(row))
+			if !fn(&d) {
+				return nil
+			}
+		}
+		cursor = asInt(f[0])
+	}
+	return nil
+}
+
+func (s *Store) eachNumbered(ctx context.Context, op string, filter persist.DeadLetterFilter, fn func(*persist.DeadLetter) bool) error {
+	list := slices.Compact(slices.Sorted(slices.Values(filter.Numbers)))
+	for part := range slices.Chunk(list, lettersNamed) {
+		part = slices.DeleteFunc(slices.Clone(part), func(n int64) bool { return n <= max(filter.After, 0) })
+		if len(part) == 0 {
+			continue
+		}
+		answer, err := s.do(ctx, op, s.name, s.run.deadGet, []string{s.keys.dead}, numbers(nil, part)...)
+		if err != nil {
+			return err
+		}
+		for _, row := range asList(answer) {
+			d := letterOf(asList(row))
+			if filter.Side != 0 && d.Side != filter.Side || filter.Group != "" && d.Group != filter.Group {
+				continue
+			}
+			if !fn(&d) {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// letterOf reads number and fields.
+func letterOf(row []any) persist.DeadLetter {
+	d := persist.DeadLetter{Number: asInt(at(row, 0))}
+	f := asList(at(row, 1))
+	body := ""
+	for i := 0; i+1 < len(f); i += 2 {
+		value := asText(f[i+1])
+		switch asText(f[i]) {
+		case "side":
+			d.Side = persist.Side(asInt(value))
+		case "state":
+			d.State = persist.State(asInt(value))
+		case "place":
+			d.Ref = refOf(value)
+		case "group":
+			d.Group = value
+		case "key":
+			d.Key = value
+		case "code":
+			d.ReasonCode = byte(asInt(value))
+		case "reason":
+			d.Reason = value
+		case "attempts":
+			d.Attempts = int(asInt(value))
+		case "at":
+			d.At = time.UnixMilli(asInt(value))
+		case "body":
+			body = value
+		}
+	}
+	m, err := wire.DecodeMessage([]byte(body))
+	if err != nil {
+		d.Reason = err.Error() // [DEAD-2]
+	}
+	d.Message = m
+	return d
+}
+
+// refOf reads what placeOf made.
+func refOf(place string) persist.Ref {
+	lane, position, found := strings.Cut(place, ":")
+	if !found {
+		return persist.Ref{}
+	}
+	l, _ := strconv.Atoi(lane)
+	return persist.Ref{Lane: l, Position: asInt(position)}
+}
+
+// RetryDeadLetters moves letters back into the outbox; see
+// [persist.DeadLetters]. A letter whose message cannot be read stays. One whose
+// message is idempotent, and in the outbox again by now, is deleted without
+// adding a second [OUTBOX-4]. A message that came without an ID gets
+// one, made of the store's identity and the letter's number. One call moves at
+// most 100,000, and stops after 64 MiB.
+func (s *Store) RetryDeadLetters(ctx context.Context, filter persist.DeadLetterFilter, limit int) (int, error) {
+	const op = "retry dead letters"
+	if err := s.checkLimit(op, limit); err != nil {
+		return 0, err
+	}
+	for range retryAttempts {
+		moved, again, err := s.retryLetters(ctx, op, filter, min(limit, maxCallMessages))
+		if err != nil || !again {
+			if moved > 0 {
+				s.notifier.wake()
+			}
+			return moved, err
+		}
+	}
+	return 0, refuse(op, s.name, persist.ErrUnavailable)
+}
+
+// The answers of retry.lua.
+const (
+	luaNoRoom  = 1
+	luaMissing = 2
+)
+
+// retryLetters reads letters and moves them in one step, unless one of them is
+// gone by then.
+func (s *Store) retryLetters(ctx context.Context, op string, filter persist.DeadLetterFilter, limit int) (moved int, again bool, err error) {
+	var chosen []int64
+	var msgs []persist.Message
+	bytes := 0
+	err = s.eachLetter(ctx, op, filter, limit, func(d *persist.DeadLetter) bool {
+		m := d.Message
+		if m.Topic == "" {
+			return true
+		}
+		if m.ID == "" { // of a message from elsewhere
+			m.ID = fmt.Sprintf("%s-%d", s.identity, d.Number)
+		}
+		m.Expiry, m.Delay = 0, 0
+		msgs = append(msgs, m)
+		chosen = append(chosen, d.Number)
+		bytes += len(m.Payload)
+		return len(msgs) < limit && bytes < maxRetryBytes
+	})
+	if err != nil || len(msgs) == 0 {
+		return 0, false, err
+	}
+	if err := checkMessages(op, s.name, msgs); err != nil {
+		return 0, false, err
+	}
+	var l lines
+	l.number(s, msgs)
+	names := []string{s.keys.totals, s.keys.ids, s.keys.dead, s.keys.fates}
+	l.args = append(l.args, s.keys.wake, s.handle, s.opts.MaxMessages, len(l.lanes))
+	for _, lane := range l.lanes {
+		names = s.keys.appendLane(names, lane)
+		l.args = append(l.args, lane)
+	}
+	l.args = numbers(append(l.args, len(chosen)), chosen)
+	l.messages(msgs, l.index)
+	answer, err := s.do(ctx, op, s.name, s.run.retry, names, l.args...)
+	if err != nil {
+		return 0, false, err
+	}
+	switch asInt(answer) {
+	case luaNoRoom:
+		return 0, false, refuse(op, s.name, persist.ErrOutboxFull)
+	case luaMissing:
+		return 0, true, nil
+	}
+	return len(msgs), false, nil
+}
+
+// PurgeDeadLetters deletes letters; see [persist.DeadLetters]. It does so a few
+// hundred at a time: what a call that fails has deleted stays deleted.
+func (s *Store) PurgeDeadLetters(ctx context.Context, filter persist.DeadLetterFilter, limit int) (int, error) {
+	const op = "purge dead letters"
+	if err := s.checkLimit(op, limit); err != nil {
+		return 0, err
+	}
+	purged := 0
+	for purged < limit {
+		var part []int64
+		err := s.eachLetter(ctx, op, filter, min(lettersPage, limit-purged), func(d *persist.DeadLetter) bool {
+			part = append(part, d.Number)
+			return len(part) < min(lettersPage, limit-purged)
+		})
+		if err != nil || len(part) == 0 {
+			return purged, err
+		}
+		answer, err := s.do(ctx, op, s.name, s.run.deadDelete, s.lettersKeys(), numbers(nil, part)...)
+		if err != nil {
+			return purged, err
+		}
+		purged += int(asInt(answer))
+		filter.After = part[len(part)-1]
+	}
+	return purged, nil
+}
+
+func (s *Store) checkLimit(op string, limit int) error {
+	if limit > 0 {
+		return nil
+	}
+	return invalid(op, s.name, "limit is %d, must be positive", limit)
+}

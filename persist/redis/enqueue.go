@@ -1,0 +1,355 @@
+package redis
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"github.com/oncemq/oncemq/internal/wire"
+	"github.com/oncemq/oncemq/persist"
+)
+
+// What one script takes in at most, unless a single call is larger. It bounds
+// how long the first of the calls waits for the others.
+const (
+	maxBatchMessages = 2000
+	maxBatchBytes    = 4 << 20
+)
+
+// The flags of how a message is stored, see include/add.lua.
+const (
+	storeReceipt    = 1
+	storeKnown      = 2 // by its ID
+	storeDroppable  = 4
+	storeIdempotent = 16
+)
+
+// addition is one call of Enqueue.
+type addition struct {
+	msgs    []persist.Message
+	out     []persist.Enqueued
+	one     [1]persist.Enqueued // out of a single message, to spare an allocation
+	bytes   int
+	checked bool // some are idempotent
+
+	state atomic.Int32 // as of the call's states below
+	err   error        // may be read after done received
+	done  chan struct{}
+}
+
+// The states of an addition.
+const (
+	callQueued int32 = iota
+	callRunning
+	callWithdrawn
+)
+
+func newAddition(object string, msgs []persist.Message) (*addition, error) {
+	if err := checkMessages("enqueue", object, msgs); err != nil {
+		return nil, err
+	}
+	c := &addition{msgs: msgs, done: make(chan struct{}, 1)}
+	for i := range msgs {
+		c.bytes += len(msgs[i].Payload)
+		c.checked = c.checked || msgs[i].Idempotent
+	}
+	if len(msgs) == 1 {
+		c.out = c.one[:]
+	} else {
+		c.out = make([]persist.Enqueued, len(msgs))
+	}
+	return c, nil
+}
+
+// adder adds messages. While one script is under way the next calls collect, and
+// go into the next one together: so a hundred goroutines that enqueue one message
+// each wait for few scripts, not for a hundred, and nobody waits for a timer. It
+// has a goroutine as long as there is something to do.
+type adder struct {
+	mu      sync.Mutex // guards queue and working
+	queue   []*addition
+	working bool
+
+	// The rest belongs to the goroutine.
+	batch []*addition
+	lines lines
+}
+
+// submit queues a call and waits for its answer. A context that ends while the
+// call is queued withdraws it; once it is under way the outcome is unknown.
+func (a *adder) submit(ctx context.Context, s *Store, c *addition) error {
+	const op = "enqueue"
+	if err := s.enter(op); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		s.leave()
+		return translate(op, s.name, false, err)
+	}
+	a.mu.Lock()
+	a.queue = append(a.queue, c)
+	start := !a.working
+	a.working = true
+	a.mu.Unlock()
+	if start {
+		go a.work(s)
+	}
+	select {
+	case <-c.done:
+		return c.err
+	case <-ctx.Done():
+		if c.state.CompareAndSwap(callQueued, callWithdrawn) {
+			return translate(op, s.name, false, ctx.Err())
+		}
+		return &persist.Error{Op: op, Object: s.name, Kind: persist.ErrUnknownOutcome, Err: ctx.Err()}
+	}
+}
+
+// work is the goroutine. Each call in the queue holds the store open; work lets
+// go of it.
+func (a *adder) work(s *Store) {
+	for {
+		taken := a.take()
+		if taken == 0 {
+			return
+		}
+		var err error
+		if len(a.batch) > 0 {
+			err = a.add(s)
+		}
+		for _, c := range a.batch {
+			if err != nil {
+				c.err = err
+			}
+			c.done <- struct{}{}
+		}
+		if err == nil && len(a.batch) > 0 {
+			s.notifier.wake()
+		}
+		clear(a.batch)
+		a.batch = a.batch[:0]
+		for range taken {
+			s.leave()
+		}
+		a.yield(taken)
+	}
+}
+
+// take moves the calls at the front of the queue that fit into one script to the
+// batch, but for those that were withdrawn, and tells how many left the queue. At
+// the end of the queue the goroutine ends.
+func (a *adder) take() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.queue) == 0 {
+		a.working = false
+		return 0
+	}
+	n, messages, bytes := 0, 0, 0
+	for _, c := range a.queue {
+		messages, bytes = messages+len(c.msgs), bytes+c.bytes
+		if n > 0 && (messages > maxBatchMessages || bytes > maxBatchBytes) {
+			break
+		}
+		n++
+		if c.state.CompareAndSwap(callQueued, callRunning) {
+			a.batch = append(a.batch, c)
+		}
+	}
+	rest := copy(a.queue, a.queue[n:])
+	clear(a.queue[rest:])
+	a.queue = a.queue[:rest]
+	return n
+}
+
+// yield lets those who were answered run before the next batch is taken, as long
+// as more of them come back with what they do next. Without it every other batch
+// is nearly empty. It waits for nobody.
+func (a *adder) yield(answered int) {
+	for queued := -1; ; {
+		a.mu.Lock()
+		n := len(a.queue)
+		a.mu.Unlock()
+		if n == queued || n >= answered {
+			return
+		}
+		queued = n
+		runtime.Gosched()
+	}
+}
+
+// add stores the messages of the batch. A call that is refused gets its err; an
+// error returned is that of all.
+func (a *adder) add(s *Store) error {
+	const op = "enqueue"
+	l := &a.lines
+	defer l.forget()
+	for _, c := range a.batch {
+		l.number(s, c.msgs)
+	}
+	names := []string{s.keys.totals, s.keys.ids}
+	l.args = append(l.args, s.keys.wake, s.handle, s.opts.MaxMessages, len(l.lanes))
+	for _, lane := range l.lanes {
+		names = s.keys.appendLane(names, lane)
+		l.args = append(l.args, lane)
+	}
+	from := 0
+	for _, c := range a.batch {
+		checked := 0
+		if c.checked || s.opts.MaxMessages > 0 {
+			checked = 1
+		}
+		l.args = append(l.args, len(c.msgs), checked)
+		l.messages(c.msgs, l.index[from:])
+		from += len(c.msgs)
+	}
+	answer, err := s.perform(context.Background(), op, s.name, s.run.enqueue, names, l.args)
+	if err != nil {
+		return err
+	}
+	answers := asList(answer)
+	if len(answers) != len(a.batch) {
+		return &persist.Error{Op: op, Object: s.name, Kind: persist.ErrUnknownOutcome, Err: errAnswer}
+	}
+	from = 0
+	for i, c := range a.batch {
+		text := asText(answers[i])
+		switch {
+		case text == "":
+			c.err = refuse(op, s.name, persist.ErrOutboxFull)
+		case c.checked || s.opts.MaxMessages > 0:
+			err = readPlaces(text, c.out)
+		default:
+			err = countPlaces(text, l.lanes, l.index[from:], c.out)
+		}
+		if err != nil {
+			c.err = &persist.Error{Op: op, Object: s.name, Kind: persist.ErrUnknownOutcome, Err: err}
+		}
+		from += len(c.msgs)
+	}
+	return nil
+}
+
+// readPlaces reads a place for each message.
+func readPlaces(text string, out []persist.Enqueued) error {
+	const size = 8
+	if len(text) != size*len(out) {
+		return errAnswer
+	}
+	for i := range out {
+		b := []byte(text[size*i : size*i+size])
+		out[i].Duplicate = b[0] == 1
+		out[i].Lane = int(b[1])
+		out[i].Position = int64(uint48(b[2:]))
+	}
+	return nil
+}
+
+// countPlaces counts the places from the last position of each lane on.
+func countPlaces(text string, lanes []int, index []byte, out []persist.Enqueued) error {
+	const size = 6
+	if len(text) != size*len(lanes) {
+		return errAnswer
+	}
+	var last [maxLanes]int64
+	for i := range lanes {
+		last[i] = int64(uint48([]byte(text[size*i : size*i+size])))
+	}
+	for i := range out {
+		lane := index[i] - 1
+		last[lane]++
+		out[i] = persist.Enqueued{Ref: persist.Ref{Lane: lanes[lane], Position: last[lane]}}
+	}
+	return nil
+}
+
+// uint48 reads six bytes.
+func uint48(b []byte) uint64 {
+	_ = b[5]
+	return uint64(b[0])<<40 | uint64(b[1])<<32 | uint64(b[2])<<24 | uint64(b[3])<<16 | uint64(b[4])<<8 | uint64(b[5])
+}
+
+func appendUint48(b []byte, n int64) []byte {
+	return append(b, byte(n>>40), byte(n>>32), byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
+}
+
+// lines are the arguments of messages for a script. Their buffers are kept from
+// one use to the next.
+type lines struct {
+	lanes []int  // those that are concerned, in the order of their first message
+	index []byte // for each message, of its lane in lanes, from 1
+	args  []any
+	buf   []byte
+	slots [maxLanes]byte // index of each lane, 0 if it is not concerned
+	ones  [maxLanes + 1]string
+}
+
+// number finds the lanes of messages.
+func (l *lines) number(s *Store, msgs []persist.Message) {
+	for i := range msgs {
+		lane := persist.LaneOf(msgs[i].Key(), s.lanes)
+		if l.slots[lane] == 0 {
+			l.lanes = append(l.lanes, lane)
+			l.slots[lane] = byte(len(l.lanes))
+		}
+		l.index = append(l.index, l.slots[lane])
+	}
+}
+
+// messages appends two arguments for each message: how it is stored, and its
+// encoding.
+func (l *lines) messages(msgs []persist.Message, index []byte) {
+	for i := range msgs {
+		m := &msgs[i]
+		flags := storeFlags(m)
+		if flags == 0 && m.Delay == 0 && m.Expiry == 0 {
+			l.args = append(l.args, l.one(index[i]))
+		} else {
+			how := make([]byte, 0, 14+len(m.ID))
+			how = append(how, index[i], flags)
+			how = appendUint48(how, millis(m.Delay))
+			how = appendUint48(how, millis(m.Expiry))
+			if flags&storeKnown != 0 {
+				how = append(how, m.ID...)
+			}
+			l.args = append(l.args, how)
+		}
+		// The buffer may move while it grows; what was cut out of it before
+		// stays as it is.
+		from := len(l.buf)
+		l.buf = wire.AppendMessage(l.buf, m)
+		l.args = append(l.args, l.buf[from:len(l.buf):len(l.buf)])
+	}
+}
+
+// one is the argument of a plain message in the lane of an index.
+func (l *lines) one(index byte) string {
+	if l.ones[index] == "" {
+		l.ones[index] = string([]byte{index})
+	}
+	return l.ones[index]
+}
+
+func storeFlags(m *persist.Message) (flags byte) {
+	if m.Receipt {
+		flags |= storeReceipt | storeKnown
+	}
+	if m.Droppable {
+		flags |= storeDroppable
+	}
+	if m.Idempotent {
+		flags |= storeIdempotent | storeKnown
+	}
+	return flags
+}
+
+// forget lets go of the messages, and of a buffer that became large.
+func (l *lines) forget() {
+	clear(l.args[:cap(l.args)])
+	l.args, l.lanes, l.index, l.buf = l.args[:0], l.lanes[:0], l.index[:0], l.buf[:0]
+	clear(l.slots[:])
+	if cap(l.buf) > 4*maxBatchBytes {
+		l.buf = nil
+	}
+}

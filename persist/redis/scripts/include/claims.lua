@@ -1,0 +1,45 @@
+-- A key in work is a field of its group's hash of work: a byte that is 1 once it
+-- was released, epoch (6), end of the lease (6), attempts (4), owner. A completed
+-- key is a field of a small hash, one of 65,536 by a hash of the key: epoch (6),
+-- end of the window (6). A key is in one of the two. Bytes that cannot be read
+-- count as absent.
+local IN_WORK, RELEASED = 0, 1
+
+local function read_work(s)
+  if not s or #s < 17 then return nil end
+  local state, epoch, till, attempts = struct.unpack('>BI6I6I4', s)
+  return {state = state, epoch = epoch, till = till, attempts = attempts, owner = string.sub(s, 18)}
+end
+
+local function write_work(w)
+  return struct.pack('>BI6I6I4', w.state, w.epoch, w.till, w.attempts) .. w.owner
+end
+
+local function read_done(s)
+  if not s or #s ~= 12 then return nil end
+  local epoch, till = struct.unpack('>I6I6', s)
+  return epoch, till
+end
+
+-- Fields of a hash by their names, read in a few calls. The names are in ARGV
+-- from first on, step apart.
+local function read_fields(key, first, step)
+  local out = {}
+  while first <= #ARGV do
+    local names = {}
+    while first <= #ARGV and #names < 1000 do
+      names[#names + 1] = ARGV[first]
+      first = first + step
+    end
+    local values = redis.call('HMGET', key, unpack(names))
+    for i = 1, #names do out[names[i]] = values[i] end
+  end
+  return out
+end
+
+-- Calls a command with many arguments, a few hundred at a time.
+local function call_many(command, key, list)
+  for i = 1, #list, 1000 do
+    redis.call(command, key, unpack(list, i, math.min(i + 999, #list)))
+  end
+end

@@ -1,0 +1,11 @@
+-- Stores a dead letter under the next number. place is where the message was in
+-- the outbox, "lane:position", or empty.
+local function add_letter(totals, dead, fates, side, state, place, group, key, code, reason, attempts, body)
+  local number = redis.call('HINCRBY', totals, 'letter', 1)
+  redis.call('XADD', dead, number .. '-0', 'side', side, 'state', state, 'place', place, 'group', group,
+    'key', key, 'code', code, 'reason', reason, 'attempts', attempts, 'at', now, 'body', body)
+  if place ~= '' then redis.call('HSET', fates, place, number) end
+  local counter = 'consumer'
+  if side == '1' then counter = state == '4' and 'expired' or 'failed' end
+  redis.call('HINCRBY', totals, counter, 1)
+end

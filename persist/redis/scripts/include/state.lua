@@ -1,0 +1,69 @@
+-- What is kept of a message beside the message, in the hash of states. A plain
+-- pending message has nothing there. The bytes are: flags, attempts (4), reason
+-- code, due (6), length of the ID, ID, reason of the last refusal. Due is the
+-- time from which Next hands the message out, zero for one that is due in its
+-- place, or delivered and awaited for ever; where it is not zero it is in the
+-- sorted set of dues as well.
+local RECEIPT, KNOWN, DROPPABLE, DELIVERED = 1, 2, 4, 8
+
+local function has(state, flag) return math.floor(state.flags / flag) % 2 == 1 end
+
+local function read_state(s)
+  if not s or #s < 13 then return {flags = 0, attempts = 0, code = 0, due = 0, id = '', reason = ''} end
+  local flags, attempts, code, due, n = struct.unpack('>BI4BI6B', s)
+  return {flags = flags, attempts = attempts, code = code, due = due,
+    id = string.sub(s, 14, 13 + n), reason = string.sub(s, 14 + n)}
+end
+
+local function write_state(lane, position, state)
+  local s = struct.pack('>BI4BI6B', state.flags, state.attempts, state.code, state.due, #state.id)
+  redis.call('HSET', lane.states, position, s .. state.id .. state.reason)
+end
+
+-- Members of the sorted set of dues are as long as any other, so that those of
+-- one time are in the order of their positions.
+local function member(position) return string.format('%015d', position) end
+
+-- The keys of a lane, five of them from KEYS[first] on.
+local function lane_keys(first, number)
+  return {hash = KEYS[first], messages = KEYS[first + 1], states = KEYS[first + 2],
+    due = KEYS[first + 3], droppable = KEYS[first + 4], number = number}
+end
+
+-- The fields of an entry of the stream of messages: at, body, expires or nil.
+local function fields(entry)
+  local f = entry[2]
+  return f[2], f[4], f[6]
+end
+
+local function position_of(entry) return tonumber(string.match(entry[1], '^%d+')) end
+
+-- The hash of IDs has the places ("lane:position", apart by spaces) of the
+-- messages that can be found by theirs.
+local function learn(ids, id, place)
+  local places = redis.call('HGET', ids, id)
+  redis.call('HSET', ids, id, places and places .. ' ' .. place or place)
+end
+
+local function unlearn(ids, id, place)
+  local left = {}
+  for other in string.gmatch(redis.call('HGET', ids, id) or '', '%S+') do
+    if other ~= place then left[#left + 1] = other end
+  end
+  if #left > 0 then
+    redis.call('HSET', ids, id, table.concat(left, ' '))
+  else
+    redis.call('HDEL', ids, id)
+  end
+end
+
+-- Takes a message out of the outbox, with all that is kept beside it; false if
+-- it is not there. The counters are the caller's.
+local function remove(lane, ids, position, state)
+  if redis.call('XDEL', lane.messages, position .. '-0') == 0 then return false end
+  redis.call('HDEL', lane.states, position)
+  if state.due > 0 then redis.call('ZREM', lane.due, member(position)) end
+  if has(state, DROPPABLE) then redis.call('ZREM', lane.droppable, position) end
+  if has(state, KNOWN) then unlearn(ids, state.id, lane.number .. ':' .. position) end
+  return true
+end

@@ -1,0 +1,13 @@
+-- Purpose: end a lease.
+-- KEYS: lane.
+-- ARGV: epoch, channel, sender.
+-- Result: 0, or 1 if the lease was lost.
+-- Atomicity: run twice the second finds it lost.
+--#include held
+--#include clock
+--#include beyond
+--#include wake
+local sent = tonumber(redis.call('HGET', KEYS[1], 'sent')) or 0
+redis.call('HSET', KEYS[1], 'holder', 0, 'until', now, 'sent', math.min(sent, now))
+wake(ARGV[2], ARGV[3])
+return {0}

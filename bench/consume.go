@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
-	"os"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -17,15 +15,20 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/oncemq/oncemq/autopaho"
-	"github.com/oncemq/oncemq/persist/sqlite"
+	"github.com/oncemq/oncemq/persist"
 )
+
+// plainConsumer is autopaho with a handler that does nothing, and no dedup.
+const plainConsumer = "autopaho plain"
 
 var netDialer = net.Dialer{Timeout: 5 * time.Second}
 
-func consumers(options) []contender {
+func (b *bench) consumers() []contender {
 	return []contender{
-		{"oncemq sqlite dedup", 50_000, consumeOncemq},
-		{"autopaho plain", 50_000, consumeAutopaho},
+		{plainConsumer, 50_000, consumeAutopaho},
+		{"oncemq sqlite dedup", 50_000, b.consumeOncemq("sqlite")},
+		{"oncemq postgres dedup", 50_000, b.consumeOncemq("postgres")},
+		{"oncemq redis dedup", 50_000, b.consumeOncemq("redis")},
 	}
 }
 
@@ -80,22 +83,28 @@ func prepare(ctx context.Context, o options, clientID, topic string, n int) erro
 
 // consumeOncemq counts from the connection until the last handler has run and
 // its mark is durable.
-func consumeOncemq(ctx context.Context, o options, n int) (time.Duration, error) {
+func (b *bench) consumeOncemq(kind string) func(context.Context, options, int) (time.Duration, error) {
+	return func(ctx context.Context, o options, n int) (time.Duration, error) {
+		store, done, err := b.stores.open(ctx, kind)
+		if err != nil {
+			return 0, err
+		}
+		defer done()
+		return consumeWith(ctx, store, o, n, func(cfg *autopaho.SubscribeConfig) {
+			cfg.OrderBy = func(m *autopaho.Message) string { return m.ID }
+			cfg.Handler = func(context.Context, *autopaho.Received) error { return nil }
+		})
+	}
+}
+
+// consumeWith has the broker hold n messages for a subscription, which it then
+// makes.
+func consumeWith(ctx context.Context, store persist.Store, o options, n int, set func(*autopaho.SubscribeConfig)) (time.Duration, error) {
 	id := "bench-" + uuid.NewString()
 	topic := "bench/" + id
 	if err := prepare(ctx, o, id, topic, n); err != nil {
 		return 0, err
 	}
-	dir, err := os.MkdirTemp("", "oncemq-bench")
-	if err != nil {
-		return 0, err
-	}
-	defer os.RemoveAll(dir)
-	store, err := sqlite.Open(ctx, filepath.Join(dir, "dedup.db"), sqlite.Options{})
-	if err != nil {
-		return 0, err
-	}
-	defer store.Close(ctx)
 	c, err := autopaho.New(ctx, autopaho.Config{
 		Servers: []string{o.broker}, ClientID: id, Store: store, ReceiveMaximum: o.receiveMaximum(), Logger: slog.Default(),
 		Relay: autopaho.RelayConfig{Off: true},
@@ -105,11 +114,9 @@ func consumeOncemq(ctx context.Context, o options, n int) (time.Duration, error)
 	}
 	defer c.Close(ctx)
 	start := time.Now()
-	if _, err := c.Subscribe(ctx, autopaho.SubscribeConfig{
-		Filters: []string{topic}, Group: "bench", Unshared: true,
-		OrderBy: func(m *autopaho.Message) string { return m.ID },
-		Handler: func(context.Context, *autopaho.Received) error { return nil },
-	}); err != nil {
+	cfg := autopaho.SubscribeConfig{Filters: []string{topic}, Group: "bench", Unshared: true}
+	set(&cfg)
+	if _, err := c.Subscribe(ctx, cfg); err != nil {
 		return 0, err
 	}
 	for {

@@ -5,9 +5,13 @@
 //	go run . consume            # received to acknowledged
 //	go run . enqueue            # commits a second
 //	go run . backlog            # memory and speed of a relay with a long outbox
+//	go run . outbox             # draining PostgreSQL, beside River
+//	go run . ingest             # telemetry into a table, exactly once
+//	go run . claims 10000 10000000
+//	go run . publish -only postgres
 //
-// It starts mosquitto by itself on a loopback port, or uses the broker of
-// -broker. Contenders take turns, round after round, and the medians and their
+// It starts mosquitto, PostgreSQL and Redis by itself on loopback ports, or uses
+// those of -broker, -postgres and -redis. Contenders take turns, round after round, and the medians and their
 // ratios are printed: single figures of a shared machine mean little, ratios of
 // neighbours in time do.
 //

@@ -2,37 +2,32 @@ package main
 
 import (
 	"context"
-	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/oncemq/oncemq/autopaho"
-	"github.com/oncemq/oncemq/persist/sqlite"
 )
 
-func enqueuers() []contender {
-	return []contender{
-		{"64 goroutines, one each", 100_000, enqueue(64, 1)},
-		{"1 goroutine, one each", 3_000, enqueue(1, 1)},
-		{"1 goroutine, 500 each", 100_000, enqueue(1, 500)},
+func (b *bench) enqueuers() []contender {
+	var cs []contender
+	for _, kind := range []string{"sqlite", "postgres", "redis"} {
+		cs = append(cs,
+			contender{kind + ": 64 goroutines, one each", 100_000, b.enqueue(kind, 64, 1)},
+			contender{kind + ": 1 goroutine, one each", 3_000, b.enqueue(kind, 1, 1)},
+			contender{kind + ": 1 goroutine, 500 each", 100_000, b.enqueue(kind, 1, 500)})
 	}
+	return cs
 }
 
 // enqueue measures Enqueue alone: the relay is off.
-func enqueue(goroutines, batch int) func(context.Context, options, int) (time.Duration, error) {
+func (b *bench) enqueue(kind string, goroutines, batch int) func(context.Context, options, int) (time.Duration, error) {
 	return func(ctx context.Context, o options, n int) (time.Duration, error) {
-		dir, err := os.MkdirTemp("", "oncemq-bench")
+		store, done, err := b.stores.open(ctx, kind)
 		if err != nil {
 			return 0, err
 		}
-		defer os.RemoveAll(dir)
-		store, err := sqlite.Open(ctx, filepath.Join(dir, "outbox.db"), sqlite.Options{})
-		if err != nil {
-			return 0, err
-		}
-		defer store.Close(ctx)
+		defer done()
 		c, err := autopaho.New(ctx, autopaho.Config{
 			Servers: []string{o.broker}, Store: store, Relay: autopaho.RelayConfig{Off: true},
 		})

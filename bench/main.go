@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"runtime"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 )
@@ -20,6 +21,8 @@ type options struct {
 	qos      int
 	window   int
 	only     string
+	postgres string
+	redis    string
 	pprof    string
 	allocs   string
 }
@@ -35,7 +38,7 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("name a benchmark: publish, consume, enqueue, backlog")
+		return fmt.Errorf("name a benchmark: publish, consume, enqueue, backlog, outbox, ingest, claims")
 	}
 	var o options
 	fs := flag.NewFlagSet(args[0], flag.ContinueOnError)
@@ -45,12 +48,16 @@ func run(ctx context.Context, args []string) error {
 	fs.IntVar(&o.size, "size", 256, "payload bytes")
 	fs.IntVar(&o.qos, "qos", 1, "QoS level")
 	fs.IntVar(&o.window, "window", 0, "Receive Maximum: 0 for unlimited, 20 is mosquitto's default")
-	fs.StringVar(&o.only, "only", "", "run one contender")
+	fs.StringVar(&o.only, "only", "", "run the contenders whose names contain this, and the one that all are compared to")
 	fs.StringVar(&o.pprof, "cpuprofile", "", "write a CPU profile")
 	fs.StringVar(&o.allocs, "allocprofile", "", "write a profile of all allocations, which slows everything down")
+	fs.StringVar(&o.postgres, "postgres", "", "PostgreSQL URL; a server is started if it is empty and one is needed")
+	fs.StringVar(&o.redis, "redis", "", "Redis URL; a server is started if it is empty and one is needed. Its database is emptied")
 	if err := fs.Parse(args[1:]); err != nil {
 		return err
 	}
+	b := &bench{&stores{postgres: o.postgres, redis: o.redis}}
+	defer b.stores.stop()
 	if o.broker == "" {
 		m, err := startMosquitto(o.window)
 		if err != nil {
@@ -66,18 +73,27 @@ func run(ctx context.Context, args []string) error {
 	defer stop()
 	switch args[0] {
 	case "publish":
-		return compare(ctx, o, publishers(o))
+		return compare(ctx, o, "autopaho memory queue", b.publishers(o))
 	case "consume":
-		return compare(ctx, o, consumers(o))
+		return compare(ctx, o, plainConsumer, b.consumers())
 	case "enqueue":
-		return compare(ctx, o, enqueuers())
+		return compare(ctx, o, "sqlite: 1 goroutine, one each", b.enqueuers())
 	case "backlog":
 		return backlog(ctx, o)
+	case "outbox":
+		return compare(ctx, o, "river no-op jobs", b.drains())
+	case "ingest":
+		return compare(ctx, o, plainConsumer, b.ingesters())
+	case "claims":
+		return b.claims(ctx, o, fs.Args())
 	case "drain":
 		return drainChild(ctx, o, fs.Arg(0))
 	}
 	return fmt.Errorf("no benchmark %q", args[0])
 }
+
+// bench is what the benchmarks share.
+type bench struct{ stores *stores }
 
 // contender does n messages and tells how long that took.
 type contender struct {
@@ -86,14 +102,14 @@ type contender struct {
 	run      func(ctx context.Context, o options, n int) (time.Duration, error)
 }
 
-// compare runs the contenders in turn and prints medians, and ratios to the
-// first, which is ours.
-func compare(ctx context.Context, o options, cs []contender) error {
+// compare runs the contenders in turn and prints medians, and ratios to the one
+// called base, round by round.
+func compare(ctx context.Context, o options, base string, cs []contender) error {
 	rates := make([][]float64, len(cs))
 	allocs := make([][]float64, len(cs))
 	for round := range o.rounds {
 		for i, c := range cs {
-			if o.only != "" && o.only != c.name {
+			if o.only != "" && !strings.Contains(c.name, o.only) && c.name != base {
 				continue
 			}
 			n := c.messages
@@ -114,15 +130,16 @@ func compare(ctx context.Context, o options, cs []contender) error {
 		}
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "contender\tmedian msg/s\tmin\tmax\tallocations/msg\tthe first is (median of pairs)")
+	fmt.Fprintf(w, "contender\tmedian msg/s\tmin\tmax\tallocations/msg\ttimes %s (median of pairs)\n", base)
+	peer := slices.IndexFunc(cs, func(c contender) bool { return c.name == base })
 	for i, c := range cs {
 		if len(rates[i]) == 0 {
 			continue
 		}
 		var ratios []float64
 		for r := range rates[i] {
-			if len(rates[0]) > r {
-				ratios = append(ratios, rates[0][r]/rates[i][r])
+			if peer >= 0 && len(rates[peer]) > r {
+				ratios = append(ratios, rates[i][r]/rates[peer][r])
 			}
 		}
 		fmt.Fprintf(w, "%s\t%.0f\t%.0f\t%.0f\t%.1f\t%.2f ×\n", c.name, median(rates[i]),

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -22,19 +21,21 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/oncemq/oncemq/autopaho"
-	"github.com/oncemq/oncemq/persist/sqlite"
+	"github.com/oncemq/oncemq/persist"
 )
 
-func publishers(o options) []contender {
+func (b *bench) publishers(o options) []contender {
 	cs := []contender{
-		{"oncemq sqlite", 100_000, publishOncemq},
+		{"oncemq sqlite", 100_000, b.publishOncemq("sqlite")},
+		{"oncemq postgres", 100_000, b.publishOncemq("postgres")},
+		{"oncemq redis", 100_000, b.publishOncemq("redis")},
 		{"autopaho memory queue", 100_000, publishAutopaho(func(string) (queue.Queue, error) { return memory.New(), nil })},
 		{"autopaho file queue", 4_000, publishAutopaho(func(dir string) (queue.Queue, error) { return file.New(dir, "q", ".msg") })},
 		{"paho.mqtt.golang file store", 10_000, publishClassic},
 		{"paho.golang async", 100_000, publishAsync},
 	}
 	if o.qos == 2 {
-		return []contender{cs[0], cs[4]}
+		return []contender{cs[0], cs[len(cs)-1]}
 	}
 	return cs
 }
@@ -42,17 +43,18 @@ func publishers(o options) []contender {
 func payload(size int) []byte { return make([]byte, size) }
 
 // publishOncemq goes from the first Enqueue until the outbox is empty.
-func publishOncemq(ctx context.Context, o options, n int) (time.Duration, error) {
-	dir, err := os.MkdirTemp("", "oncemq-bench")
-	if err != nil {
-		return 0, err
+func (b *bench) publishOncemq(kind string) func(context.Context, options, int) (time.Duration, error) {
+	return func(ctx context.Context, o options, n int) (time.Duration, error) {
+		store, done, err := b.stores.open(ctx, kind)
+		if err != nil {
+			return 0, err
+		}
+		defer done()
+		return publishThrough(ctx, store, o, n)
 	}
-	defer os.RemoveAll(dir)
-	store, err := sqlite.Open(ctx, filepath.Join(dir, "outbox.db"), sqlite.Options{})
-	if err != nil {
-		return 0, err
-	}
-	defer store.Close(ctx)
+}
+
+func publishThrough(ctx context.Context, store persist.Store, o options, n int) (time.Duration, error) {
 	c, err := autopaho.New(ctx, autopaho.Config{Servers: []string{o.broker}, Store: store})
 	if err != nil {
 		return 0, err
@@ -83,15 +85,8 @@ func publishOncemq(ctx context.Context, o options, n int) (time.Duration, error)
 	if _, err := last.Wait(ctx); err != nil {
 		return 0, err
 	}
-	for {
-		st, err := store.Stats(ctx)
-		if err != nil {
-			return 0, err
-		}
-		if st.Pending == 0 {
-			break
-		}
-		time.Sleep(time.Millisecond)
+	if err := untilEmpty(ctx, store); err != nil {
+		return 0, err
 	}
 	took := time.Since(start)
 	if s := c.Counters(); s.Delivered != uint64(n)+1 || s.Failed != 0 {

@@ -28,6 +28,9 @@ func TestBadInput(t *testing.T) {
 	}{
 		"no command":                 {nil, nil, "", 2, "oncemq: no command is given; try oncemq demo, or oncemq --help (see oncemq --help)"},
 		"unknown command":            {[]string{"pbu"}, nil, "", 2, `oncemq: there is no command "pbu"; did you mean pub? (see oncemq --help)`},
+		"store without a command":    {[]string{"store"}, nil, "", 2, "oncemq store: a command is missing; there are migrate, status and check"},
+		"store in memory":            {[]string{"store", "status", "--store", "memory:"}, nil, "", 2, "oncemq store status: --store: a store in memory ends with the process"},
+		"store of no scheme":         {[]string{"store", "status", "--store", "mysql://h/d"}, nil, "", 2, "oncemq store status: --store: invalid argument: store scheme "},
 		"outbox without a command":   {[]string{"outbox"}, nil, "", 2, "oncemq outbox: a command is missing; there are stats and list"},
 		"unknown option":             {[]string{"pub", "--tpoic", "a"}, nil, "", 2, "oncemq pub: --tpoic: is not an option; did you mean --topic? (see oncemq pub --help)"},
 		"unknown letter":             {[]string{"pub", "-Z"}, nil, "", 2, "oncemq pub: -Z: is not an option"},
@@ -85,7 +88,7 @@ func TestBadInput(t *testing.T) {
 		"no such variable":           {[]string{"pub", "--password-env", "NOWHERE", "-t", "a", "-m", "x"}, nil, "", 2, `oncemq pub: --password-env: the environment has no variable "NOWHERE"`},
 		"no such policy file":        {[]string{"pub", "--policy", "/nowhere/p.yaml", "-t", "a", "-m", "x"}, nil, "", 2, "oncemq pub: --policy: open /nowhere/p.yaml"},
 		"will without a topic":       {[]string{"pub", "--will-qos", "1", "-t", "a", "-m", "x"}, nil, "", 2, "oncemq pub: --will-qos: needs --will-topic beside it"},
-		"store's scheme":             {[]string{"pub", "--store", "mysql://h/d", "-t", "a", "-m", "x"}, nil, "", 2, `oncemq pub: --store: invalid argument: store scheme "mysql" is unknown; this program knows sqlite, memory`},
+		"store's scheme":             {[]string{"pub", "--store", "mysql://h/d", "-t", "a", "-m", "x"}, nil, "", 2, `oncemq pub: --store: invalid argument: store scheme "mysql" is unknown; this program knows sqlite, postgres, postgresql, redis, `},
 		"store without a scheme":     {[]string{"pub", "--store", "outbox.db", "-t", "a", "-m", "x"}, nil, "", 2, "oncemq pub: --store: invalid argument: store URL has no scheme"},
 		"option of the store":        {[]string{"pub", "--store", "sqlite:x.db?colour=red", "-t", "a", "-m", "x"}, nil, "", 2, "oncemq pub: --store: "},
 		"unreachable store":          {[]string{"pub", "--store", "sqlite:///proc/nowhere/x.db", "-t", "a", "-m", "x"}, nil, "", 5, "oncemq pub: --store: open /proc/nowhere/x.db: "},

@@ -22,6 +22,8 @@ func TestHelp(t *testing.T) {
 		"help-outbox":       {"outbox", "--help"},
 		"help-outbox-stats": {"outbox", "stats", "--help"},
 		"help-outbox-list":  {"help", "outbox", "list"},
+		"help-store":        {"store", "--help"},
+		"help-store-check":  {"store", "check", "--help"},
 		"help-version":      {"version", "--help"},
 	} {
 		t.Run(file, func(t *testing.T) {

@@ -15,6 +15,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/redis/go-redis/v9/logging"
 )
 
 func main() {
@@ -22,6 +24,8 @@ func main() {
 	// data.
 	stdout := os.Stdout
 	os.Stdout = os.Stderr
+	// go-redis logs what its errors say again, past our --log-format and --quiet.
+	logging.Disable()
 	// A write to a closed pipe is to return an error, not to end the process
 	// before it has closed its store and left the broker in good order.
 	signal.Ignore(syscall.SIGPIPE)

@@ -13,6 +13,8 @@ import (
 
 	"github.com/oncemq/oncemq/persist"
 	"github.com/oncemq/oncemq/persist/memory"
+	"github.com/oncemq/oncemq/persist/postgres"
+	"github.com/oncemq/oncemq/persist/redis"
 	"github.com/oncemq/oncemq/persist/sqlite"
 	"github.com/oncemq/oncemq/qos"
 )
@@ -28,36 +30,43 @@ func (o *storeOptions) options() []*option {
 	return withEnv([]*option{{
 		name: "store", category: catStore, set: name(&o.url),
 		def: "a SQLite file, oncemq/outbox.db in $XDG_STATE_HOME or ~/.local/state",
-		usage: "`URL` of the store: sqlite:///path, sqlite:path, or memory: for one that ends with the process. " +
-			"Commands with the same store share what is in it",
+		usage: "`URL` of the store: sqlite:///path, sqlite:path, postgres://user@host/database, redis://host/0, " +
+			"or memory: for one that ends with the process. A password in it shows in the process list; in ONCEMQ_STORE " +
+			"it does not. Commands with the same store share what is in it",
 	}})
 }
 
 // open opens the store, the default one if none was named.
 func (o *storeOptions) open(ctx context.Context, sh *shell) (persist.Store, error) {
-	raw := o.url
-	if raw == "" {
-		file, err := defaultStore(sh)
-		if err != nil {
-			return nil, err
-		}
+	raw, err := o.raw(sh)
+	if err != nil {
+		return nil, err
+	}
+	if file := sqliteFile(raw); o.url == "" {
 		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 			return nil, &exitError{code: exitStore, text: "--store: the default store cannot be made; name another", err: err}
 		}
-		raw = sqliteURL(file)
 	}
 	return openURL(ctx, raw)
 }
 
+// raw is the URL of the store, the default one if none was named.
+func (o *storeOptions) raw(sh *shell) (string, error) {
+	if o.url != "" {
+		return o.url, nil
+	}
+	file, err := defaultStore(sh)
+	if err != nil {
+		return "", err
+	}
+	return sqliteURL(file), nil
+}
+
 // openExisting opens the store to look at it: it makes no file.
 func (o *storeOptions) openExisting(ctx context.Context, sh *shell) (persist.Store, error) {
-	raw := o.url
-	if raw == "" {
-		file, err := defaultStore(sh)
-		if err != nil {
-			return nil, err
-		}
-		raw = sqliteURL(file)
+	raw, err := o.raw(sh)
+	if err != nil {
+		return nil, err
 	}
 	if file := sqliteFile(raw); file != "" {
 		// A link that leads nowhere is there; the store refuses it.
@@ -68,17 +77,34 @@ func (o *storeOptions) openExisting(ctx context.Context, sh *shell) (persist.Sto
 	return openURL(ctx, raw)
 }
 
+// drivers are the kinds of stores that the command knows.
+func drivers() []persist.Driver {
+	return []persist.Driver{sqlite.Driver{}, postgres.Driver{}, redis.Driver{}, memory.Driver{}}
+}
+
 func openURL(ctx context.Context, raw string) (persist.Store, error) {
-	store, err := persist.Open(ctx, raw, sqlite.Driver{}, memory.Driver{})
+	store, err := persist.Open(ctx, raw, drivers()...)
+	if err != nil {
+		return nil, storeError(ctx, err)
+	}
+	return store, nil
+}
+
+// storeError is an error of opening a store, or of looking at it, as the command
+// line tells it. Others, and nil, are passed on.
+func storeError(ctx context.Context, err error) error {
+	var told *persist.Error
 	switch {
 	case err == nil:
-		return store, nil
+		return nil
 	case errors.Is(err, persist.ErrInvalid):
-		return nil, &usageError{option: "--store", problem: oneLine(err)}
+		return &usageError{option: "--store", problem: oneLine(err)}
 	case ctx.Err() != nil:
-		return nil, interrupted(ctx)
+		return interrupted(ctx)
+	case !errors.As(err, &told):
+		return err
 	}
-	return nil, &exitError{code: exitStore, text: "--store", err: pathOnce(err)}
+	return &exitError{code: exitStore, text: "--store", err: pathOnce(err)}
 }
 
 // pathOnce is the error of a store without the path that the error of the file

@@ -1,0 +1,84 @@
+package fleet
+
+import (
+	"math/rand/v2"
+	"os/exec"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/oncemq/oncemq/internal/testenv"
+)
+
+// member is a process of the fleet, which is started again when it has ended.
+type member struct {
+	t       *testing.T
+	name    string
+	command func() *exec.Cmd
+
+	mu      sync.Mutex // guards process, which the nemesis replaces
+	process *testenv.Process
+}
+
+func newMember(t *testing.T, name string, command func() *exec.Cmd) *member {
+	t.Helper()
+	m := &member{t: t, name: name, command: command}
+	m.start()
+	return m
+}
+
+func (m *member) start() {
+	m.t.Helper()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.process = testenv.Start(m.t, m.command())
+}
+
+func (m *member) running() *testenv.Process {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.process
+}
+
+// nemesis does something bad to a member every now and then.
+type nemesis struct {
+	t       *testing.T
+	random  *rand.Rand
+	members []*member
+	lease   time.Duration
+
+	kills, stops, ends int
+}
+
+// strike picks a member and a fault, and returns when the fault is over.
+func (n *nemesis) strike(done <-chan struct{}) {
+	m := n.members[n.random.IntN(len(n.members))]
+	switch n.random.IntN(4) {
+	case 0, 1:
+		n.kills++
+		m.running().Kill()
+		m.start()
+	case 2:
+		n.stops++
+		m.running().Pause()
+		n.wait(done, n.lease/2+time.Duration(n.random.Int64N(int64(3*n.lease))))
+		m.running().Continue()
+	case 3:
+		n.ends++
+		m.running().Terminate()
+		require.Zero(n.t, m.running().Wait(20*time.Second), "%s did not end in good order", m.name)
+		m.start()
+	}
+}
+
+// wait is a pause of the nemesis: nothing is synchronised by it.
+func (n *nemesis) wait(done <-chan struct{}, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	}
+}

@@ -6,7 +6,7 @@ LINT      := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME  ?= 60s
 TESTFLAGS ?=
 
-.PHONY: build test short lint fuzz bench servers clean
+.PHONY: build test short lint fuzz fleet bench servers clean
 
 build:
 	$(GO) build -trimpath -o bin/oncemq ./cmd/oncemq
@@ -33,8 +33,13 @@ fuzz:
 	  done; \
 	done
 
+# Processes on one store, killed, stopped and continued at random: what the README
+# says of it, in full. make test runs a shorter one.
+fleet: servers
+	ONCEMQ_REQUIRE_SERVERS=1 ONCEMQ_FLEET_MESSAGES=100000 $(GO) test -count=1 -timeout 30m -v -p 1 -parallel 1 -run 'Test(Postgres|Redis)$$' ./internal/fleet
+
 bench: servers
-	cd bench && $(GO) build -o ../bin/bench . && for b in publish consume enqueue backlog; do ../bin/bench $$b; done
+	cd bench && $(GO) build -o ../bin/bench . && for b in publish consume enqueue backlog outbox ingest claims; do ../bin/bench $$b; done
 
 # mosquitto, PostgreSQL, Redis and PgBouncer, those that are missing, from
 # Debian's packages where apt is at hand.

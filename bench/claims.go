@@ -53,11 +53,11 @@ func (b *bench) claims(ctx context.Context, o options, args []string) error {
 func (b *bench) claimsOf(ctx context.Context, kind string, sizes []int, n, rounds int) ([][]float64, error) {
 	opened := make([]persist.Store, len(sizes))
 	for i, size := range sizes {
-		store, done, err := b.stores.open(ctx, kind)
+		store, err := b.stores.open(ctx, kind)
 		if err != nil {
 			return nil, err
 		}
-		defer done()
+		defer store.remove()
 		opened[i] = store
 		took, err := claimAndComplete(ctx, store, size)
 		if err != nil {

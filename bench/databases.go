@@ -176,3 +176,26 @@ func flushRedis(ctx context.Context, url string) error {
 	c := goredis.NewClient(o)
 	return errors.Join(c.FlushDB(ctx).Err(), c.Close())
 }
+
+func queryNumber(ctx context.Context, url, sql string) (n int64, err error) {
+	c, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return 0, err
+	}
+	err = c.QueryRow(ctx, sql).Scan(&n)
+	return n, errors.Join(err, c.Close(ctx))
+}
+
+// redisMemory is used_memory of a server.
+func redisMemory(ctx context.Context, url string) (int64, error) {
+	o, err := goredis.ParseURL(url)
+	if err != nil {
+		return 0, err
+	}
+	c := goredis.NewClient(o)
+	info, err := c.InfoMap(ctx, "memory").Result()
+	if err := errors.Join(err, c.Close()); err != nil {
+		return 0, err
+	}
+	return strconv.ParseInt(info["Memory"]["used_memory"], 10, 64)
+}

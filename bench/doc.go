@@ -8,6 +8,7 @@
 //	go run . outbox             # draining PostgreSQL, beside River
 //	go run . ingest             # telemetry into a table, exactly once
 //	go run . claims 10000 10000000
+//	go run . size               # bytes a message and a key
 //	go run . publish -only postgres
 //
 // It starts mosquitto, PostgreSQL and Redis by itself on loopback ports, or uses

@@ -38,7 +38,7 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("name a benchmark: publish, consume, enqueue, backlog, outbox, ingest, claims")
+		return fmt.Errorf("name a benchmark: publish, consume, enqueue, backlog, outbox, ingest, claims, size")
 	}
 	var o options
 	fs := flag.NewFlagSet(args[0], flag.ContinueOnError)
@@ -84,6 +84,8 @@ func run(ctx context.Context, args []string) error {
 		return compare(ctx, o, "river no-op jobs", b.drains())
 	case "ingest":
 		return compare(ctx, o, plainConsumer, b.ingesters())
+	case "size":
+		return b.size(ctx, o)
 	case "claims":
 		return b.claims(ctx, o, fs.Args())
 	case "drain":

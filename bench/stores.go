@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -25,51 +26,85 @@ type stores struct {
 	stops    []func()
 }
 
-// open opens a new store of a kind: sqlite, postgres, redis. The function
-// closes it and removes what it kept.
-func (s *stores) open(ctx context.Context, kind string) (persist.Store, func(), error) {
+// place is a new store, with what it takes to get rid of it.
+type place struct {
+	persist.Store
+	remove func() // closes it, and removes what it kept
+	// size is how many bytes it takes, on disk or, of Redis, in memory.
+	size func(ctx context.Context) (int64, error)
+}
+
+// open opens a new store of a kind: sqlite, postgres, redis.
+func (s *stores) open(ctx context.Context, kind string) (*place, error) {
 	switch kind {
 	case "sqlite":
-		dir, err := os.MkdirTemp("", "oncemq-bench")
-		if err != nil {
-			return nil, nil, err
-		}
-		store, err := sqlite.Open(ctx, filepath.Join(dir, "store.db"), sqlite.Options{})
-		return store, func() {
-			if err == nil {
-				_ = store.Close(context.Background())
-			}
-			_ = os.RemoveAll(dir)
-		}, err
+		return openSQLite(ctx)
 	case "postgres":
-		url, err := s.postgresURL(ctx)
-		if err != nil {
-			return nil, nil, err
-		}
-		schema := "bench_" + strings.ReplaceAll(uuid.NewString()[:13], "-", "")
-		store, err := persist.Open(ctx, withQuery(url, "schema="+schema), postgres.Driver{})
-		if err != nil {
-			return nil, nil, err
-		}
-		return store, func() {
-			_ = store.Close(context.Background())
-			_ = execSQL(context.Background(), url, "DROP SCHEMA "+schema+" CASCADE")
-		}, nil
+		return s.openPostgres(ctx)
 	case "redis":
-		url, err := s.redisURL(ctx)
-		if err != nil {
-			return nil, nil, err
-		}
-		store, err := persist.Open(ctx, withQuery(url, "prefix=bench-"+uuid.NewString()[:8]), redis.Driver{})
-		if err != nil {
-			return nil, nil, err
-		}
-		return store, func() {
-			_ = store.Close(context.Background())
-			_ = flushRedis(context.Background(), url)
-		}, nil
+		return s.openRedis(ctx)
 	}
-	return nil, nil, fmt.Errorf("no store %q; use sqlite, postgres or redis", kind)
+	return nil, fmt.Errorf("no store %q; use sqlite, postgres or redis", kind)
+}
+
+func openSQLite(ctx context.Context) (*place, error) {
+	dir, err := os.MkdirTemp("", "oncemq-bench")
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(dir, "store.db")
+	store, err := sqlite.Open(ctx, file, sqlite.Options{})
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return &place{store, func() {
+		_ = store.Close(context.Background())
+		_ = os.RemoveAll(dir)
+	}, func(context.Context) (int64, error) {
+		info, err := os.Stat(file) // the log beside it is bounded
+		if err != nil {
+			return 0, err
+		}
+		return info.Size(), nil
+	}}, nil
+}
+
+func (s *stores) openPostgres(ctx context.Context) (*place, error) {
+	url, err := s.postgresURL(ctx)
+	if err != nil {
+		return nil, err
+	}
+	schema := "bench_" + strings.ReplaceAll(uuid.NewString()[:13], "-", "")
+	store, err := persist.Open(ctx, withQuery(url, "schema="+schema), postgres.Driver{})
+	if err != nil {
+		return nil, err
+	}
+	return &place{store, func() {
+		_ = store.Close(context.Background())
+		_ = execSQL(context.Background(), url, "DROP SCHEMA "+schema+" CASCADE")
+	}, func(ctx context.Context) (int64, error) {
+		// As autovacuum does within a minute.
+		if err := execSQL(ctx, url, "VACUUM"); err != nil {
+			return 0, err
+		}
+		return queryNumber(ctx, url, "SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_class c "+
+			"JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = '"+schema+"' AND c.relkind = 'r'")
+	}}, nil
+}
+
+func (s *stores) openRedis(ctx context.Context) (*place, error) {
+	url, err := s.redisURL(ctx)
+	if err != nil {
+		return nil, err
+	}
+	store, err := persist.Open(ctx, withQuery(url, "prefix=bench-"+uuid.NewString()[:8]), redis.Driver{})
+	if err != nil {
+		return nil, err
+	}
+	return &place{store, func() {
+		_ = store.Close(context.Background())
+		_ = flushRedis(context.Background(), url)
+	}, func(ctx context.Context) (int64, error) { return redisMemory(ctx, url) }}, nil
 }
 
 func withQuery(url, more string) string {

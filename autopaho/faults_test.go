@@ -28,22 +28,25 @@ func TestPublishWithFailingStore(t *testing.T) {
 		persisttest.OpEnqueue: 6, persisttest.OpLanes: 2, persisttest.OpAcquireLane: 1, persisttest.OpLaneNext: 4,
 		persisttest.OpLaneSettle: 3, persisttest.OpLaneAcknowledge: 3,
 	}
-	for op, calls := range ops {
-		for _, mode := range modes() {
-			for n := 1; n <= calls; n++ {
-				t.Run(fmt.Sprintf("%s/%s/%d", op, mode, n), func(t *testing.T) {
-					t.Parallel()
-					publishUnderFault(t, persisttest.Fault{Op: op, N: n, Times: 2, Mode: mode})
-				})
+	eachBackend(t, func(t *testing.T, open func(t *testing.T) persist.Store) {
+		t.Helper()
+		for op, calls := range ops {
+			for _, mode := range modes() {
+				for n := 1; n <= calls; n++ {
+					t.Run(fmt.Sprintf("%s/%s/%d", op, mode, n), func(t *testing.T) {
+						t.Parallel()
+						publishUnderFault(t, open(t), persisttest.Fault{Op: op, N: n, Times: 2, Mode: mode})
+					})
+				}
 			}
 		}
-	}
+	})
 }
 
-func publishUnderFault(t *testing.T, fault persisttest.Fault) {
+func publishUnderFault(t *testing.T, inner persist.Store, fault persisttest.Fault) {
 	t.Helper()
 	b := startBroker(t, brokertest.Options{})
-	store, faults := persisttest.NewFaulty(memoryStore(t), fault)
+	store, faults := persisttest.NewFaulty(inner, fault)
 	ctx := within(t, 30*time.Second)
 	listen := client(t, autopaho.Config{Servers: []string{b.URL()}, ClientID: "consumer"})
 	_, err := listen.Subscribe(ctx, autopaho.SubscribeConfig{
@@ -111,36 +114,44 @@ func drained(t *testing.T, ctx context.Context, store persist.Store) {
 // dies, whatever the store answers.
 func TestConsumeWithFailingStore(t *testing.T) {
 	t.Parallel()
-	for _, op := range []persisttest.Op{persisttest.OpClaim, persisttest.OpComplete, persisttest.OpRenewClaims, persisttest.OpExpireProcessed} {
-		for _, mode := range modes() {
-			for n := 1; n <= 3; n++ {
-				t.Run(fmt.Sprintf("%s/%s/%d", op, mode, n), func(t *testing.T) {
-					t.Parallel()
-					b := startBroker(t, brokertest.Options{})
-					store, _ := persisttest.NewFaulty(memoryStore(t), persisttest.Fault{Op: op, N: n, Times: 2, Mode: mode})
-					ctx := within(t, 30*time.Second)
-					eff := newEffects()
-					c := client(t, autopaho.Config{
-						Servers: []string{b.URL()}, Store: store, ClientID: "c", Relay: autopaho.RelayConfig{Off: true},
+	eachBackend(t, func(t *testing.T, open func(t *testing.T) persist.Store) {
+		t.Helper()
+		for _, op := range []persisttest.Op{persisttest.OpClaim, persisttest.OpComplete, persisttest.OpRenewClaims, persisttest.OpExpireProcessed} {
+			for _, mode := range modes() {
+				for n := 1; n <= 3; n++ {
+					t.Run(fmt.Sprintf("%s/%s/%d", op, mode, n), func(t *testing.T) {
+						t.Parallel()
+						consumeUnderFault(t, open(t), persisttest.Fault{Op: op, N: n, Times: 2, Mode: mode})
 					})
-					_, err := c.Subscribe(ctx, autopaho.SubscribeConfig{
-						Filters: []string{"a"}, Group: "g", Lease: time.Second, Handler: eff.handle,
-					})
-					require.NoError(t, err)
-					for i := range 30 {
-						_, err := c.Publish(ctx, autopaho.Message{ID: strconv.Itoa(i), Topic: "a", QoS: 1})
-						require.NoError(t, err)
-					}
-					eff.waitFor(t, ctx, 30)
-					require.Eventually(t, func() bool {
-						n := c.Counters()
-						return n.Processed+n.Duplicates >= 30 && c.Status(ctx).Connections[0].Unacked == 0
-					}, 20*time.Second, 5*time.Millisecond)
-					eff.requireOnce(t)
-				})
+				}
 			}
 		}
+	})
+}
+
+func consumeUnderFault(t *testing.T, inner persist.Store, fault persisttest.Fault) {
+	t.Helper()
+	b := startBroker(t, brokertest.Options{})
+	store, _ := persisttest.NewFaulty(inner, fault)
+	ctx := within(t, 30*time.Second)
+	eff := newEffects()
+	c := client(t, autopaho.Config{
+		Servers: []string{b.URL()}, Store: store, ClientID: "c", Relay: autopaho.RelayConfig{Off: true},
+	})
+	_, err := c.Subscribe(ctx, autopaho.SubscribeConfig{
+		Filters: []string{"a"}, Group: "g", Lease: time.Second, Handler: eff.handle,
+	})
+	require.NoError(t, err)
+	for i := range 30 {
+		_, err := c.Publish(ctx, autopaho.Message{ID: strconv.Itoa(i), Topic: "a", QoS: 1})
+		require.NoError(t, err)
 	}
+	eff.waitFor(t, ctx, 30)
+	require.Eventually(t, func() bool {
+		n := c.Counters()
+		return n.Processed+n.Duplicates >= 30 && c.Status(ctx).Connections[0].Unacked == 0
+	}, 20*time.Second, 5*time.Millisecond)
+	eff.requireOnce(t)
 }
 
 // The store is away: nothing is acknowledged, nothing runs, and work goes on by

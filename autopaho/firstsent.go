@@ -27,9 +27,15 @@ const stampLimit = 1 << 16
 // neverSent tells of a message that the lane has just handed out whether no
 // transmission of it can have begun: not by an earlier holder of the lane, and
 // not by this one, since a lease hands it out once and counts an attempt from
-// then on.
+// then on. And not from an earlier row: one that was enqueued long after its ID
+// was made may be enqueued for the second time, after an outcome that was unknown,
+// or from another outbox, or as a dead letter that is tried again.
 func neverSent(e *persist.Entry, sentUntil time.Time) bool {
-	return e.State == persist.StatePending && e.Attempts == 0 && e.EnqueuedAt.After(sentUntil)
+	if e.State != persist.StatePending || e.Attempts != 0 || !e.EnqueuedAt.After(sentUntil) {
+		return false
+	}
+	made, ok := timeOfID(e.Message.ID)
+	return !ok || e.EnqueuedAt.UnixMilli()-made <= freshFor.Milliseconds()
 }
 
 // stampAt is the stamp of a message that is sent for the first time now: none if

@@ -13,6 +13,7 @@ import (
 	"github.com/oncemq/oncemq/dedup"
 	"github.com/oncemq/oncemq/internal/brokertest"
 	"github.com/oncemq/oncemq/persist"
+	"github.com/oncemq/oncemq/persist/memory"
 	"github.com/oncemq/oncemq/persist/persisttest"
 	"github.com/oncemq/oncemq/qos"
 )
@@ -27,6 +28,15 @@ func idFrom(t *testing.T, ago time.Duration) string {
 		u[i] = byte(ms >> (40 - 8*i))
 	}
 	return u.String()
+}
+
+// behind is a store whose clock is an hour behind: what is enqueued now has waited
+// there for an hour.
+func behind(t *testing.T) persist.Store {
+	t.Helper()
+	s := memory.New(memory.Options{Clock: func() time.Time { return time.Now().Add(-time.Hour) }})
+	t.Cleanup(func() { require.NoError(t, s.Close(context.Background())) })
+	return s
 }
 
 // stamps are the values of first-sent of all transmissions, in order; -1 is none.
@@ -57,7 +67,7 @@ func TestFirstSentIsTold(t *testing.T) {
 	require.Equal(t, dedup.PropertyFirstSent, autopaho.PropertyFirstSent)
 	b := startBroker(t, brokertest.Options{})
 	ctx := within(t, 20*time.Second)
-	c := client(t, autopaho.Config{Servers: []string{b.URL()}, Store: memoryStore(t)})
+	c := client(t, autopaho.Config{Servers: []string{b.URL()}, Store: behind(t)})
 	foreign := persist.Properties{User: []autopaho.UserProperty{
 		{Name: autopaho.PropertyFirstSent, Value: "1"}, {Name: "k", Value: "v"},
 	}}
@@ -68,18 +78,21 @@ func TestFirstSentIsTold(t *testing.T) {
 		autopaho.Message{Topic: "a", ID: idFrom(t, -time.Hour)},
 		autopaho.Message{Topic: "a", Properties: foreign},
 		autopaho.Message{Topic: "a", ID: idFrom(t, 2*time.Minute)},
-		autopaho.Message{Topic: "a", ID: idFrom(t, 48*time.Hour), Properties: foreign},
+		autopaho.Message{Topic: "a", ID: idFrom(t, time.Hour), Properties: foreign},
 		autopaho.Message{Topic: "a", ID: uuid.NewString()},
 		autopaho.Message{Topic: "a", ID: "order-1"},
+		// It was made long before it was enqueued, and may have been sent then.
+		autopaho.Message{Topic: "a", ID: idFrom(t, 48*time.Hour)},
 	)
 	require.NoError(t, err)
 	_, err = q.Wait(ctx)
 	require.NoError(t, err)
 	got := stamps(t, b)
 	require.Equal(t, []int64{-1, -1, -1, -1}, got[:4])
-	for _, ms := range got[4:] {
+	for _, ms := range got[4:8] {
 		requireNow(t, ms)
 	}
+	require.EqualValues(t, -1, got[8])
 	last := b.Arrivals()[5].Packet.Properties
 	require.Equal(t, "v", last.User("k"))
 	require.Equal(t, 1, countUser(last, autopaho.PropertyFirstSent))
@@ -110,7 +123,7 @@ func TestFirstSentIsKept(t *testing.T) {
 		}
 		ctx := within(t, 20*time.Second)
 		c := client(t, autopaho.Config{
-			Servers: []string{b.URL()}, Store: memoryStore(t), AckTimeout: time.Second,
+			Servers: []string{b.URL()}, Store: behind(t), AckTimeout: time.Second,
 			Policies: qos.Policies{Default: qos.Policy{ReceiptTimeout: 50 * time.Millisecond}},
 		})
 		_, err := c.Enqueue(ctx, m)
@@ -208,7 +221,7 @@ func TestFirstSentAfterAnotherHolder(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			store := memoryStore(t)
+			store := behind(t)
 			test.hold(t, store, autopaho.Message{Topic: "a", QoS: 1, ID: idFrom(t, time.Hour)})
 			b := startBroker(t, brokertest.Options{})
 			client(t, autopaho.Config{Servers: []string{b.URL()}, Store: store})

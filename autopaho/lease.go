@@ -12,8 +12,7 @@ import (
 )
 
 // tenure is what a drain knows of its lease without asking the store, by this
-// process's own clock, which does not jump. It ends a sixth of the lease before
-// the lease does.
+// process's own clock. It ends a sixth of the lease before the lease does.
 //
 // Messages leave only while the store knows that this holder may send
 // [LEASE-6], so that the next one can tell which messages were never sent:
@@ -33,9 +32,8 @@ import (
 // flight before step 4 could look, or has been answered. A connection that comes
 // up after step 3 therefore sends nothing until step 1 has been done once more.
 type tenure struct {
-	born    time.Time
-	held    atomic.Int64 // until when after born the lease is certainly ours
-	sending atomic.Int64 // until when after born messages may leave; zero if none may
+	held    atomic.Pointer[span] // in which the lease is certainly ours
+	sending atomic.Pointer[span] // in which messages may leave; nil if none may
 
 	up      chan struct{} // holds one: a connection came up
 	renewed chan struct{} // holds one: held was moved on
@@ -44,29 +42,44 @@ type tenure struct {
 
 // newTenure is of a lease that was asked for at that time.
 func newTenure(asked time.Time, lease time.Duration) *tenure {
-	t := &tenure{
-		born: asked, up: make(chan struct{}, 1), renewed: make(chan struct{}, 1), lost: make(chan struct{}),
-	}
-	t.held.Store(int64(lease - lease/6))
+	t := &tenure{up: make(chan struct{}, 1), renewed: make(chan struct{}, 1), lost: make(chan struct{})}
+	t.held.Store(&span{asked, lease - lease/6})
 	return t
 }
 
-func (t *tenure) isHeld() bool               { return int64(time.Since(t.born)) < t.held.Load() }
-func (t *tenure) maySend(now time.Time) bool { return int64(now.Sub(t.born)) < t.sending.Load() }
+// span is a stretch of time by two clocks: the monotonic one, which nobody sets,
+// and the wall clock, which goes on while the machine sleeps. It has ended when one
+// of them says so.
+type span struct {
+	from   time.Time
+	length time.Duration
+}
+
+func (s *span) covers(now time.Time) bool {
+	return s != nil && s.reaches(now.Sub(s.from), now.Round(0).Sub(s.from.Round(0)))
+}
+
+// reaches is covers, for a time that is so much later by each clock.
+func (s *span) reaches(monotonic, wall time.Duration) bool {
+	return monotonic < s.length && wall < s.length
+}
+
+func (t *tenure) isHeld() bool               { return t.held.Load().covers(time.Now()) }
+func (t *tenure) maySend(now time.Time) bool { return t.sending.Load().covers(now) }
 
 // extend notes a renewal that was asked for at that time.
 func (t *tenure) extend(asked time.Time, lease time.Duration, sending bool) {
-	until := int64(asked.Sub(t.born) + lease - lease/6)
-	t.held.Store(until)
+	s := &span{asked, lease - lease/6}
+	t.held.Store(s)
 	if sending {
-		t.sending.Store(until)
+		t.sending.Store(s)
 	}
 	signal(t.renewed)
 }
 
 func (t *tenure) end() {
-	t.sending.Store(0)
-	t.held.Store(0)
+	t.sending.Store(nil)
+	t.held.Store(nil)
 	close(t.lost)
 }
 
@@ -153,7 +166,7 @@ func (s *sender) sends() bool {
 	if !s.told || !still || now.Connected || now.InFlight > 0 {
 		return s.told
 	}
-	s.tenure.sending.Store(0)
+	s.tenure.sending.Store(nil)
 	// A connection may have come up before that.
 	now = s.link.Engine().Snapshot()
 	s.told = now.Connected || now.InFlight > 0

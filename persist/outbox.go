@@ -211,7 +211,9 @@ type Lane interface { //nolint:interfacebloat // one lease, one handle
 
 	// Renew extends the lease to ttl from now. A holder that sends, or is about
 	// to, says so: for later holders the lane then counts as one that may have
-	// been sent from until the lease ends.
+	// been sent from until the lease ends, or is released. A renewal that says
+	// otherwise takes nothing of that back: it may have been held up on its way,
+	// and come after a later one.
 	Renew(ctx context.Context, ttl time.Duration, sending bool) error
 
 	// Next hands out up to limit messages, as many as have payloads of no more

@@ -223,12 +223,9 @@ func (l *lane) Renew(ctx context.Context, ttl time.Duration, sending bool) error
 	if err != nil {
 		return err
 	}
-	now := l.store.now()
-	state.leaseEnd = now + millis(ttl)
+	state.leaseEnd = l.store.now() + millis(ttl)
 	if sending {
 		state.sentUntil = max(state.sentUntil, state.leaseEnd)
-	} else {
-		state.sentUntil = min(state.sentUntil, now)
 	}
 	return nil
 }

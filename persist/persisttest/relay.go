@@ -94,14 +94,14 @@ func checkSentUntil(e *env) {
 func checkSentBefore(e *env) {
 	lane := e.acquire(0)
 	require.NoError(e, lane.Renew(e.ctx, lease, true))
+	ends := e.now().Add(lease)
 	e.advance(lease / 4)
-	stopped := e.now()
 	require.NoError(e, lane.Renew(e.ctx, lease, false))
 	e.advance(lease / 4)
 	require.NoError(e, lane.Renew(e.ctx, lease, false))
 	e.advance(2 * lease)
 	lane = e.acquire(0)
-	e.around(0, lane.SentUntil().Sub(stopped), "when it stopped")
+	e.around(0, lane.SentUntil().Sub(ends), "the end of the lease under which it sent, whatever came after")
 
 	require.NoError(e, lane.Renew(e.ctx, lease, true))
 	e.advance(lease / 4)

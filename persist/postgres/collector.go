@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -28,12 +29,9 @@ const (
 // in case that nobody holds the lanes and does it.
 const compactAfter = 500
 
-// The states of a task.
-const (
-	taskQueued = iota
-	taskTaken
-	taskWithdrawn
-)
+// commitTimeout is how long a shared commit may take. It belongs to no call, and
+// without an end one that hangs would keep all that come after it.
+const commitTimeout = time.Minute
 
 // collector gathers calls while commits are under way: who comes alone is
 // committed at once, and a hundred who come together wait for few commits, not for
@@ -41,6 +39,8 @@ const (
 type collector struct {
 	s     *Store
 	limit int // of commits under way
+	// timeout is how long a commit may take; zero is commitTimeout.
+	timeout time.Duration
 
 	mu      sync.Mutex // guards the rest
 	queue   []*enqueueTask
@@ -61,7 +61,7 @@ func (c *collector) submit(ctx context.Context, t *enqueueTask) error {
 		return t.err
 	case <-ctx.Done():
 	}
-	if t.state.CompareAndSwap(taskQueued, taskWithdrawn) {
+	if c.withdraw(t) {
 		return translate(opEnqueue, c.s.name, ctx.Err())
 	}
 	select {
@@ -72,6 +72,19 @@ func (c *collector) submit(ctx context.Context, t *enqueueTask) error {
 	}
 }
 
+// withdraw takes a task out of the queue, with all it holds. It tells whether the
+// task was still there.
+func (c *collector) withdraw(t *enqueueTask) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at := slices.Index(c.queue, t)
+	if at < 0 {
+		return false
+	}
+	c.queue = slices.Delete(c.queue, at, at+1)
+	return true
+}
+
 // drain commits until nothing is queued.
 func (c *collector) drain() {
 	for {
@@ -79,7 +92,7 @@ func (c *collector) drain() {
 		if tasks == nil {
 			return
 		}
-		c.s.commit(tasks)
+		c.commit(tasks)
 		for _, t := range tasks {
 			close(t.done)
 		}
@@ -90,33 +103,50 @@ func (c *collector) drain() {
 func (c *collector) take() []*enqueueTask {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var tasks []*enqueueTask
+	if len(c.queue) == 0 {
+		c.running--
+		return nil
+	}
 	rows, bytes, n := 0, 0, 0
 	for _, t := range c.queue {
-		if rows > 0 && (rows+len(t.rows) > maxCommitRows || bytes+t.bytes > maxCommitBytes) {
+		if n > 0 && (rows+len(t.rows) > maxCommitRows || bytes+t.bytes > maxCommitBytes) {
 			break
 		}
 		n++
-		if t.state.CompareAndSwap(taskQueued, taskTaken) {
-			tasks = append(tasks, t)
-			rows, bytes = rows+len(t.rows), bytes+t.bytes
-		}
+		rows, bytes = rows+len(t.rows), bytes+t.bytes
 	}
+	tasks := slices.Clone(c.queue[:n])
 	c.queue = slices.Delete(c.queue, 0, n)
-	if len(tasks) == 0 {
-		c.running--
-	}
 	return tasks
 }
 
+// commit stores the messages of tasks. That it took too long before anything was
+// sent is not the fault of the callers' contexts, and must not look like it.
+func (c *collector) commit(tasks []*enqueueTask) {
+	timeout := c.timeout
+	if timeout == 0 {
+		timeout = commitTimeout
+	}
+	ctx, cancel := context.WithTimeout(c.s.life, timeout)
+	defer cancel()
+	c.s.commit(ctx, tasks)
+	for _, t := range tasks {
+		if errors.Is(t.err, context.DeadlineExceeded) && !errors.Is(t.err, persist.ErrUnknownOutcome) {
+			t.err = &persist.Error{Op: opEnqueue, Object: c.s.name, Kind: persist.ErrUnavailable, Err: errNoAnswer}
+		}
+	}
+}
+
+var errNoAnswer = errors.New("the server did not answer in time")
+
 // commit stores the messages of several calls in one transaction. If that is
 // refused for a reason that may be one call's own, each runs in one of its own.
-func (s *Store) commit(tasks []*enqueueTask) {
-	err := s.commitOnce(s.life, tasks)
+func (s *Store) commit(ctx context.Context, tasks []*enqueueTask) {
+	err := s.commitOnce(ctx, tasks)
 	var refused *pgconn.PgError
 	if err != nil && len(tasks) > 1 && errors.As(err, &refused) && !errors.Is(err, persist.ErrUnknownOutcome) {
 		for _, t := range tasks {
-			s.commit([]*enqueueTask{t})
+			s.commit(ctx, []*enqueueTask{t})
 		}
 		return
 	}
@@ -132,7 +162,7 @@ func (s *Store) commit(tasks []*enqueueTask) {
 	s.notifier.tell()
 	if s.commits.Add(1)%compactAfter == 0 {
 		// What is left out now is done by the next.
-		_, _ = s.attempt(s.life, []step{{stmt: s.q.steer}, {stmt: s.q.arrivalsCompact}})
+		_, _ = s.attempt(ctx, []step{{stmt: s.q.steer}, {stmt: s.q.arrivalsCompact}})
 	}
 }
 

@@ -178,7 +178,10 @@ func textArray[T any](list []T, text func(T) string) string {
 // What PostgreSQL refuses it undoes. An error that comes before the last
 // statement was answered therefore means that there was no commit: the end of the
 // batch, which commits, is read by the server after all statements. An error after
-// that, or a connection that breaks without one, leaves it open.
+// that, a connection that breaks without one, or a row that was not understood
+// leaves it open. So does the last word of a pooler whose server broke off: answers
+// that the server had not passed on yet are lost before it. A server that shuts
+// down and speaks to us itself gives the answers first.
 func (s *Store) attempt(ctx context.Context, steps []step) (certain bool, err error) {
 	c, err := s.pool.Acquire(ctx)
 	if err != nil {
@@ -191,9 +194,17 @@ func (s *Store) attempt(ctx context.Context, steps []step) (certain bool, err er
 	case err == nil:
 		return true, nil
 	case errors.As(err, &refused):
-		return done < len(steps), err
+		return done < len(steps) && s.undone(refused), err
 	}
 	return pgconn.SafeToRetry(err), err
+}
+
+// undone tells that an error which came within a batch has undone it.
+func (s *Store) undone(refused *pgconn.PgError) bool {
+	if refused.SeverityUnlocalized == "ERROR" {
+		return true
+	}
+	return !s.pooled && (refused.Code == codeShutdown || refused.Code == codeCrash)
 }
 
 // mode tells what a call does to the store.
@@ -230,8 +241,7 @@ func (s *Store) transact(ctx context.Context, op, object string, m mode, build f
 		if err == nil {
 			return nil
 		}
-		var row *rowError
-		if certain || m == reads || errors.As(err, &row) {
+		if certain || m == reads {
 			if n < maxAttempts && worthAnotherTry(err, m) {
 				continue
 			}

@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"sync/atomic"
 
 	"github.com/oncemq/oncemq/internal/wire"
 	"github.com/oncemq/oncemq/persist"
@@ -50,9 +49,8 @@ type enqueueTask struct {
 	oneRow [1]newRow
 	one    [1]persist.Enqueued
 
-	state atomic.Int32  // taskQueued and so on
-	done  chan struct{} // closed once err is set
-	err   error
+	done chan struct{} // closed once err is set
+	err  error
 }
 
 // bodyOverhead is about what the encoding of a message has beside topic and
@@ -156,7 +154,11 @@ func (in *insertion) steps() []step {
 	case fullRows:
 		return []step{in.arrive(), {stmt: q.insertFull, args: args, row: in.added}}
 	default:
-		return []step{{stmt: q.arriveTransaction}, {stmt: q.insertOnce, args: args, row: in.addedOnce}}
+		return []step{
+			{stmt: q.arriveTransaction},
+			{stmt: q.insertOnce, args: args, row: in.addedOnce},
+			{stmt: q.insertRivals, row: in.rival},
+		}
 	}
 }
 
@@ -213,19 +215,27 @@ func (in *insertion) added(r row) error {
 
 // addedOnce takes a row of insert_once.
 func (in *insertion) addedOnce(r row) error {
-	var n, position int64
-	var fresh bool
-	if err := r.Scan(&n, &position, &fresh); err != nil {
+	var position int64
+	var duplicate bool
+	if err := r.Scan(&position, &duplicate); err != nil {
 		return err
 	}
-	if n > 0 {
-		*in.items[n-1].out = duplicateAt(position)
-		return nil
+	return in.place(position, duplicate)
+}
+
+// rival takes a row of insert_rivals: what looked new was not.
+func (in *insertion) rival(r row) error {
+	var id []byte
+	var position int64
+	if err := r.Scan(&id, &position); err != nil {
+		return err
 	}
-	for in.next < len(in.items) && in.items[in.next].out.Duplicate {
-		in.next++
+	out, ok := in.first[string(id)]
+	if !ok {
+		return fmt.Errorf("%w: an answer for a message that was not asked for", persist.ErrCorrupt)
 	}
-	return in.place(position, !fresh)
+	*out = duplicateAt(position)
+	return nil
 }
 
 func (in *insertion) place(position int64, duplicate bool) error {

@@ -28,6 +28,7 @@ const (
 	codeNoTable        = "42P01"
 	codeNoColumn       = "42703"
 	codeNoFunction     = "42883"
+	codeNoObject       = "42704" // also of insert_rivals
 	codeDiskFull       = "53100"
 	codeProgramLimit   = "54000"
 	codeShutdown       = "57P01"
@@ -117,7 +118,7 @@ func worthAnotherTry(err error, m mode) bool {
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) {
 		switch refused.Code {
-		case codeDeadlock, codeSerialization, codeShutdown, codeCrash:
+		case codeDeadlock, codeSerialization, codeShutdown, codeCrash, codeNoObject:
 			return true
 		}
 		return false

@@ -1,6 +1,9 @@
 package postgres
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // gaps are the positions behind a lane's cursor at which no message was seen, and
 // one may still appear.
@@ -35,9 +38,22 @@ import "slices"
 // more and forgotten, and what lies there in the page leaves no gaps.
 //
 // With no transaction open for long that takes two calls of Next, and the gaps are
-// those of transactions that are under way. A transaction that has written and
-// stays open, whatever it wrote, keeps the gaps that come after it, those of
-// insertions that rolled back among them.
+// those of transactions that are under way.
+//
+// A transaction that stays open would keep the gaps that come after it, whatever it
+// wrote, and in which database of the server. So when the gaps become many, the
+// locks tell as well. A statement that inserts locks the outbox (RowExclusiveLock)
+// when it is planned, or its plan is taken from the cache, which is before it takes
+// a position; the lock stays until the transaction ends, or goes back to before the
+// insertion, and what it did has become visible before that. So whoever took a
+// position that was known beforehand, and may still commit it, is among those that
+// hold the lock when we look: a watch. Once a later look finds none of them, all
+// have ended, and a statement that comes after the look sees what they committed.
+// A transaction that is prepared goes on under another name, at the latest when the
+// server is restarted; so a prepared one is taken for one of those.
+//
+// What remains are gaps after a transaction that has inserted, or settled, and
+// stays open. It may have taken any of them.
 type gaps struct {
 	list []gap // ascending, apart from each other
 	// final: no message can appear any more up to this position.
@@ -45,6 +61,7 @@ type gaps struct {
 	// known is a position that was taken before the present call of Next.
 	known int64
 	mark  mark
+	held  *held // nil: no watch
 }
 
 // gap is a range of positions, first and last included.
@@ -54,10 +71,24 @@ type gap struct{ first, last int64 }
 // numbers below xid.
 type mark struct{ position, xid int64 }
 
+// held is a position that was taken, as all below it were, by transactions that
+// have ended or are among holders, as pg_locks calls them.
+type held struct {
+	position int64
+	holders  []string
+}
+
+// watchedGaps is how many gaps are few. Looking at the locks costs more than
+// looking into a few gaps, and holds up the whole server a little.
+const watchedGaps = 64
+
+// preparedHolder is how the names of prepared transactions begin in pg_locks.
+const preparedHolder = "-1/"
+
 // maxGaps bounds the list. Beyond, the lane hands out nothing but what fills gaps
 // or becomes due, until the transaction that keeps them has ended: to forget a gap
 // would lose a message. It takes that many failed insertions, or holes in a backlog
-// that is read for the first time, while one transaction stays open.
+// that is read for the first time, while one transaction that has inserted stays open.
 const maxGaps = 1 << 16
 
 func (g *gaps) full() bool { return len(g.list) >= maxGaps }
@@ -67,6 +98,31 @@ func (g *gaps) wantsMark() bool {
 	return len(g.list) > 0 && g.mark == (mark{}) && g.known > g.final
 }
 
+// wantsWatch tells whether the first statement of Next is to look at the locks.
+func (g *gaps) wantsWatch() bool {
+	return len(g.list) > watchedGaps && (g.held != nil || g.known > g.final)
+}
+
+// watch takes in who holds the lock that inserting takes; nil if nobody looked. It
+// comes before observe, which takes in positions that may be younger.
+func (g *gaps) watch(holders []string) {
+	if holders == nil {
+		return
+	}
+	if g.held != nil && !slices.ContainsFunc(holders, g.held.keptBy) {
+		g.final = max(g.final, g.held.position)
+		g.held = nil
+	}
+	if g.held == nil && g.known > g.final {
+		g.held = &held{g.known, holders}
+	}
+}
+
+// keptBy tells whether a holder is one of the watch.
+func (h *held) keptBy(holder string) bool {
+	return strings.HasPrefix(holder, preparedHolder) || slices.Contains(h.holders, holder)
+}
+
 // observe takes in what the first statement of Next has read: the oldest
 // transaction under way, our own number (zero if none was taken) and the highest
 // position taken, which may be younger than both.
@@ -74,6 +130,9 @@ func (g *gaps) observe(xmin, xid, last int64) {
 	if g.mark != (mark{}) && xmin >= g.mark.xid {
 		g.final = max(g.final, g.mark.position)
 		g.mark = mark{}
+	}
+	if g.held != nil && g.held.position <= g.final {
+		g.held = nil
 	}
 	if xid > 0 {
 		g.mark = mark{g.known, xid}

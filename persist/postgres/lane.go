@@ -24,7 +24,7 @@ func (s *Store) AcquireLane(ctx context.Context, number int, owner string, ttl t
 	l.gaps.final = below
 	err := s.do(ctx, op, laneName(number), writes, func() []step {
 		l.epoch = 0
-		return []step{{stmt: s.q.laneAcquire, args: []any{int16(number), []byte(owner), millis(ttl)}, row: func(r row) error {
+		return []step{{stmt: s.q.lifeBegin}, {stmt: s.q.laneAcquire, args: []any{int16(number), []byte(owner), millis(ttl)}, row: func(r row) error {
 			return r.Scan(&l.epoch, &l.sentUntil, &l.gaps.known)
 		}}}
 	})
@@ -41,7 +41,8 @@ func invalidTTL(op, object string, ttl time.Duration) error {
 	return invalid(op, object, fmt.Errorf("ttl is %s, must be positive", ttl))
 }
 
-// lane is a leased lane. What it remembers of the messages that it handed out are
+// lane is a leased lane. A crash of the server, or a failover, ends the lease: what
+// the holder has seen may not be there any more, see the table life. What it remembers of the messages that it handed out are
 // three cursors, whatever their number:
 //
 // Every place up to cursor was looked at. A message there was handed out unless it
@@ -100,12 +101,22 @@ func (l *lane) Renew(ctx context.Context, ttl time.Duration, sending bool) error
 	if ttl <= 0 {
 		return invalidTTL(op, laneName(l.number), ttl)
 	}
+	if err := l.s.enter(op); err != nil {
+		return err
+	}
+	defer l.s.leave()
 	return l.change(ctx, op, l.s.q.laneRenew, int16(l.number), l.epoch, millis(ttl), sending)
 }
 
 // Release ends the lease; see [persist.Lane].
 func (l *lane) Release(ctx context.Context) error {
-	err := l.change(ctx, "release lane", l.s.q.laneRelease, int16(l.number), l.epoch)
+	const op = "release lane"
+	// The store stays open until others are told, which may take a goroutine.
+	if err := l.s.enter(op); err != nil {
+		return err
+	}
+	defer l.s.leave()
+	err := l.change(ctx, op, l.s.q.laneRelease, int16(l.number), l.epoch)
 	if err == nil {
 		// Whoever waits for the lane may go on.
 		l.s.notifier.wake()
@@ -114,10 +125,11 @@ func (l *lane) Release(ctx context.Context) error {
 	return err
 }
 
-// change runs a statement that changes the lane if the lease is held.
+// change runs a statement that changes the lane if the lease is held. It is for
+// calls that have entered.
 func (l *lane) change(ctx context.Context, op string, stmt *statement, args ...any) error {
 	var changed int64
-	err := l.s.do(ctx, op, laneName(l.number), writes, func() []step {
+	err := l.s.transact(ctx, op, laneName(l.number), writes, func() []step {
 		return []step{{stmt: stmt, args: args, changed: &changed}}
 	})
 	if err == nil && changed == 0 {

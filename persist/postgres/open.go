@@ -64,6 +64,9 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) 
 	}
 	server, err := s.probePool(ctx)
 	if err == nil {
+		err = server.isolated()
+	}
+	if err == nil {
 		err = s.open(ctx, server)
 	}
 	if err != nil {
@@ -130,7 +133,9 @@ type server struct {
 	standby  bool
 	readOnly bool
 	version  int
-	settings serverSettings
+	// isolation is default_transaction_isolation.
+	isolation string
+	settings  serverSettings
 }
 
 // serverSettings are those that Durability speaks of.
@@ -172,13 +177,26 @@ func look(ctx context.Context, c *pgx.Conn) (server, error) {
 	var process uint32
 	var readOnly string
 	err = c.QueryRow(ctx, q.serverSettings.text, pgx.QueryExecModeExec).Scan(&process, &v.standby, &v.version,
-		&v.settings.fsync, &v.settings.fullPageWrites, &v.settings.synchronousCommit, &v.settings.standbys, &readOnly)
+		&v.settings.fsync, &v.settings.fullPageWrites, &v.settings.synchronousCommit, &v.settings.standbys, &readOnly, &v.isolation)
 	if err != nil {
 		return server{}, err
 	}
 	v.pooled = process != c.PgConn().PID()
 	v.readOnly = readOnly == "on"
 	return v, v.usable()
+}
+
+// readCommitted is the isolation that the statements are written for: each sees
+// what was committed before it began, in a transaction too. With a stricter one a
+// claim would not see the completion that it has waited for.
+const readCommitted = "read committed"
+
+// isolated demands that isolation where it cannot be set.
+func (v *server) isolated() error {
+	if v.isolation != readCommitted {
+		return fmt.Errorf("%w: default_transaction_isolation is %s, must be %s for this role", persist.ErrInvalid, v.isolation, readCommitted)
+	}
+	return nil
 }
 
 // usable tells why a store cannot be on the server.
@@ -211,6 +229,14 @@ func openQuietly(ctx context.Context, config *pgxpool.Config, opts Options, name
 	if v.pooled && config.ConnConfig.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
 		// The next transaction may run elsewhere, where nothing was prepared.
 		config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	}
+	if v.pooled {
+		// A pooler takes no such setting with the connection.
+		if err := v.isolated(); err != nil {
+			return nil, v, err
+		}
+	} else {
+		config.ConnConfig.RuntimeParams["default_transaction_isolation"] = readCommitted
 	}
 	pool, err := pgxpool.NewWithConfig(context.WithoutCancel(ctx), config)
 	if err != nil {

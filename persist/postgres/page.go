@@ -33,7 +33,8 @@ type reading struct {
 	xmin  int64
 	xid   int64
 	last  int64
-	asked bool // for the places after the cursor
+	locks []string // who may have inserted; nil: nobody looked
+	asked bool     // for the places after the cursor
 
 	chosen                       []int64 // what was returned, as far as it was asked for
 	returned, filled, late, page []stored
@@ -60,10 +61,10 @@ func (rd *reading) steps() []step {
 	limit, maxBytes := int64(rd.limit), int64(rd.maxBytes)
 	steps := make([]step, 0, 6)
 	steps = append(steps, step{stmt: q.steer}, step{
-		stmt: q.laneView, args: []any{int16(l.number), l.lateDue, l.gaps.wantsMark()},
+		stmt: q.laneView, args: []any{int16(l.number), l.lateDue, l.gaps.wantsMark(), l.gaps.wantsWatch()},
 		row: func(r row) error {
 			var holder int64
-			if err := r.Scan(&holder, &rd.now, &rd.xmin, &rd.xid, &rd.last); err != nil {
+			if err := r.Scan(&holder, &rd.now, &rd.xmin, &rd.xid, &rd.last, &rd.locks); err != nil {
 				return err
 			}
 			rd.held = holder == l.epoch
@@ -142,6 +143,7 @@ func left(expires, now int64) time.Duration {
 // became visible late, what became due late, what comes next in its place. It
 // returns the cursors as they are then.
 func (rd *reading) finish() cursors {
+	rd.gaps.watch(rd.locks)
 	rd.gaps.observe(rd.xmin, rd.xid, rd.last)
 	rd.takeReturned()
 	rd.takeFilled()

@@ -108,9 +108,7 @@ func (p *process) Begin(ctx context.Context, group string, keys []string, window
 	if len(keys) == 0 {
 		return nil, nil
 	}
-	// A group that is new is added outside of this transaction, which may be rolled
-	// back, and on which others that add it would wait.
-	id, err := s.group(ctx, op, group)
+	id, err := p.group(ctx, op, group)
 	if err != nil {
 		return nil, err
 	}
@@ -122,6 +120,37 @@ func (p *process) Begin(ctx context.Context, group string, keys []string, window
 		return nil, translate(op, object, err)
 	}
 	return a.finish(), nil
+}
+
+// group is the number of a group. It is looked for on our own connection: who
+// holds one and waits for another may wait for ever, if all do. One that is new is
+// added outside of this transaction, which may be rolled back, and on which others
+// that add it would wait; that connection is none of the pool's.
+func (p *process) group(ctx context.Context, op, name string) (int32, error) {
+	s := p.s
+	if id, ok := s.groups.Load(name); ok {
+		return id.(int32), nil
+	}
+	id, found := int32(0), false
+	get := step{stmt: s.q.groupGet, args: []any{storedKey(name)}, row: func(r row) error {
+		found = true
+		return r.Scan(&id)
+	}}
+	if _, err := (pgxRunner{p.tx}).run(ctx, []step{get}); err != nil {
+		return 0, translate(op, groupName(name), err)
+	}
+	if !found {
+		c, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
+		if err == nil {
+			_, err = pgxRunner{c}.run(ctx, []step{{stmt: s.q.groupAdd, args: []any{storedKey(name), []byte(name)}}, get})
+			err = errors.Join(err, c.Close(context.WithoutCancel(ctx)))
+		}
+		if err != nil {
+			return 0, translate(op, groupName(name), err)
+		}
+	}
+	s.groups.Store(name, id)
+	return id, nil
 }
 
 // Step runs fn so that it can fail alone; see [persist.Process].

@@ -1,8 +1,10 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/oncemq/oncemq/persist"
@@ -46,15 +48,48 @@ func (s *Store) Claim(ctx context.Context, req persist.ClaimRequest) ([]persist.
 	if err != nil {
 		return nil, err
 	}
-	var a answers
-	err = s.transact(ctx, op, object, writes, func() []step {
-		a = answers{req: req.Keys, keys: keys}
-		return append([]step{{stmt: s.q.steer}}, s.claimSteps(&a, group, millis(req.TTL), req.Owner)...)
-	})
-	if err != nil {
-		return nil, err
+	claims := make([]persist.Claim, len(req.Keys))
+	places := make([]int, len(req.Keys)) // of those that are asked for, in req.Keys
+	for i, key := range req.Keys {
+		claims[i].Key, places[i] = key, i
 	}
-	return a.finish(), nil
+	for round := 0; len(places) > 0; round++ {
+		asked := make([]string, len(places))
+		for i, place := range places {
+			asked[i] = req.Keys[place]
+		}
+		var a answers
+		err = s.transact(ctx, op, object, writes, func() []step {
+			a = answers{req: asked, keys: newKeyList(len(asked), func(i int) string { return asked[i] })}
+			return append([]step{{stmt: s.q.steer}, {stmt: s.q.claimLock}}, s.claimSteps(&a, group, millis(req.TTL), req.Owner)...)
+		})
+		if err != nil {
+			return nil, claimed(round, err)
+		}
+		// What others let go of just now is asked for again: it is free, and
+		// only our epoch was too old for it.
+		var again []int
+		for i, c := range a.finish() {
+			if round < claimRounds && c.State == persist.ClaimBusy && c.Remaining <= 0 {
+				again = append(again, places[i])
+			}
+			claims[places[i]] = c
+		}
+		places = again
+	}
+	return claims, nil
+}
+
+// claimRounds is how often keys are asked for again within a call.
+const claimRounds = 3
+
+// claimed is an error of a round of claims: after the first, some of the keys may
+// be ours.
+func claimed(round int, err error) error {
+	if round == 0 || errors.Is(err, persist.ErrUnknownOutcome) {
+		return err
+	}
+	return fmt.Errorf("%w: some of the keys may have been claimed: %w", persist.ErrUnknownOutcome, err)
 }
 
 var errTwice = errors.New("a key occurs twice")
@@ -131,28 +166,45 @@ func (s *Store) RenewClaims(ctx context.Context, group string, claims []persist.
 	if ttl <= 0 {
 		return nil, invalidTTL(op, groupName(group), ttl)
 	}
-	return s.eachKey(ctx, op, group, len(claims), func(i int) *persist.Claim { return &claims[i] }, func(id int32, k *claimed) step {
+	return s.eachKey(ctx, op, group, len(claims), func(i int) *persist.Claim { return &claims[i] }, func(id int32, k *claimList) step {
 		return step{stmt: s.q.claimRenew, args: []any{id, k.keys.keys, k.epochs, millis(ttl)}, row: k.mark}
 	})
 }
 
 // Release gives keys back; see [persist.Processed].
 func (s *Store) Release(ctx context.Context, group string, claims []persist.Claim) error {
-	_, err := s.eachKey(ctx, "release claims", group, len(claims), func(i int) *persist.Claim { return &claims[i] }, func(id int32, k *claimed) step {
+	_, err := s.eachKey(ctx, "release claims", group, len(claims), func(i int) *persist.Claim { return &claims[i] }, func(id int32, k *claimList) step {
 		return step{stmt: s.q.claimRelease, args: []any{id, k.keys.keys, k.epochs}}
 	})
 	return err
 }
 
-// claimed is claims in the order of their keys, and what became of each.
-type claimed struct {
+// claimList is claims in the order of their keys, and what became of each.
+type claimList struct {
 	keys   keyList
 	epochs []int64
 	done   []bool
 }
 
+// share gives a claim that is in the list twice one answer.
+func (k *claimList) share() {
+	same := func(i, j int) bool {
+		return k.epochs[i] == k.epochs[j] && bytes.Equal(k.keys.keys[i], k.keys.keys[j])
+	}
+	for i := 1; i < len(k.epochs); i++ {
+		if same(i-1, i) && k.done[k.keys.places[i-1]] {
+			k.done[k.keys.places[i]] = true
+		}
+	}
+	for i := len(k.epochs) - 1; i > 0; i-- {
+		if same(i-1, i) && k.done[k.keys.places[i]] {
+			k.done[k.keys.places[i-1]] = true
+		}
+	}
+}
+
 // mark takes a row with a place.
-func (k *claimed) mark(r row) error {
+func (k *claimList) mark(r row) error {
 	var n int64
 	err := r.Scan(&n)
 	if err == nil {
@@ -163,7 +215,7 @@ func (k *claimed) mark(r row) error {
 
 // eachKey does one thing with each of many claims.
 func (s *Store) eachKey(ctx context.Context, op, group string, n int, claim func(i int) *persist.Claim,
-	build func(id int32, k *claimed) step,
+	build func(id int32, k *claimList) step,
 ) ([]bool, error) {
 	if err := s.enter(op); err != nil {
 		return nil, err
@@ -176,7 +228,7 @@ func (s *Store) eachKey(ctx context.Context, op, group string, n int, claim func
 	if err != nil {
 		return nil, err
 	}
-	k := &claimed{keys: newKeyList(n, func(i int) string { return claim(i).Key }), epochs: make([]int64, n), done: make([]bool, n)}
+	k := &claimList{keys: newKeyList(n, func(i int) string { return claim(i).Key }), epochs: make([]int64, n), done: make([]bool, n)}
 	for i, place := range k.keys.places {
 		k.epochs[i] = claim(place).Epoch
 	}
@@ -187,6 +239,7 @@ func (s *Store) eachKey(ctx context.Context, op, group string, n int, claim func
 	if err != nil {
 		return nil, err
 	}
+	k.share()
 	return k.done, nil
 }
 
@@ -205,16 +258,20 @@ func (s *Store) Complete(ctx context.Context, group string, completions []persis
 			}
 		}
 	}
-	return s.eachKey(ctx, op, group, len(completions), func(i int) *persist.Claim { return &completions[i].Claim }, func(id int32, k *claimed) step {
+	return s.eachKey(ctx, op, group, len(completions), func(i int) *persist.Claim { return &completions[i].Claim }, func(id int32, k *claimList) step {
 		args := []any{id, k.keys.keys, k.epochs, millis(window), int64(len(completions))}
 		if !letters {
 			return step{stmt: s.q.complete, args: args, row: k.mark}
 		}
 		var places []int64
 		var list letterList
+		sorted := make([]int64, len(completions)) // where each stands among the keys
 		for i, place := range k.keys.places {
-			if dead := completions[place].Dead; dead != nil {
-				places = append(places, int64(i+1))
+			sorted[place] = int64(i + 1)
+		}
+		for i := range completions { // letters are numbered in the caller's order
+			if dead := completions[i].Dead; dead != nil {
+				places = append(places, sorted[i])
 				list.add(dead)
 			}
 		}
@@ -239,7 +296,7 @@ func (s *Store) Forget(ctx context.Context, group string, keys []string) (int, e
 	list := newKeyList(len(keys), func(i int) string { return keys[i] })
 	var forgotten int64
 	err = s.transact(ctx, op, groupName(group), writes, func() []step {
-		return []step{{stmt: s.q.steer}, {stmt: s.q.claimForget, args: []any{id, list.keys}, row: func(r row) error {
+		return []step{{stmt: s.q.steer}, {stmt: s.q.forgetLock}, {stmt: s.q.claimForget, args: []any{id, list.keys}, row: func(r row) error {
 			return r.Scan(&forgotten)
 		}}}
 	})

@@ -27,9 +27,10 @@ type queries struct {
 	rightsMissing                                     *statement
 	laneCreate, laneSequences, laneList               *statement
 	laneAcquire, laneRenew, laneRelease               *statement
-	laneView, laneHold, laneFold                      *statement
+	laneView, laneHold, laneFold, lifeBegin           *statement
 	arrive, arriveTransaction, arrivalsCompact        *statement
-	insertPlain, insertFull, insertOnce               *statement
+	insertPlain, insertFull, insertOnce, insertRivals *statement
+	savepoint, savepointBack, savepointRelease        *statement
 	limitLock, outboxTotal, outboxHeld, dropOldest    *statement
 	outboxFates, outboxOldest, outboxResend           *statement
 	pageInOrder, pageGaps, pageLate, pageChosen       *statement
@@ -38,6 +39,7 @@ type queries struct {
 	receipts, purge                                   *statement
 	groupGet, groupAdd                                *statement
 	claimEpoch, claim, claimLook, claimRenew          *statement
+	claimLock, forgetLock                             *statement
 	claimRelease, claimForget                         *statement
 	complete, completeDead, mark                      *statement
 	sweepFrom, sweepProcessed, sweepClaims, sweepSave *statement
@@ -87,12 +89,17 @@ func (q *queries) files() map[string]**statement {
 		"lane_view":           &q.laneView,
 		"lane_hold":           &q.laneHold,
 		"lane_fold":           &q.laneFold,
+		"life_begin":          &q.lifeBegin,
 		"arrive":              &q.arrive,
 		"arrive_transaction":  &q.arriveTransaction,
 		"arrivals_compact":    &q.arrivalsCompact,
 		"insert_plain":        &q.insertPlain,
 		"insert_full":         &q.insertFull,
 		"insert_once":         &q.insertOnce,
+		"insert_rivals":       &q.insertRivals,
+		"savepoint":           &q.savepoint,
+		"savepoint_back":      &q.savepointBack,
+		"savepoint_release":   &q.savepointRelease,
 		"limit_lock":          &q.limitLock,
 		"outbox_total":        &q.outboxTotal,
 		"outbox_held":         &q.outboxHeld,
@@ -114,6 +121,8 @@ func (q *queries) files() map[string]**statement {
 		"group_get":           &q.groupGet,
 		"group_add":           &q.groupAdd,
 		"claim_epoch":         &q.claimEpoch,
+		"claim_lock":          &q.claimLock,
+		"forget_lock":         &q.forgetLock,
 		"claim":               &q.claim,
 		"claim_look":          &q.claimLook,
 		"claim_renew":         &q.claimRenew,

@@ -63,6 +63,11 @@ func TestModel(t *testing.T) {
 	persisttest.RunModel(t, harness(site{url: testenv.SharedPostgres(t).URL()}))
 }
 
+func TestLinearizable(t *testing.T) {
+	t.Parallel()
+	persisttest.RunLinearizable(t, harness(site{url: testenv.SharedPostgres(t).URL()}))
+}
+
 // withOptions is a URL with more options.
 func withOptions(rawURL string, options ...string) string {
 	u, err := url.Parse(rawURL)

@@ -66,6 +66,9 @@ func (s *Store) sweep(ctx context.Context, r runner, limit int64) (int, error) {
 	if err != nil || !found {
 		return 0, err
 	}
+	if _, err := r.run(ctx, []step{{stmt: q.forgetLock}}); err != nil {
+		return 0, err
+	}
 	forgotten := int64(0)
 	for limit > 0 && at.part < sweepEnd {
 		stmt, args := q.sweepProcessed, []any{at.group, at.key, limit}

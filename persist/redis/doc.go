@@ -20,7 +20,8 @@
 // odds and does not rule it out. What a failover cannot do is make two holders
 // of one: epochs are never lower than the server's clock in milliseconds, so that
 // one that was lost is not given out again, and the holder of a lane notices if
-// the server has forgotten what the holder had read, and loses its lease.
+// the server has forgotten what the holder had read, and loses its lease before it
+// settles others in their place.
 //
 // # Steps
 //

@@ -71,13 +71,18 @@ type adder struct {
 	queue   []*addition
 	working bool
 
+	// encoding is held while calls are taken from the queue and their messages
+	// encoded, which is work of memory alone.
+	encoding sync.Mutex
+
 	// The rest belongs to the goroutine.
 	batch []*addition
 	lines lines
 }
 
 // submit queues a call and waits for its answer. A context that ends while the
-// call is queued withdraws it; once it is under way the outcome is unknown.
+// call is queued withdraws it; once it is under way the outcome is unknown. Either
+// way nobody looks at the messages any more once submit has returned.
 func (a *adder) submit(ctx context.Context, s *Store, c *addition) error {
 	const op = "enqueue"
 	if err := s.enter(op); err != nil {
@@ -102,6 +107,10 @@ func (a *adder) submit(ctx context.Context, s *Store, c *addition) error {
 		if c.state.CompareAndSwap(callQueued, callWithdrawn) {
 			return translate(op, s.name, false, ctx.Err())
 		}
+		// The messages are the caller's again when we return: not before they
+		// were encoded. The goroutine holds this from before it took the call.
+		a.encoding.Lock()
+		a.encoding.Unlock()
 		return &persist.Error{Op: op, Object: s.name, Kind: persist.ErrUnknownOutcome, Err: ctx.Err()}
 	}
 }
@@ -110,14 +119,15 @@ func (a *adder) submit(ctx context.Context, s *Store, c *addition) error {
 // go of it.
 func (a *adder) work(s *Store) {
 	for {
-		taken := a.take()
+		taken, names := a.prepare(s)
 		if taken == 0 {
 			return
 		}
 		var err error
 		if len(a.batch) > 0 {
-			err = a.add(s)
+			err = a.add(s, names)
 		}
+		a.lines.forget()
 		for _, c := range a.batch {
 			if err != nil {
 				c.err = err
@@ -134,6 +144,19 @@ func (a *adder) work(s *Store) {
 		}
 		a.yield(taken)
 	}
+}
+
+// prepare takes a batch and encodes it: all that needs the messages of callers. It
+// returns how many calls left the queue, and the names of the script's keys.
+func (a *adder) prepare(s *Store) (taken int, names []string) {
+	a.encoding.Lock()
+	defer a.encoding.Unlock()
+	taken = a.take()
+	// Once the queue is empty the rest may be another goroutine's.
+	if taken > 0 && len(a.batch) > 0 {
+		names = a.encode(s)
+	}
+	return taken, names
 }
 
 // take moves the calls at the front of the queue that fit into one script to the
@@ -179,16 +202,13 @@ func (a *adder) yield(answered int) {
 	}
 }
 
-// add stores the messages of the batch. A call that is refused gets its err; an
-// error returned is that of all.
-func (a *adder) add(s *Store) error {
-	const op = "enqueue"
+// encode makes the arguments of the script, and returns the names of its keys.
+func (a *adder) encode(s *Store) (names []string) {
 	l := &a.lines
-	defer l.forget()
 	for _, c := range a.batch {
 		l.number(s, c.msgs)
 	}
-	names := []string{s.keys.totals, s.keys.ids}
+	names = []string{s.keys.totals, s.keys.ids}
 	l.args = append(l.args, s.keys.wake, s.handle, s.opts.MaxMessages, len(l.lanes))
 	for _, lane := range l.lanes {
 		names = s.keys.appendLane(names, lane)
@@ -204,6 +224,14 @@ func (a *adder) add(s *Store) error {
 		l.messages(c.msgs, l.index[from:])
 		from += len(c.msgs)
 	}
+	return names
+}
+
+// add stores the messages of the batch, which are encoded. A call that is refused
+// gets its err; an error returned is that of all.
+func (a *adder) add(s *Store, names []string) error {
+	const op = "enqueue"
+	l := &a.lines
 	answer, err := s.perform(context.Background(), op, s.name, s.run.enqueue, names, l.args)
 	if err != nil {
 		return err
@@ -212,7 +240,7 @@ func (a *adder) add(s *Store) error {
 	if len(answers) != len(a.batch) {
 		return &persist.Error{Op: op, Object: s.name, Kind: persist.ErrUnknownOutcome, Err: errAnswer}
 	}
-	from = 0
+	from := 0
 	for i, c := range a.batch {
 		text := asText(answers[i])
 		switch {

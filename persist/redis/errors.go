@@ -95,14 +95,21 @@ func replyErrorKind(text string) error {
 			return kind
 		}
 	}
-	switch {
-	case strings.HasPrefix(text, "ERR max number of clients reached"):
-		return persist.ErrUnavailable
-	case strings.HasPrefix(text, "ERR unknown command"), strings.HasPrefix(text, "ERR ACL"):
-		return persist.ErrUnavailable
+	// A script that failed has met what none of ours has written, unless somebody
+	// has stopped it. All else the server said before any script had begun: too many
+	// clients, protected mode, a database that is not there.
+	if fromScript(text) && !strings.Contains(text, "killed by user") {
+		return persist.ErrCorrupt
 	}
-	// A script that failed has met what none of ours has written.
-	return persist.ErrCorrupt
+	return persist.ErrUnavailable
+}
+
+// fromScript tells whether a reply that is an error was raised within a script.
+// The server names the script then: "script: <digest>, on @user_script:1." from
+// Redis 7 on, "Error running script (call to f_<digest>)" before.
+func fromScript(text string) bool {
+	return strings.Contains(text, "user_script:") || strings.Contains(text, "script: ") ||
+		strings.Contains(text, "Error running script")
 }
 
 // notSent tells whether an error came before a command was on its way: nothing

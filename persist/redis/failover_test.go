@@ -175,22 +175,6 @@ func TestMasterLost(t *testing.T) {
 	})
 }
 
-// A change that too few replicas confirm is not said to be done.
-func TestReplicasMissing(t *testing.T) {
-	t.Parallel()
-	server := testenv.Redis(t, testenv.RedisOptions{})
-	s := openStore(t, server.URL(), Options{WaitReplicas: 1, WaitTimeout: 50 * time.Millisecond})
-	_, err := s.Enqueue(t.Context(), plainMessages("m", 1))
-	require.ErrorIs(t, err, persist.ErrUnknownOutcome)
-	require.ErrorContains(t, err, "0 of 1 replicas")
-	server.Replica(t)
-	until(t, func(ctx context.Context) error {
-		_, err := s.Enqueue(ctx, plainMessages("n", 1))
-		return err
-	})
-	require.Contains(t, s.Durability(), "1 replicas confirm")
-}
-
 // A slot that moves while its store is at work costs patience, and nothing else.
 func TestSlotMoves(t *testing.T) {
 	t.Parallel()

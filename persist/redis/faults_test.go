@@ -294,64 +294,6 @@ func TestServerSilent(t *testing.T) {
 	until(t, func(ctx context.Context) error { return lane.Renew(ctx, time.Hour, false) })
 }
 
-// A server that lost its latest changes may give positions out anew that a
-// holder has read already. The holder notices, and its lease ends.
-func TestServerForgets(t *testing.T) {
-	t.Parallel()
-	server := testenv.Redis(t, testenv.RedisOptions{})
-	s := openStore(t, server.URL(), Options{})
-	lane, err := s.AcquireLane(t.Context(), 0, "o", time.Hour)
-	require.NoError(t, err)
-	hash := s.keys.lanes[0].hash
-	before := server.Command("HGET", hash, "seq")
-	places, err := s.Enqueue(t.Context(), plainMessages("lost", 3))
-	require.NoError(t, err)
-	entries, err := lane.Next(t.Context(), 10, 1<<20)
-	require.NoError(t, err)
-	require.Len(t, entries, 3)
-
-	// As after a failover to a replica that had not received that.
-	server.Command("DEL", s.keys.lanes[0].messages)
-	server.Command("HSET", hash, "seq", before, "next", "0", "pending", "0")
-	again, err := s.Enqueue(t.Context(), plainMessages("new", 2))
-	require.NoError(t, err)
-	require.Equal(t, places[0].Position, again[0].Position)
-	_, err = lane.Next(t.Context(), 10, 1<<20)
-	require.ErrorIs(t, err, persist.ErrLeaseLost)
-	lane, err = s.AcquireLane(t.Context(), 0, "o", time.Hour)
-	require.NoError(t, err, "it can be taken at once")
-	require.Equal(t, []string{"new0", "new1"}, drainAll(t, lane))
-}
-
-// An epoch that was given out and then lost is not given out again.
-func TestEpochsSurviveLoss(t *testing.T) {
-	t.Parallel()
-	server := testenv.Redis(t, testenv.RedisOptions{})
-	s := openStore(t, server.URL(), Options{})
-	lane, err := s.AcquireLane(t.Context(), 0, "o", time.Hour)
-	require.NoError(t, err)
-	claims, err := s.Claim(t.Context(), persist.ClaimRequest{Group: "g", TTL: time.Hour, Keys: []string{"k"}})
-	require.NoError(t, err)
-	until(t, func(ctx context.Context) error { // the clock goes on by a millisecond
-		now, err := s.Time(ctx)
-		if err == nil && now.UnixMilli() <= max(lane.Epoch(), claims[0].Epoch) {
-			err = persist.ErrUnavailable
-		}
-		return err
-	})
-	server.Command("DEL", s.keys.lanes[0].hash, s.keys.totals, s.groupOf("g").work)
-	next, err := s.AcquireLane(t.Context(), 0, "other", time.Hour)
-	require.NoError(t, err)
-	require.Greater(t, next.Epoch(), lane.Epoch())
-	require.ErrorIs(t, lane.Renew(t.Context(), time.Hour, false), persist.ErrLeaseLost)
-	again, err := s.Claim(t.Context(), persist.ClaimRequest{Group: "g", TTL: time.Hour, Keys: []string{"k"}})
-	require.NoError(t, err)
-	require.Greater(t, again[0].Epoch, claims[0].Epoch)
-	done, err := s.Complete(t.Context(), "g", []persist.Completion{{Claim: claims[0]}}, time.Hour)
-	require.NoError(t, err)
-	require.Equal(t, []bool{false}, done)
-}
-
 // Bytes that no store has written are neither taken for something nor stop
 // anything.
 func TestDamagedBytes(t *testing.T) {

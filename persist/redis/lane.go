@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/oncemq/oncemq/persist"
@@ -51,21 +52,24 @@ func invalidTTL(op, object string, ttl time.Duration) error {
 //
 // But a server that crashes, or a failover, may take the latest changes away, and
 // then positions that were read are given out anew. Each page that is read is
-// counted in the lane. If the count is found lower than the last answer had it,
-// that is what has happened, and the lease is lost.
+// counted in the lane, and every script of the lease is told the count that the
+// holder knows. If the lane's is lower, that is what has happened, and the lease is
+// lost, see include/held.lua. That suffices: changes are lost from the end
+// backwards, so that as long as the count of a page is there, so are the messages
+// of the page; and positions that were lost unread this holder never names.
 type lane struct {
 	s         *Store
 	number    int
 	keys      []string // see keys.settling
 	epoch     int64
 	sentUntil int64
+	pages     atomic.Int64 // how many were read: Renew asks in the midst of Next
 
 	cursors
 }
 
 // cursors are how far a lane has come.
 type cursors struct {
-	seq          int64
 	cursor       int64
 	lateDue      int64
 	latePosition int64
@@ -98,7 +102,16 @@ func (l *lane) SentUntil() time.Time {
 	return time.UnixMilli(l.sentUntil)
 }
 
-// do runs a script of the lane, whose first argument is the epoch.
+// lease is what the arguments of each script of the lane begin with, and leave
+// room for more.
+func (l *lane) lease(more int) []any {
+	return append(make([]any, 0, leaseArgs+more), l.epoch, l.pages.Load())
+}
+
+// leaseArgs is how many arguments a lease is.
+const leaseArgs = 2
+
+// do runs a script of the lane, whose first arguments are the lease.
 func (l *lane) do(ctx context.Context, op string, sc *script, names []string, args ...any) ([]any, error) {
 	answer, err := l.s.do(ctx, op, laneName(l.number), sc, names, args...)
 	if err != nil {
@@ -120,13 +133,13 @@ func (l *lane) Renew(ctx context.Context, ttl time.Duration, sending bool) error
 	if ttl <= 0 {
 		return invalidTTL(op, laneName(l.number), ttl)
 	}
-	_, err := l.do(ctx, op, l.s.run.laneRenew, l.keys[:leaseKeys], l.epoch, millis(ttl), sending)
+	_, err := l.do(ctx, op, l.s.run.laneRenew, l.keys[:leaseKeys], append(l.lease(2), millis(ttl), sending)...)
 	return err
 }
 
 // Release ends the lease; see [persist.Lane].
 func (l *lane) Release(ctx context.Context) error {
-	_, err := l.do(ctx, "release lane", l.s.run.laneRelease, l.keys[:leaseKeys], l.epoch, l.s.keys.wake, l.s.handle)
+	_, err := l.do(ctx, "release lane", l.s.run.laneRelease, l.keys[:leaseKeys], append(l.lease(2), l.s.keys.wake, l.s.handle)...)
 	if err == nil {
 		l.s.notifier.wake()
 	}
@@ -144,11 +157,11 @@ func (l *lane) Next(ctx context.Context, limit, maxBytes int) ([]persist.Entry, 
 		p := page{limit: limit, maxBytes: maxBytes, cursors: l.cursors}
 		p.returned = slices.Clone(l.returned)
 		for more := true; more; {
-			f, err := l.do(ctx, op, l.s.run.next, l.keys[:readingKeys], p.args(l.epoch)...)
+			f, err := l.do(ctx, op, l.s.run.next, l.keys[:readingKeys], p.args(l)...)
 			if err != nil {
 				return nil, err
 			}
-			l.seq = asInt(at(f, 2))
+			l.pages.Store(asInt(at(f, 2)))
 			if more, err = p.read(f); err != nil {
 				return nil, &persist.Error{Op: op, Object: laneName(l.number), Kind: persist.ErrCorrupt, Err: err}
 			}
@@ -178,7 +191,7 @@ func (l *lane) resend(ctx context.Context, overdue []int64) error {
 	if len(overdue) == 0 {
 		return nil
 	}
-	_, err := l.do(ctx, "send again", l.s.run.resend, l.keys[:resendKeys], numbers([]any{l.epoch}, overdue)...)
+	_, err := l.do(ctx, "send again", l.s.run.resend, l.keys[:resendKeys], numbers(l.lease(len(overdue)), overdue)...)
 	return err
 }
 

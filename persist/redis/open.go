@@ -21,7 +21,8 @@ import (
 // [Options.AllowEviction] and [Options.AllowVolatile]); [persist.ErrReadOnly]
 // for a replica, [persist.ErrSchema] or [persist.ErrCorrupt] for a store that
 // cannot be used, and [persist.ErrUnavailable] for a server that cannot be
-// reached, or refuses us: a wrong password, a missing right. It never shows a password.
+// reached, or refuses us: a wrong password, a missing right, also that to WAIT if
+// [Options.WaitReplicas] needs it. It never shows a password.
 func Open(ctx context.Context, rawURL string, opts Options) (*Store, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
@@ -82,6 +83,11 @@ func (s *Store) open(ctx context.Context, opts Options) (err error) {
 	if err := s.examine(ctx); err != nil {
 		return s.openError(err)
 	}
+	if opts.WaitReplicas > 0 {
+		if err := s.tryWait(ctx); err != nil {
+			return s.openError(err)
+		}
+	}
 	return s.openError(s.create(ctx))
 }
 
@@ -99,6 +105,9 @@ func (s *Store) openError(err error) error {
 		if goredis.HasErrorPrefix(err, word) {
 			kind = k
 		}
+	}
+	if goredis.HasErrorPrefix(err, "DB index is out of range") {
+		kind = persist.ErrInvalid // a database that the server does not have
 	}
 	if kind == nil {
 		return translate(op, s.name, false, err)

@@ -45,8 +45,9 @@ type Options struct {
 	// call returns; zero, the default, does not wait. If fewer have within
 	// WaitTimeout, the error wraps persist.ErrUnknownOutcome: the change was made,
 	// and a failover may undo it. This lowers the odds that a failover loses what
-	// was accepted, and does not rule it out. It costs a round trip to the
-	// replicas for each change.
+	// was accepted, and does not rule it out. It costs one more round
+	// trip to the server for each change, and the time that the replicas take.
+	// A client of the caller's must be a *redis.Client or *redis.ClusterClient.
 	WaitReplicas int
 
 	// WaitTimeout is how long to wait for replicas. Zero is 1 s; at least 1 ms.

@@ -14,15 +14,20 @@ import (
 // maxLanes is the most lanes a store can have.
 const maxLanes = 64
 
-// What one call of Enqueue takes at most. It is one script, during which the
-// server serves nobody else: about 3 microseconds a message.
+// What one call takes in at most. It is one script, during which the server serves
+// nobody else, and which cannot be cut up since the call is all or none: 4 to 20
+// microseconds a message, 4 milliseconds a mebibyte. A single message may be larger.
 const (
-	maxCallMessages = 100_000
-	maxCallBytes    = 256 << 20
+	maxCallMessages = 10_000
+	maxCallBytes    = 32 << 20
 )
 
-// Enqueue stores messages; see [persist.Outbox]. A call has at most 100,000
-// messages and 256 MiB.
+// lookupRefs is how many messages one script looks up.
+const lookupRefs = 1000
+
+// Enqueue stores messages; see [persist.Outbox]. A call has at most 10,000
+// messages and 32 MiB of payload, or one message; more is refused with an error
+// that wraps [persist.ErrInvalid].
 func (s *Store) Enqueue(ctx context.Context, msgs []persist.Message) ([]persist.Enqueued, error) {
 	c, err := newAddition(s.name, msgs)
 	if err != nil || len(msgs) == 0 {
@@ -47,7 +52,7 @@ func checkMessages(op, object string, msgs []persist.Message) error {
 		}
 		bytes += len(m.Payload)
 	}
-	if bytes > maxCallBytes {
+	if bytes > maxCallBytes && len(msgs) > 1 {
 		return invalid(op, object, "%d bytes of payload, at most %d fit into one call", bytes, maxCallBytes)
 	}
 	return nil
@@ -73,7 +78,8 @@ func checkMessage(m *persist.Message) error {
 	return nil
 }
 
-// Lookup tells what became of messages; see [persist.Outbox].
+// Lookup tells what became of messages; see [persist.Outbox]. It looks at a
+// thousand at a time, so that the answers for many are not of one moment.
 func (s *Store) Lookup(ctx context.Context, refs []persist.Ref) ([]persist.Fate, error) {
 	const op = "lookup"
 	fates := make([]persist.Fate, len(refs))
@@ -84,32 +90,39 @@ func (s *Store) Lookup(ctx context.Context, refs []persist.Ref) ([]persist.Fate,
 	for i := range s.keys.lanes {
 		names = append(names, s.keys.lanes[i].messages, s.keys.lanes[i].states)
 	}
-	args := make([]any, 0, 2*len(refs))
-	for _, ref := range refs {
-		lane, position := ref.Lane, ref.Position
-		if lane < 0 || lane >= s.lanes || position < 1 {
-			lane, position = 0, 0 // nothing is there
+	args := make([]any, 0, 2*min(len(refs), lookupRefs))
+	for from := 0; from < len(refs); from += lookupRefs {
+		part := refs[from:min(from+lookupRefs, len(refs))]
+		args = args[:0]
+		for _, ref := range part {
+			lane, position := ref.Lane, ref.Position
+			if lane < 0 || lane >= s.lanes || position < 1 {
+				lane, position = 0, 0 // nothing is there
+			}
+			args = append(args, lane, position)
 		}
-		args = append(args, lane, position)
-	}
-	answer, err := s.do(ctx, op, s.name, s.run.lookup, names, args...)
-	if err != nil {
-		return nil, err
-	}
-	rows := asList(answer)
-	if len(rows) != len(refs) {
-		return nil, strange(op, s.name)
-	}
-	for i, row := range rows {
-		f := asList(row)
-		state := asInt(at(f, 0))
-		if state < 0 {
-			fates[i] = persist.Fate{State: persist.StateDelivered, Gone: true}
-			continue
+		answer, err := s.do(ctx, op, s.name, s.run.lookup, names, args...)
+		if err != nil {
+			return nil, err
 		}
-		fates[i] = persist.Fate{State: persist.State(state), ReasonCode: byte(asInt(at(f, 1))), LastError: asText(at(f, 2))}
+		rows := asList(answer)
+		if len(rows) != len(part) {
+			return nil, strange(op, s.name)
+		}
+		for i, row := range rows {
+			fates[from+i] = fateOf(asList(row))
+		}
 	}
 	return fates, nil
+}
+
+// fateOf reads state, reason code and reason.
+func fateOf(f []any) persist.Fate {
+	state := asInt(at(f, 0))
+	if state < 0 {
+		return persist.Fate{State: persist.StateDelivered, Gone: true}
+	}
+	return persist.Fate{State: persist.State(state), ReasonCode: byte(asInt(at(f, 1))), LastError: asText(at(f, 2))}
 }
 
 // Lanes describes every lane; see [persist.Outbox].

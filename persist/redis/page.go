@@ -39,10 +39,9 @@ const (
 // mostReturned bounds how many returned messages one script is asked for.
 const mostReturned = 1000
 
-func (p *page) args(epoch int64) []any {
+func (p *page) args(l *lane) []any {
 	chosen := p.returned[:min(len(p.returned), p.limit-p.seen, mostReturned)]
-	args := make([]any, 0, 7+len(chosen))
-	args = append(args, epoch, p.seq, p.cursor, p.lateDue, p.latePosition, p.limit-p.seen, p.maxBytes-p.bytes)
+	args := append(l.lease(5+len(chosen)), p.cursor, p.lateDue, p.latePosition, p.limit-p.seen, p.maxBytes-p.bytes)
 	return numbers(args, chosen)
 }
 
@@ -57,7 +56,6 @@ func (p *page) read(f []any) (more bool, err error) {
 	now, stage := asInt(f[1]), int(asInt(f[3]))
 	counts := [4]int64{0, asInt(f[5]), asInt(f[6]), asInt(f[7])}
 	unasked := p.returned[min(len(p.returned), p.limit-p.seen, mostReturned):]
-	p.seq = asInt(f[2])
 	rows := asText(f[8])
 	for at := stageReturned; at <= stageInOrder; at++ {
 		for range counts[at] {

@@ -26,13 +26,13 @@ func (s *Store) groupOf(name string) *groupKeys {
 // given.
 func fieldsOf(g *groupKeys, names []string, n int, key func(i int) string) (all, fields []string) {
 	fields = make([]string, n)
-	buf := make([]byte, 0, n*(len(g.done)+4))
+	buf := make([]byte, 0, n*(len(g.done)+bucketDigits))
 	for i := range n {
 		fields[i] = fieldOf(key(i))
 		buf = g.appendBucket(buf, bucketOf(fields[i]))
 	}
 	all = append(make([]string, 0, len(names)+n), names...)
-	text, size := string(buf), len(g.done)+4
+	text, size := string(buf), len(g.done)+bucketDigits
 	for i := range n {
 		all = append(all, text[i*size:(i+1)*size])
 	}

@@ -53,7 +53,8 @@ const (
 // settle records settlements. Acknowledgements come nearly in order, so that the
 // positions form few runs of consecutive numbers; runs are what the script gets.
 func (l *lane) settle(ctx context.Context, op string, settlements []persist.Settlement) error {
-	args := make([]any, 4, 4+3*len(settlements))
+	args := append(l.lease(3+4*len(settlements)), l.number, l.lateDue+1, 0)
+	counted := len(args) - 1
 	delivered := make([]delivery, 0, len(settlements))
 	others := 0
 	for i := range settlements {
@@ -80,7 +81,7 @@ func (l *lane) settle(ctx context.Context, op string, settlements []persist.Sett
 		others++
 		args = append(args, st.Position, outcome, int(st.ReasonCode), st.Reason)
 	}
-	args[0], args[1], args[2], args[3] = l.epoch, l.number, l.lateDue+1, others
+	args[counted] = others
 
 	slices.SortStableFunc(delivered, func(a, b delivery) int { return cmp.Compare(a.position, b.position) })
 	for all := delivered; len(all) > 0; {
@@ -98,8 +99,7 @@ func (l *lane) settle(ctx context.Context, op string, settlements []persist.Sett
 // Acknowledge records receipts; see [persist.Lane].
 func (l *lane) Acknowledge(ctx context.Context, receipts []persist.Receipt) ([]bool, error) {
 	const op = "acknowledge"
-	args := make([]any, 2, 2+3*len(receipts))
-	args[0], args[1] = l.epoch, l.number
+	args := append(l.lease(1+3*len(receipts)), l.number)
 	for i := range receipts {
 		args = append(args, receipts[i].ID, receipts[i].Failed, receipts[i].Reason)
 	}

@@ -123,6 +123,9 @@ const (
 
 // again tells whether a command was refused for a moment only.
 func again(err error) bool {
+	if errors.Is(err, persist.ErrUnknownOutcome) { // the change was made, see sendAndWait
+		return false
+	}
 	for _, word := range []string{"READONLY", "TRYAGAIN", "MOVED", "ASK", "MASTERDOWN"} {
 		if goredis.HasErrorPrefix(err, word) {
 			return true

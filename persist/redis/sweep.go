@@ -137,7 +137,7 @@ func (w *sweep) stepDone(ctx context.Context, op string, g *groupKeys) error {
 	for b := max(w.place.bucket, 0); b < 8*len(bits) && len(buckets) < min(maxSweepBuckets, w.left); b++ {
 		if bits[b/8]&(0x80>>(b%8)) != 0 {
 			buckets = append(buckets, b)
-			names = append(names, g.bucket(uint16(b)))
+			names = append(names, g.bucket(uint32(b)))
 		}
 	}
 	if len(buckets) == 0 {

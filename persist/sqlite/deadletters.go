@@ -120,10 +120,11 @@ func filterArgs(f persist.DeadLetterFilter, limit int) []any {
 }
 
 // RetryDeadLetters moves letters back into the outbox; see
-// [persist.DeadLetters]. A letter whose message cannot be read stays. One whose
-// message is idempotent, and in the outbox again by now, is deleted without
-// adding a second [OUTBOX-4]. A message that came without an ID gets
-// one, made of the store's identity and the letter's number.
+// [persist.DeadLetters]. A letter whose message cannot be read, or sent, stays.
+// One whose message is idempotent, and in the outbox again by now, is deleted
+// without adding a second [OUTBOX-4]. A message that came without an ID, or with
+// one that is too long, gets one, made of the store's identity and the letter's
+// number.
 func (s *Store) RetryDeadLetters(ctx context.Context, filter persist.DeadLetterFilter, limit int) (int, error) {
 	const op = "retry dead letters"
 	if err := s.checkLimit(op, limit); err != nil {
@@ -160,13 +161,13 @@ func (t *retryTask) run(ctx context.Context, tx *txn) error {
 			d := &letters[i]
 			filter.After = d.Number
 			m := d.Message
-			if m.Topic == "" {
-				continue
-			}
-			if m.ID == "" { // of a message from elsewhere
+			if m.ID == "" || len(m.ID) > persist.MaxMessageID { // of a message from elsewhere
 				m.ID = fmt.Sprintf("%s-%d", t.s.identity, d.Number)
 			}
 			m.Expiry, m.Delay = 0, 0
+			if checkMessage(&m) != nil {
+				continue
+			}
 			msgs = append(msgs, m)
 			numbers = append(numbers, d.Number)
 		}

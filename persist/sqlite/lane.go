@@ -158,7 +158,7 @@ func (t *leaseTask) run(ctx context.Context, tx *txn) error {
 	if t.ttl == 0 {
 		n, err = tx.exec(ctx, tx.q.laneRelease, number, t.l.epoch, tx.now)
 	} else {
-		n, err = tx.exec(ctx, tx.q.laneRenew, number, t.l.epoch, tx.now+millis(t.ttl), tx.now, t.sending)
+		n, err = tx.exec(ctx, tx.q.laneRenew, number, t.l.epoch, tx.now+millis(t.ttl), t.sending)
 	}
 	if err == nil && n == 0 {
 		t.err = refuse(t.op, t.object, persist.ErrLeaseLost)

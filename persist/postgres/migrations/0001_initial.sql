@@ -13,9 +13,20 @@ CREATE TABLE oncemq.meta (
 CREATE FUNCTION oncemq.now_ms() RETURNS bigint LANGUAGE sql VOLATILE PARALLEL SAFE
 AS $$ SELECT trunc(extract(epoch FROM clock_timestamp()) * 1000)::bigint $$;
 
+-- One row that lasts as long as the server loses nothing. It is unlogged: recovery
+-- after a crash and the promotion of a standby empty it, and both may take back
+-- what was seen before. A sequence may be seen at a number of which nothing was
+-- written yet, and without synchronous_commit, or a synchronous standby, so may a
+-- commit.
+CREATE UNLOGGED TABLE oncemq.life (
+  one   boolean PRIMARY KEY DEFAULT true CHECK (one),
+  token uuid NOT NULL
+);
+INSERT INTO oncemq.life (token) VALUES (gen_random_uuid());
+
 -- epoch is the highest given out, holder the one whose lease was not released (0
--- if it was). positions is the sequence of the lane. The counters lack what is in
--- arrivals.
+-- if it was), life the token under which it was given out. positions is the
+-- sequence of the lane. The counters lack what is in arrivals.
 CREATE TABLE oncemq.lanes (
   epoch       bigint NOT NULL DEFAULT 0,
   holder      bigint NOT NULL DEFAULT 0,
@@ -26,6 +37,7 @@ CREATE TABLE oncemq.lanes (
   dropped     bigint NOT NULL DEFAULT 0,
   positions   regclass NOT NULL,
   lane        smallint PRIMARY KEY,
+  life        uuid NOT NULL,
   owner       bytea NOT NULL DEFAULT ''
 ) WITH (fillfactor = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
   autovacuum_vacuum_cost_delay = 0);

@@ -2,7 +2,8 @@
 -- meanwhile, and forget completions whose window has closed.
 -- Parameters: $1 group, $2 keys.
 -- Result: place in the parameters, whether the key is completed, epoch, attempts
--- and owner of the claim, what is left of it; nothing of keys that are ours.
+-- and owner of the claim, what is left of it, zero or less if the key is free;
+-- nothing of keys that are ours.
 WITH t AS MATERIALIZED (
   SELECT oncemq.now_ms() AS now, current_setting('oncemq_saved.epoch')::bigint AS epoch
 ), k AS MATERIALIZED (
@@ -20,6 +21,6 @@ WITH t AS MATERIALIZED (
 )
 SELECT n, true, 0::bigint, 0, ''::bytea, 0::bigint FROM k WHERE completed
 UNION ALL
-SELECT k.n, false, c.epoch, c.attempts, c.owner, c.until - t.now
+SELECT k.n, false, c.epoch, c.attempts, c.owner, CASE WHEN c.released THEN 0 ELSE c.until - t.now END
 FROM k, t, oncemq.claims c
 WHERE k.completed IS NOT TRUE AND c.group_id = k.group_id AND c.key = k.key AND c.epoch <> t.epoch

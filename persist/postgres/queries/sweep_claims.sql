@@ -3,12 +3,13 @@
 -- Parameters: $1 and $2 group and key after which to begin, $3 number of keys to
 -- look at, $4 how long after its lease an uncompleted key is remembered.
 -- Result: as of sweep_processed.
-WITH t AS MATERIALIZED (SELECT oncemq.now_ms() - $4::bigint AS before), page AS MATERIALIZED (
-  SELECT group_id, key, until FROM oncemq.claims
+WITH t AS MATERIALIZED (SELECT oncemq.now_ms() AS now), page AS MATERIALIZED (
+  SELECT group_id, key FROM oncemq.claims
   WHERE (group_id, key) > ($1::int, $2::bytea) ORDER BY group_id, key LIMIT $3::bigint
 ), gone AS (
   DELETE FROM oncemq.claims c USING page, t
-  WHERE page.until <= t.before AND c.group_id = page.group_id AND c.key = page.key AND c.until <= t.before
+  WHERE c.group_id = page.group_id AND c.key = page.key
+    AND c.until <= CASE WHEN c.released THEN t.now ELSE t.now - $4::bigint END
   RETURNING 1
 ), last AS (SELECT group_id, key FROM page ORDER BY group_id DESC, key DESC LIMIT 1)
 SELECT (SELECT count(*) FROM page), (SELECT group_id FROM last), (SELECT key FROM last), (SELECT count(*) FROM gone)

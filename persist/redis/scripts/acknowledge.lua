@@ -1,6 +1,6 @@
 -- Purpose: record receipts [OUTBOX-12].
 -- KEYS: as of settle.
--- ARGV: epoch, number of the lane, then for each receipt the ID, 1 if the
+-- ARGV: epoch, pages read, number of the lane, then for each receipt the ID, 1 if the
 -- consumer gave the message up, and the reason.
 -- Result: 0 and for each receipt 1 if the message was known; or 1 if the lease
 -- was lost.
@@ -12,11 +12,11 @@
 --#include state
 --#include letter
 --#include bury
-local lane = lane_keys(1, ARGV[2])
+local lane = lane_keys(1, ARGV[3])
 local ids, totals, dead, fates = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local pending, delivered = 0, 0
 local out = {0}
-for at = 3, #ARGV, 3 do
+for at = 4, #ARGV, 3 do
   local known = 0
   for place in string.gmatch(redis.call('HGET', ids, ARGV[at]) or '', '%S+') do
     local number, position = string.match(place, '^(%d+):(%d+)$')

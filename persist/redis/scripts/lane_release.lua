@@ -1,6 +1,6 @@
 -- Purpose: end a lease.
 -- KEYS: lane.
--- ARGV: epoch, channel, sender.
+-- ARGV: epoch, pages read, channel, sender.
 -- Result: 0, or 1 if the lease was lost.
 -- Atomicity: run twice the second finds it lost.
 --#include held
@@ -9,5 +9,5 @@
 --#include wake
 local sent = tonumber(redis.call('HGET', KEYS[1], 'sent')) or 0
 redis.call('HSET', KEYS[1], 'holder', 0, 'until', now, 'sent', math.min(sent, now))
-wake(ARGV[2], ARGV[3])
+wake(ARGV[3], ARGV[4])
 return {0}

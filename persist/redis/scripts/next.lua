@@ -1,9 +1,9 @@
 -- Purpose: read the next messages of a leased lane: those that were returned,
 -- those that became due behind the cursor, then those after it.
 -- KEYS: lane, messages, states, dues.
--- ARGV: epoch, sequence, cursor, due and position up to which late ones were
+-- ARGV: epoch, pages read, cursor, due and position up to which late ones were
 -- handed out, limit, bytes, then the positions of returned ones.
--- Result: 0, now, sequence, the stage in which reading stopped (4: at the end),
+-- Result: 0, now, pages read, the stage in which reading stopped (4: at the end),
 -- how far it came behind the cursor, number of entries of each stage, the entries;
 -- or 1 if the lease was lost.
 -- Atomicity: counts in the lane that something was read, and nothing else; run
@@ -17,13 +17,6 @@
 local lane = lane_keys(1, '')
 local f = redis.call('HMGET', KEYS[1], 'seq', 'next')
 local seq, last = tonumber(f[1]) or 0, tonumber(f[2]) or 0
-if seq < tonumber(ARGV[2]) then
-  -- A page that was read has been forgotten: a failover, or a crash of the
-  -- server, took the latest changes away, and positions that the holder has seen
-  -- may be given to other messages. The lease begins anew.
-  redis.call('HSET', KEYS[1], 'holder', 0, 'until', now)
-  return {1}
-end
 local cursor, late, late_position = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local limit, bytes = tonumber(ARGV[6]), tonumber(ARGV[7])
 now = math.max(now, late)

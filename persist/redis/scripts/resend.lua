@@ -1,6 +1,6 @@
 -- Purpose: make messages pending again whose receipts did not come in time.
 -- KEYS: lane, messages, states, dues, droppable.
--- ARGV: epoch, positions.
+-- ARGV: epoch, pages read, positions.
 -- Result: 0, or 1 if the lease was lost.
 -- Atomicity: run twice the second finds them pending.
 --#include held
@@ -8,7 +8,7 @@
 --#include state
 local lane = lane_keys(1, '')
 local n = 0
-for i = 2, #ARGV do
+for i = 3, #ARGV do
   local s = redis.call('HGET', lane.states, ARGV[i])
   if s then
     local m = read_state(s)

@@ -1,6 +1,6 @@
 -- Purpose: record what became of messages that were handed out.
 -- KEYS: lane, messages, states, dues, droppable, IDs, totals, dead letters, fates.
--- ARGV: epoch, number of the lane, the least due that may be given, number of
+-- ARGV: epoch, pages read, number of the lane, the least due that may be given, number of
 -- settlements that are not deliveries, for each position, outcome (1: retry,
 -- 2: failed, 3: expired), reason code and reason; then runs of deliveries: first
 -- and last position, time-out of the receipt.
@@ -13,7 +13,7 @@
 --#include state
 --#include letter
 --#include bury
-local lane = lane_keys(1, ARGV[2])
+local lane = lane_keys(1, ARGV[3])
 local ids, totals, dead, fates = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local pending, delivered = 0, 0
 
@@ -21,8 +21,8 @@ local function count(m)
   if has(m, DELIVERED) then delivered = delivered - 1 else pending = pending - 1 end
 end
 
-local at = 5
-for _ = 1, tonumber(ARGV[4]) do
+local at = 6
+for _ = 1, tonumber(ARGV[5]) do
   local position, outcome, code, reason = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   at = at + 4
   local s = redis.call('HGET', lane.states, position)
@@ -39,7 +39,7 @@ for _ = 1, tonumber(ARGV[4]) do
 end
 
 -- A message that asked for a receipt is kept.
-local least = tonumber(ARGV[3])
+local least = tonumber(ARGV[4])
 local function await(position, m, timeout)
   if m.due > 0 then redis.call('ZREM', lane.due, member(position)) end
   m.due = 0

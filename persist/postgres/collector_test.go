@@ -1,0 +1,98 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/oncemq/oncemq/internal/testenv"
+	"github.com/oncemq/oncemq/persist"
+)
+
+// The store hangs while calls come in and time out. What was withdrawn is not kept.
+// Then a commit takes longer than one may: its caller, who has no deadline, learns
+// that the outcome is unknown, and the next commit goes through.
+func TestStoreHangsUnderLoad(t *testing.T) {
+	t.Parallel()
+	pg := testenv.SharedPostgres(t)
+	s, pool := openStore(t, pg.URL(), Options{NoListen: true}), openPool(t, pg.URL())
+	tx, err := pool.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), "LOCK TABLE oncemq.arrivals IN ACCESS EXCLUSIVE MODE")
+	require.NoError(t, err)
+	s.plain.timeout = time.Second
+	hanging := make(chan error, plainCommits)
+	for i := range plainCommits {
+		go func() {
+			_, err := s.Enqueue(t.Context(), []persist.Message{plainMessage(fmt.Sprint("hanging ", i))})
+			hanging <- err
+		}()
+		awaitLock(t, pg, i+1)
+	}
+	for i := range 50 {
+		short, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		_, err := s.Enqueue(short, []persist.Message{plainMessage(fmt.Sprint(i))})
+		cancel()
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.NotErrorIs(t, err, persist.ErrUnknownOutcome)
+	}
+	s.plain.mu.Lock()
+	queued := len(s.plain.queue)
+	s.plain.mu.Unlock()
+	require.Zero(t, queued)
+	for range plainCommits {
+		require.ErrorIs(t, <-hanging, persist.ErrUnknownOutcome)
+	}
+	require.NoError(t, tx.Rollback(t.Context()))
+	enqueue(t, s, "next")
+	require.True(t, ids(t, s)["next"])
+}
+
+// Behind a pooler the server commits, and its backend dies before it can answer.
+// The pooler reports the crash in place of the answers, which is no proof that
+// nothing happened.
+func TestBackendDiesBehindPooler(t *testing.T) {
+	t.Parallel()
+	pg := testenv.Postgres(t, testenv.PostgresOptions{})
+	bouncer := testenv.PgBouncer(t, pg, testenv.PgBouncerOptions{})
+	s, direct := openStore(t, bouncer.URL(), Options{NoListen: true}), openStore(t, pg.URL(), Options{NoListen: true})
+	enqueue(t, s, "first")
+	// A commit that waits for a standby which does not exist has been written.
+	pg.Exec("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+	pg.Exec("SELECT pg_reload_conf()")
+	require.Eventually(t, func() bool { return pg.Exec("SHOW synchronous_standby_names") == "nobody" }, 5*time.Second, time.Millisecond)
+	refused := make(chan error, 1)
+	go func() {
+		_, err := s.Enqueue(t.Context(), []persist.Message{plainMessage("second")})
+		refused <- err
+	}()
+	backend := 0
+	require.Eventually(t, func() bool {
+		var err error
+		backend, err = strconv.Atoi(pg.Exec("SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"))
+		return err == nil
+	}, 5*time.Second, time.Millisecond)
+	require.NoError(t, syscall.Kill(backend, syscall.SIGKILL))
+	require.ErrorIs(t, <-refused, persist.ErrUnknownOutcome)
+	require.Eventually(t, func() bool { // once the server has recovered
+		entries, err := direct.ListOutbox(t.Context(), persist.ListRequest{Limit: 10})
+		return err == nil && len(entries) == 2 && entries[1].Message.ID == "second"
+	}, 10*time.Second, 10*time.Millisecond)
+}
+
+// A row of an answer is not understood. The batch has committed by then, so that
+// for a call which changes something the outcome is unknown.
+func TestRowNotUnderstood(t *testing.T) {
+	t.Parallel()
+	s := openStore(t, testenv.SharedPostgres(t).URL(), Options{NoListen: true})
+	steps := func() []step {
+		return []step{{stmt: s.q.time, row: func(row) error { return persist.ErrCorrupt }}}
+	}
+	require.ErrorIs(t, s.do(t.Context(), "test", "x", writes, steps), persist.ErrUnknownOutcome)
+	require.ErrorIs(t, s.do(t.Context(), "test", "x", reads, steps), persist.ErrCorrupt)
+}

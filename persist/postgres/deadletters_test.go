@@ -1,0 +1,32 @@
+package postgres
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/oncemq/oncemq/internal/testenv"
+	"github.com/oncemq/oncemq/persist"
+)
+
+// A consumer's letter has an ID that no message of the outbox may have. It goes
+// back with one of the store's, and the letters beside it go back as well.
+func TestRetryLetterWithLongID(t *testing.T) {
+	t.Parallel()
+	s := openStore(t, testenv.SharedPostgres(t).URL(), Options{NoListen: true})
+	var letters []persist.DeadLetter
+	for _, id := range []string{strings.Repeat("x", persist.MaxMessageID+1), "good"} {
+		letters = append(letters, persist.DeadLetter{
+			Side: persist.SideConsumer, State: persist.StateFailed, Group: "g", Key: "k", Message: plainMessage(id),
+		})
+	}
+	require.NoError(t, s.AddDeadLetters(t.Context(), letters))
+	stored, err := s.ListDeadLetters(t.Context(), persist.DeadLetterFilter{}, 10)
+	require.NoError(t, err)
+	moved, err := s.RetryDeadLetters(t.Context(), persist.DeadLetterFilter{}, 10)
+	require.NoError(t, err)
+	require.Equal(t, 2, moved)
+	require.Equal(t, map[string]bool{"good": true, fmt.Sprintf("%s-%d", s.Identity(), stored[0].Number): true}, ids(t, s))
+}

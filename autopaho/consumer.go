@@ -235,6 +235,7 @@ func (in *consumer) subscribe(s *Subscription) bool {
 	if !snap.Limits.SubscriptionIDs {
 		id = 0
 	}
+	before := in.client.status.counters.received.Load()
 	_, err := in.link.Subscribe(in.ctx, s.wire(), id)
 	var refused *SubscribeError
 	switch {
@@ -249,6 +250,11 @@ func (in *consumer) subscribe(s *Subscription) bool {
 			in.client.cfg.Logger.ErrorContext(in.ctx, "subscription refused", "error", err)
 			in.client.event(Event{Kind: EventError, ClientID: in.board.clientID, Err: err})
 		}
+	case isTimeout(err) && in.client.status.counters.received.Load() != before:
+		// The answer stands behind what the broker has kept for the session, and
+		// that comes as fast as it is processed.
+		in.signal()
+		return false
 	case isTimeout(err):
 		in.link.Drop() // a broker that does not answer SUBSCRIBE is not alive
 		return false

@@ -1,0 +1,55 @@
+package autopaho_test
+
+import (
+	"context"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/oncemq/oncemq/autopaho"
+	"github.com/oncemq/oncemq/internal/brokertest"
+)
+
+// A subscriber came back to a session with a long queue. The broker sent all of it
+// before its SUBACK, more than could be processed within the packet time-out; so
+// the connection was dropped and everything came again, and again.
+func TestSubackBehindTheQueue(t *testing.T) {
+	t.Parallel()
+	var b *brokertest.Broker
+	var subscribes, sent atomic.Int64
+	started := make(chan struct{})
+	b = startBroker(t, brokertest.Options{
+		Intercept: func(_ string, d brokertest.Direction, p *brokertest.Packet) brokertest.Action {
+			if d == brokertest.Out && p.Type == brokertest.SUBACK && subscribes.Add(1) == 1 {
+				close(started)
+				return brokertest.Drop // it is late
+			}
+			return brokertest.Pass
+		},
+	})
+	ctx := within(t, 20*time.Second)
+	c := client(t, autopaho.Config{Servers: []string{b.URL()}, ClientID: "c", PacketTimeout: 300 * time.Millisecond})
+	done := make(chan struct{})
+	go func() { // what the broker had kept
+		defer close(done)
+		<-started
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for subscribes.Load() < 2 && ctx.Err() == nil {
+			<-tick.C
+			b.Publish(brokertest.Packet{Topic: "a", QoS: 1, Payload: strconv.AppendInt(nil, sent.Add(1), 10)})
+		}
+	}()
+	var got atomic.Int64
+	_, err := c.Subscribe(ctx, autopaho.SubscribeConfig{
+		Filters: []string{"a"},
+		Handler: func(context.Context, *autopaho.Received) error { got.Add(1); return nil },
+	})
+	require.NoError(t, err)
+	<-done
+	require.Eventually(t, func() bool { return got.Load() == sent.Load() }, 10*time.Second, 5*time.Millisecond)
+	require.Equal(t, 1, b.Connections(), "the connection was dropped while messages came")
+}

@@ -170,6 +170,9 @@ func run(t *testing.T, v variant) {
 	restarts := 0
 	began := time.Now()
 	for busy := true; busy || restarts < 2; {
+		for _, m := range members {
+			m.supervise()
+		}
 		bad.strike(sent)
 		bad.wait(sent, time.Second/2+time.Duration(random.Int64N(int64(2*time.Second))))
 		different, _ := seen.messages()
@@ -190,6 +193,9 @@ func run(t *testing.T, v variant) {
 		}
 	}
 	faults := time.Since(began)
+	for _, m := range members {
+		m.supervise()
+	}
 
 	await(ctx, t, "the outbox is empty", func() bool {
 		stats, err := store.Stats(ctx)

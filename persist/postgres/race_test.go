@@ -35,13 +35,14 @@ func claimBehind(t *testing.T, pg *testenv.PostgresServer, s *Store, end func())
 	return a.claims[0]
 }
 
-// A completion commits between another replica's look at the completed keys and its
-// insertion of a claim: the key is not handed out again.
+// A late completion, of a claim whose lease has ended, commits between another
+// replica's look at the completed keys and its insertion of a claim: the key is not
+// handed out again.
 func TestClaimDuringCompletion(t *testing.T) {
 	t.Parallel()
 	pg := testenv.SharedPostgres(t)
 	s, pool := openStore(t, pg.URL(), Options{}), openPool(t, pg.URL())
-	claims, err := s.Claim(t.Context(), persist.ClaimRequest{Group: "g", Owner: "first", TTL: time.Hour, Keys: []string{"k"}})
+	claims, err := s.Claim(t.Context(), persist.ClaimRequest{Group: "g", Owner: "first", TTL: time.Millisecond, Keys: []string{"k"}})
 	require.NoError(t, err)
 	tx, err := pool.Begin(t.Context())
 	require.NoError(t, err)

@@ -9,7 +9,7 @@
 //	...
 //	tx, err := db.BeginTx(ctx, nil)
 //	...
-//	_, err = store.EnqueueTx(ctx, tx, msgs)
+//	_, err = store.WithTx(tx).Enqueue(ctx, msgs)
 //
 // # What it survives
 //

@@ -219,7 +219,7 @@ func (e *enqueuer) makeRoom(ctx context.Context, tx *txn, s *Store, items []item
 // the commit: positions have no gaps, they become visible in the order in which
 // they were given, and a reader that has seen all below a lane's counter has
 // seen all there will ever be below it. That holds for a transaction of the
-// caller as well (EnqueueTx), which becomes a writer by this very statement.
+// caller as well (WithTx), which becomes a writer by this very statement.
 func (e *enqueuer) insert(ctx context.Context, tx *txn, s *Store, items []item) error {
 	if len(items) == 0 {
 		return nil

@@ -10,7 +10,7 @@ type notifier struct {
 
 // Notify subscribes to commits of this process that may have made messages due;
 // see [persist.Notifier]. Commits of other processes are not seen, and those of
-// transactions with EnqueueTx some milliseconds late. The channel is never
+// transactions with WithTx some milliseconds late. The channel is never
 // closed.
 func (s *Store) Notify() (<-chan struct{}, func()) {
 	n := &s.notifier

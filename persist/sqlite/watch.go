@@ -16,7 +16,7 @@ const (
 	watchFor   = 10 * time.Second
 )
 
-// watch looks for messages of EnqueueTx to be committed, so that those who wait
+// watch looks for messages of WithTx to be committed, so that those who wait
 // for messages are woken. SQLite tells nobody when that happens; but until then
 // the transaction holds the write lock, and is the only one.
 type watch struct {

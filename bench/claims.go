@@ -51,7 +51,7 @@ func (b *bench) claims(ctx context.Context, o options, args []string) error {
 }
 
 func (b *bench) claimsOf(ctx context.Context, kind string, sizes []int, n, rounds int) ([][]float64, error) {
-	opened := make([]persist.Store, len(sizes))
+	opened := make([]*place, len(sizes))
 	for i, size := range sizes {
 		store, err := b.stores.open(ctx, kind)
 		if err != nil {
@@ -68,6 +68,11 @@ func (b *bench) claimsOf(ctx context.Context, kind string, sizes []int, n, round
 	rates := make([][]float64, len(sizes))
 	for round := range rounds {
 		for i, store := range opened {
+			if store.rest != nil {
+				if err := store.rest(ctx); err != nil {
+					return nil, err
+				}
+			}
 			took, err := claimAndComplete(ctx, store, n)
 			if err != nil {
 				return nil, err

@@ -187,6 +187,27 @@ func queryNumber(ctx context.Context, url, sql string) (n int64, err error) {
 }
 
 // redisMemory is used_memory of a server.
+// redisRests returns once no rewrite of the append-only file is under way: a process
+// of its own that takes one of the machine's cores for as long.
+func redisRests(ctx context.Context, url string) error {
+	o, err := goredis.ParseURL(url)
+	if err != nil {
+		return err
+	}
+	c := goredis.NewClient(o)
+	for {
+		info, err := c.InfoMap(ctx, "persistence").Result()
+		if err != nil {
+			return errors.Join(err, c.Close())
+		}
+		p := info["Persistence"]
+		if p["aof_rewrite_in_progress"] == "0" && p["aof_rewrite_scheduled"] == "0" {
+			return c.Close()
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
 func redisMemory(ctx context.Context, url string) (int64, error) {
 	o, err := goredis.ParseURL(url)
 	if err != nil {

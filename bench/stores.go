@@ -32,6 +32,9 @@ type place struct {
 	remove func() // closes it, and removes what it kept
 	// size is how many bytes it takes, on disk or, of Redis, in memory.
 	size func(ctx context.Context) (int64, error)
+	// rest returns once the server has done what it does in the background after
+	// much was written, which would be measured along; nil if there is nothing.
+	rest func(ctx context.Context) error
 }
 
 // open opens a new store of a kind: sqlite, postgres, redis.
@@ -57,10 +60,10 @@ func openSQLite(ctx context.Context) (*place, error) {
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	return &place{store, func() {
+	return &place{Store: store, remove: func() {
 		_ = store.Close(context.Background())
 		_ = os.RemoveAll(dir)
-	}, func(context.Context) (int64, error) {
+	}, size: func(context.Context) (int64, error) {
 		info, err := os.Stat(file) // the log beside it is bounded
 		if err != nil {
 			return 0, err
@@ -79,10 +82,10 @@ func (s *stores) openPostgres(ctx context.Context) (*place, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &place{store, func() {
+	return &place{Store: store, remove: func() {
 		_ = store.Close(context.Background())
 		_ = execSQL(context.Background(), url, "DROP SCHEMA "+schema+" CASCADE")
-	}, func(ctx context.Context) (int64, error) {
+	}, size: func(ctx context.Context) (int64, error) {
 		// As autovacuum does within a minute.
 		if err := execSQL(ctx, url, "VACUUM"); err != nil {
 			return 0, err
@@ -101,10 +104,12 @@ func (s *stores) openRedis(ctx context.Context) (*place, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &place{store, func() {
+	return &place{Store: store, remove: func() {
 		_ = store.Close(context.Background())
 		_ = flushRedis(context.Background(), url)
-	}, func(ctx context.Context) (int64, error) { return redisMemory(ctx, url) }}, nil
+	}, size: func(ctx context.Context) (int64, error) {
+		return redisMemory(ctx, url)
+	}, rest: func(ctx context.Context) error { return redisRests(ctx, url) }}, nil
 }
 
 func withQuery(url, more string) string {

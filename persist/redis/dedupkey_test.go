@@ -34,17 +34,43 @@ func TestFields(t *testing.T) {
 	require.NotEqual(t, fieldOf("a"), fieldOf(twin.String()))
 }
 
-// Buckets are even enough to stay small.
+// Buckets are even enough to stay small: those of keys without a time, and those
+// of message IDs that are made at a steady rate.
 func TestBuckets(t *testing.T) {
 	t.Parallel()
-	require.EqualValues(t, 0xaf71, bucketOf(fieldOf("00000000-0000-7000-8000-000000000000")), "it never changes")
-	counts := make(map[uint32]int)
+	require.EqualValues(t, 0x1605c, bucketOf(fieldOf("00000000-0000-4000-8000-000000000000")), "it never changes")
+	require.EqualValues(t, 0x11eb9, bucketOf(fieldOf("0190f3d4-7a10-7000-8000-000000000000")), "it never changes")
 	const keys = 20 * buckets
-	for i := range keys {
-		counts[bucketOf(fieldOf(fmt.Sprintf("0190f3d4-7a10-7%03x-8000-%012x", i%4096, i)))]++
+	const turn = sliceMillis * buckets / sliceBuckets // all buckets have been in use
+	for name, key := range map[string]func(i int) string{
+		"text":   func(i int) string { return fmt.Sprint("order-", i) },
+		"random": func(i int) string { return fmt.Sprintf("0190f3d4-7a10-4%03x-8000-%012x", i%4096, i) },
+		"timed": func(i int) string {
+			ms := 0x0190f3d47a10 + i*turn/keys
+			return fmt.Sprintf("%08x-%04x-7%03x-8000-%012x", ms>>16, ms&0xffff, i%4096, i)
+		},
+	} {
+		counts := make(map[uint32]int)
+		for i := range keys {
+			counts[bucketOf(fieldOf(key(i)))]++
+		}
+		require.Greater(t, len(counts), buckets*98/100, name)
+		for _, n := range counts {
+			require.Less(t, n, 80, name)
+		}
 	}
-	require.Greater(t, len(counts), buckets*98/100)
+}
+
+// Message IDs of one moment are in few buckets, so that the server's caches hold
+// what is asked for.
+func TestBucketsOfAMoment(t *testing.T) {
+	t.Parallel()
+	counts := make(map[uint32]int)
+	for i := range 10_000 {
+		counts[bucketOf(fieldOf(fmt.Sprintf("0190f3d4-7a%02x-7%03x-8000-%012x", i%sliceMillis, i%4096, i)))]++
+	}
+	require.Len(t, counts, sliceBuckets)
 	for _, n := range counts {
-		require.Less(t, n, 80)
+		require.InDelta(t, 10_000/sliceBuckets, n, 80)
 	}
 }

@@ -1,7 +1,7 @@
 -- Purpose: mark keys as processed, with their dead letters [CLAIM-6].
 -- KEYS: totals, work of the group, used buckets of the group, dead letters, fates,
 -- then for each completion the bucket of its key, whose name ends with its number
--- in four hexadecimal digits.
+-- in five hexadecimal digits.
 -- ARGV: window, number of letters, for each the index of its completion, side,
 -- state, place, group, key, reason code, reason, attempts and message; then field
 -- and epoch of each completion.
@@ -29,7 +29,7 @@ for i = 1, (#ARGV - first + 1) / 2 do
       added = added + redis.call('HSET', bucket, field, struct.pack('>I6I6', epoch, till))
       work[field] = false
       over[#over + 1] = field
-      for _, part in ipairs({'SET', 'u1', tonumber(string.sub(bucket, -4), 16), 1}) do bits[#bits + 1] = part end
+      for _, part in ipairs({'SET', 'u1', tonumber(string.sub(bucket, -5), 16), 1}) do bits[#bits + 1] = part end
       if letters[i] then add_letter(KEYS[1], KEYS[4], KEYS[5], unpack(ARGV, letters[i], letters[i] + 8)) end
       out[i] = 1
     end

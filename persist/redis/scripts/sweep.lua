@@ -30,7 +30,7 @@ for b = 3, #KEYS do
     end
   end
   if redis.call('EXISTS', KEYS[b]) == 0 then
-    redis.call('SETBIT', KEYS[2], tonumber(string.sub(KEYS[b], -4), 16), 0)
+    redis.call('SETBIT', KEYS[2], tonumber(string.sub(KEYS[b], -5), 16), 0)
   end
   skip = 0
 end

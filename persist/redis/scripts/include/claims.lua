@@ -1,6 +1,6 @@
 -- A key in work is a field of its group's hash of work: a byte that is 1 once it
 -- was released, epoch (6), end of the lease (6), attempts (4), owner. A completed
--- key is a field of a small hash, one of 65,536 by a hash of the key: epoch (6),
+-- key is a field of a small hash, one of 131,072 by the time of a message ID and a hash of the key: epoch (6),
 -- end of the window (6). A key is in one of the two. Bytes that cannot be read
 -- count as absent.
 local IN_WORK, RELEASED = 0, 1

@@ -60,14 +60,30 @@ func (r *relay) announce() {
 		r.ownUp()
 	}
 	s.live, s.target = live, targetOf(rank, len(live), r.lanes)
+	if r.lanes == 1 {
+		s.target = 1 // anybody who finds it free takes it
+	}
+}
+
+// announceWaiting announces a relay that waits for the only lane. Its holder need
+// not be announced; it asks for the others before it stands aside.
+func (r *relay) announceWaiting() {
+	if r.lanes == 1 && !r.holdsAll() && time.Since(r.shares.asked) >= r.client.cfg.Relay.Lease/3 {
+		r.announce()
+	}
 }
 
 // withdraw tells the others that they share the lanes out without this relay. It
 // does so before a lane is released, so that whoever finds it free may take it.
 func (r *relay) withdraw() {
 	defer close(r.withdrawn)
-	if r.lanes == 1 {
-		return
+	r.depart()
+}
+
+// depart takes this relay's name off the list of the live ones.
+func (r *relay) depart() {
+	if r.shares.asked.IsZero() {
+		return // it is not on it
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), closeTimeout/2)
 	defer cancel()
@@ -80,6 +96,9 @@ func (r *relay) withdraw() {
 // and tells when to look again.
 func (r *relay) look(wg *sync.WaitGroup, ended chan<- *drain) time.Duration {
 	s, cfg := &r.shares, &r.client.cfg.Relay
+	if r.standsAside() {
+		return min(handOverPoll, cfg.Poll)
+	}
 	if r.lanes > 1 && time.Since(s.asked) >= cfg.Lease/3 {
 		r.announce()
 	}
@@ -100,6 +119,7 @@ func (r *relay) look(wg *sync.WaitGroup, ended chan<- *drain) time.Duration {
 	}
 	free := r.noteFree(infos)
 	if len(free) == 0 {
+		r.announceWaiting()
 		r.shed() // not before the lane given back last was taken by another
 		return again
 	}
@@ -116,6 +136,7 @@ func (r *relay) look(wg *sync.WaitGroup, ended chan<- *drain) time.Duration {
 		}
 		r.take(n, left && r.working() >= s.target, wg, ended)
 	}
+	r.announceWaiting()
 	return again
 }
 

@@ -33,6 +33,7 @@ type relay struct {
 	stopLooking context.CancelFunc
 	withdrawn   chan struct{} // closed once the other relays may take the lanes
 	shares      shares
+	absence     absence
 
 	mu      sync.Mutex // guards the following
 	err     error

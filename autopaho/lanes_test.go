@@ -78,8 +78,8 @@ func epochs(t *testing.T, ctx context.Context, store persist.Store) []int64 {
 func awaitCounts(t *testing.T, store persist.Store, within time.Duration, want ...int) {
 	t.Helper()
 	ctx := context.Background()
-	require.Eventually(t, func() bool { return slices.Equal(want, counts(t, ctx, store)) }, raceSlows*within, 5*time.Millisecond,
-		"want %v", want)
+	eventually(t, func() bool { return slices.Equal(want, counts(t, ctx, store)) }, raceSlows*within, 5*time.Millisecond,
+		"shares of %v", want)
 }
 
 // topicOf is a topic whose key is in that lane.
@@ -272,10 +272,10 @@ func TestLaneIsNotLeftFree(t *testing.T) {
 	require.Len(t, c.Status(ctx).Lanes, 4)
 
 	client(t, cfg)
-	require.Eventually(t, func() bool {
+	eventually(t, func() bool {
 		got := counts(t, ctx, store)
 		return len(got) == 2 && got[0] >= 1
-	}, 5*time.Second, 5*time.Millisecond)
+	}, 5*time.Second, 5*time.Millisecond, "the other relay has a lane")
 }
 
 // A relay that the broker refuses for good leaves its share to others at once.

@@ -42,6 +42,20 @@ func within(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
+// eventually asks again and again until ok is true. It does so on the test's own
+// goroutine, so that ok may fail the test: what require.Eventually asks may still
+// be running when the test is over.
+func eventually(t *testing.T, ok func() bool, within, every time.Duration, what string, args ...any) {
+	t.Helper()
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for end := time.Now().Add(within); !ok(); <-tick.C {
+		if time.Now().After(end) {
+			require.FailNow(t, "did not come true: "+fmt.Sprintf(what, args...), "within %s", within)
+		}
+	}
+}
+
 func startBroker(t *testing.T, o brokertest.Options) *brokertest.Broker {
 	t.Helper()
 	b, err := brokertest.NewBroker(o)

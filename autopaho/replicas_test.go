@@ -100,7 +100,7 @@ func TestReplicasProcessOnceAcrossKill(t *testing.T) {
 	for _, mode := range []string{"transactional", "transactional-batch", "leased"} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
-			ctx := within(t, 3*time.Minute)
+			ctx := within(t, 8*time.Minute)
 			m := testenv.Mosquitto(t, testenv.MosquittoOptions{Extra: []string{"max_queued_messages 0"}})
 			dir := t.TempDir()
 			file := filepath.Join(dir, "store.db")
@@ -153,13 +153,13 @@ func TestReplicasProcessOnceAcrossKill(t *testing.T) {
 					require.NoError(t, err)
 				}
 			}
-			require.Eventually(t, func() bool { _, d, _ := count(); return d > n/10 }, time.Minute, 10*time.Millisecond)
+			eventually(t, func() bool { _, d, _ := count(); return d > n/10 }, time.Minute, 10*time.Millisecond, "a tenth is done")
 			_, atKill, _ := count()
 			require.Less(t, atKill, n, "the replica was killed too late to prove anything")
 			one.Kill()
 			one = start("replica-1-" + mode)
 
-			require.Eventually(t, func() bool { _, d, _ := count(); return d == n }, 2*time.Minute, 100*time.Millisecond)
+			eventually(t, func() bool { _, d, _ := count(); return d == n }, 5*time.Minute, 100*time.Millisecond, "all is done")
 			one.Terminate()
 			two.Terminate()
 			require.Zero(t, one.Wait(10*time.Second))

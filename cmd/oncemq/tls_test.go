@@ -126,7 +126,7 @@ func TestTLSRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l := serveTLS(t, &tls.Config{Certificates: []tls.Certificate{test.cert}, MaxVersion: test.max, MinVersion: tls.VersionTLS10})
-			got := runOnce(t, command(append([]string{"pub", "-L", l.URL(), "-t", "a", "-m", "x", "--timeout", "0.7"}, test.args...)...))
+			got := runOnce(t, command(append([]string{"pub", "-L", l.URL(), "-t", "a", "-m", "x", "--timeout", "5"}, test.args...)...))
 			require.Equal(t, test.code, got.code, got.stderr)
 			require.Contains(t, got.stderr, test.stderr)
 			if test.stderr == "" {

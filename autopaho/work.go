@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/oncemq/oncemq/dedup"
+	"github.com/oncemq/oncemq/internal/failpoint"
 	"github.com/oncemq/oncemq/persist"
 )
 
@@ -56,7 +57,14 @@ func (s *Subscription) work(it *item) (again time.Duration) {
 	}
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
+	if failpoint.Mutant(failpoint.AckBeforeMark) {
+		it.del.Ack(0)
+	}
+	if failpoint.Mutant(failpoint.MarkBeforeEffect) {
+		s.complete(it, nil)
+	}
 	err := call(ctx, func(ctx context.Context) error { return s.handle(ctx, it) })
+	failpoint.Hit(failpoint.ConsumerAfterEffect)
 	if err == nil {
 		return s.complete(it, nil)
 	}

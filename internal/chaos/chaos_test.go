@@ -17,7 +17,7 @@ func chosen(t *testing.T) options {
 	t.Helper()
 	opts := options{
 		seed: seed(t), messages: setting(t, "ONCEMQ_CHAOS_MESSAGES", 3000), faults: setting(t, "ONCEMQ_CHAOS_FAULTS", 15),
-		kinds: commonFaults(),
+		kinds: commonFaults(), all: true,
 	}
 	if text := os.Getenv("ONCEMQ_CHAOS_DURATION"); text != "" {
 		var err error

@@ -94,6 +94,14 @@ func (m *member) start() {
 	m.all = append(m.all, i)
 }
 
+// startWorker starts a worker that nobody listens to.
+func startWorker(t *testing.T, env []string) *testenv.Process {
+	t.Helper()
+	cmd := exec.Command(testenv.BuildTags(t, "./internal/chaos/worker", "failpoint"))
+	cmd.Env = env
+	return testenv.Start(t, cmd)
+}
+
 // listen takes what the process tells, until it has ended. A last line without an
 // end was not written whole, and does not count.
 func (m *member) listen(i *instance, in *bufio.Reader) {

@@ -36,13 +36,15 @@ type options struct {
 	tags     string        // of the workers' build
 	env      map[string][]string
 	kinds    []fault
-	handler  int // milliseconds
-	relays   int // 2 if zero
+	all      bool // the kinds of the store, too
+	handler  int  // milliseconds
+	relays   int  // 2 if zero
 	modes    []string
 	receipts bool
 	most     int64 // messages to store at most; 0 for no limit
 	limit    time.Duration
 	qos      byte
+	deny     string // a topic that the broker does not let anybody publish to
 }
 
 // backend is the store of a run.
@@ -180,7 +182,11 @@ func begin(t *testing.T, b *backend, opts options) *run {
 	r.checker = history.New(o)
 	r.record(history.Op{Type: history.Info, Kind: history.Note, Text: fmt.Sprintf("%s, seed %d", b.name, opts.seed)})
 
-	r.broker = testenv.Mosquitto(t, testenv.MosquittoOptions{Extra: []string{"max_queued_messages 0"}})
+	mosquitto := testenv.MosquittoOptions{Extra: []string{"max_queued_messages 0"}}
+	if opts.deny != "" {
+		mosquitto.ACL = []string{"topic readwrite #", "topic deny " + opts.deny}
+	}
+	r.broker = testenv.Mosquitto(t, mosquitto)
 	r.watcher = watch(t, r.broker.Addr(), r.record)
 	for range 2 {
 		p := faultproxy.Start(t, r.broker.Addr())
@@ -255,11 +261,14 @@ func (r *run) chaos() *history.Report {
 		all = append(all, f)
 		feeders.Go(func() { f.run(ctx) })
 	}
-	kinds := append(slices.Clone(r.opts.kinds), r.b.kinds...)
+	kinds := slices.Clone(r.opts.kinds)
+	if r.opts.all {
+		kinds = append(kinds, r.b.kinds...)
+	}
 	faults := 0
 	for faults < r.opts.faults || int(accepted.Load()) < r.opts.messages || time.Since(r.began) < r.opts.duration {
 		count := max(r.opts.faults-faults, 4)
-		if len(kinds) == 0 {
+		if len(kinds) == 0 || r.opts.faults == 0 {
 			r.pause(50 * time.Millisecond)
 			continue
 		}

@@ -47,7 +47,8 @@ func subscribe(ctx context.Context, client *autopaho.Client, o *observer, s *set
 	switch {
 	case s.Mode == "leased":
 		cfg.Handler = func(ctx context.Context, m *autopaho.Received) error {
-			if err := s.dawdle(ctx); err != nil {
+			// Deaf to the end of its claim: the worst that a handler can be.
+			if err := s.dawdle(context.WithoutCancel(ctx)); err != nil {
 				return err
 			}
 			o.tell("effect", m.ID, strconv.FormatInt(m.Epoch, 10))

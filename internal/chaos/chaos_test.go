@@ -33,23 +33,29 @@ func chosen(t *testing.T) options {
 // reordered, invented or stuck.
 func TestChaos(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"sqlite", "postgres", "redis"} {
+	for _, name := range stores() {
 		if only := os.Getenv("ONCEMQ_CHAOS_STORE"); only != "" && only != name {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var b *backend
-			switch name {
-			case "sqlite":
-				b = onSQLite(t, false)
-			case "postgres":
-				b = onPostgres(t)
-			default:
-				b = onRedis(t)
-			}
-			r := begin(t, b, chosen(t))
+			r := begin(t, onStore(t, name), chosen(t))
 			r.conclude(r.chaos())
 		})
+	}
+}
+
+// stores are those that more than one process can use.
+func stores() []string { return []string{"sqlite", "postgres", "redis"} }
+
+func onStore(t *testing.T, name string) *backend {
+	t.Helper()
+	switch name {
+	case "sqlite":
+		return onSQLite(t, false)
+	case "postgres":
+		return onPostgres(t)
+	default:
+		return onRedis(t)
 	}
 }

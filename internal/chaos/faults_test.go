@@ -205,6 +205,15 @@ func plan(random *rand.Rand, kinds []fault, count int) []step {
 	return steps
 }
 
+// singles is every kind once, by itself.
+func singles(random *rand.Rand, kinds []fault) []step {
+	var steps []step
+	for _, at := range random.Perm(len(kinds)) {
+		steps = append(steps, step{kinds[at]})
+	}
+	return steps
+}
+
 // nemesis does what is planned.
 type nemesis struct {
 	run    *run

@@ -37,6 +37,7 @@ type options struct {
 	env      map[string][]string
 	kinds    []fault
 	all      bool // the kinds of the store, too
+	singly   bool // each kind once, none with another
 	handler  int  // milliseconds
 	relays   int  // 2 if zero
 	modes    []string
@@ -272,7 +273,11 @@ func (r *run) chaos() *history.Report {
 			r.pause(50 * time.Millisecond)
 			continue
 		}
-		for _, s := range plan(random, kinds, count) {
+		steps := plan(random, kinds, count)
+		if r.opts.singly {
+			steps = singles(random, kinds)
+		}
+		for _, s := range steps {
 			if faults >= r.opts.faults && int(accepted.Load()) >= r.opts.messages && time.Since(r.began) >= r.opts.duration {
 				break
 			}

@@ -80,8 +80,6 @@ type run struct {
 
 	mu      sync.Mutex // guards the following
 	checker *history.Checker
-	ok      map[history.Value]struct{}
-	effects map[history.Value]struct{} // in leased mode
 	began   time.Time
 }
 
@@ -94,23 +92,20 @@ func (r *run) record(op history.Op) {
 	defer r.mu.Unlock()
 	r.log.Add(op)
 	r.checker.Add(op)
-	switch {
-	case op.Kind == history.Enqueue && op.Type == history.OK:
-		for _, v := range op.Values {
-			r.ok[v] = struct{}{}
-		}
-	case op.Kind == history.Effect:
-		for _, v := range op.Values {
-			r.effects[v] = struct{}{}
-		}
-	}
 }
 
 // accepted is how many messages were stored for certain.
 func (r *run) accepted() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.ok)
+	return r.checker.Accepted()
+}
+
+// arrived is how many messages have reached the broker.
+func (r *run) arrived() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.checker.Arrived()
 }
 
 // of are the members of a role.
@@ -168,7 +163,6 @@ func begin(t *testing.T, b *backend, opts options) *run {
 	}
 	r := &run{
 		t: t, ctx: t.Context(), b: b, opts: opts, lease: opts.lease,
-		ok: make(map[history.Value]struct{}), effects: make(map[history.Value]struct{}),
 	}
 	var err error
 	r.dir, err = os.MkdirTemp("", "oncemq-chaos-")
@@ -188,7 +182,7 @@ func begin(t *testing.T, b *backend, opts options) *run {
 		mosquitto.ACL = []string{"topic readwrite #", "topic deny " + opts.deny}
 	}
 	r.broker = testenv.Mosquitto(t, mosquitto)
-	r.watcher = watch(t, r.broker.Addr(), r.record)
+	r.watcher = watch(t, r.broker.Addr(), r.record, r.arrived)
 	for range 2 {
 		p := faultproxy.Start(t, r.broker.Addr())
 		tp := newTap(r.record)
@@ -256,7 +250,7 @@ func (r *run) chaos() *history.Report {
 	for i, m := range r.of("producer") {
 		f := &feeder{
 			t: r.t, member: m, record: r.record, random: rand.New(rand.NewPCG(r.opts.seed, uint64(100+i))),
-			arrived: r.watcher.count, pace: r.opts.pace, modes: r.b.orders, accepted: &accepted, receipt: r.opts.receipts,
+			arrived: r.arrived, pace: r.opts.pace, modes: r.b.orders, accepted: &accepted, receipt: r.opts.receipts,
 			most: r.opts.most,
 		}
 		all = append(all, f)
@@ -348,47 +342,24 @@ func (r *run) open() string {
 	if n := stats.Pending + stats.Delivered; n > 0 {
 		return fmt.Sprintf("%d messages in the outbox", n)
 	}
-	effects := r.seen()
-	if effects == nil {
-		return "the effects cannot be read"
+	var seen history.Set
+	if r.b.effects != nil {
+		ops, err := r.b.effects()
+		if err != nil {
+			return err.Error()
+		}
+		for _, op := range ops {
+			seen.Add(op.Values[0])
+		}
 	}
 	dead := stats.Failed + stats.Expired + stats.ConsumerDead
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	missing := 0
-	example := ""
-	for v := range r.ok {
-		if _, ok := effects[v]; !ok {
-			missing++
-			example = v.ID()
-		}
-	}
+	missing, example := r.checker.Missing(seen.Has)
 	if missing > int(dead) {
 		return fmt.Sprintf("%d messages have no effect, %s for one", missing, example)
 	}
 	return ""
-}
-
-// seen are the values with an effect; nil if they cannot be read.
-func (r *run) seen() map[history.Value]struct{} {
-	if r.b.effects == nil {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		effects := make(map[history.Value]struct{}, len(r.effects))
-		for v := range r.effects {
-			effects[v] = struct{}{}
-		}
-		return effects
-	}
-	ops, err := r.b.effects()
-	if err != nil {
-		return nil
-	}
-	effects := make(map[history.Value]struct{}, len(ops))
-	for _, op := range ops {
-		effects[op.Values[0]] = struct{}{}
-	}
-	return effects
 }
 
 // report adds what is in the store to the record, and judges it.

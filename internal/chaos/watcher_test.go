@@ -17,10 +17,10 @@ import (
 // watcher subscribes beside the others, by a client of its own that shares
 // nothing with the library, and sees what reaches the broker.
 type watcher struct {
-	record func(history.Op)
+	record  func(history.Op)
+	arrived func() int
 
 	mu      sync.Mutex // guards the following
-	arrived map[history.Value]struct{}
 	waiting []recovery
 	pauses  []time.Duration // how long these took
 	failed  error
@@ -33,11 +33,11 @@ type recovery struct {
 }
 
 // watch begins to watch; it ends with the test.
-func watch(t *testing.T, broker string, record func(history.Op)) *watcher {
+func watch(t *testing.T, broker string, record func(history.Op), arrived func() int) *watcher {
 	t.Helper()
 	nc, err := new(net.Dialer).DialContext(t.Context(), "tcp", broker)
 	require.NoError(t, err)
-	w := &watcher{record: record, arrived: make(map[history.Value]struct{})}
+	w := &watcher{record: record, arrived: arrived}
 	in := bufio.NewReaderSize(nc, 1<<16)
 	exchange := func(p *brokertest.Packet, want brokertest.Type) {
 		t.Helper()
@@ -100,8 +100,7 @@ func (w *watcher) saw(v history.Value) {
 	w.record(history.Op{Type: history.OK, Kind: history.Arrival, Values: []history.Value{v}})
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.arrived[v] = struct{}{}
-	for len(w.waiting) > 0 && len(w.arrived) >= w.waiting[0].accepted {
+	for len(w.waiting) > 0 && w.arrived() >= w.waiting[0].accepted {
 		w.pauses = append(w.pauses, time.Since(w.waiting[0].since))
 		w.waiting = w.waiting[1:]
 	}
@@ -118,13 +117,6 @@ func (w *watcher) broken() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.failed
-}
-
-// count is how many different messages have arrived.
-func (w *watcher) count() int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return len(w.arrived)
 }
 
 // faultOver has the time measured until as many messages have arrived as were

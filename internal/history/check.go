@@ -32,7 +32,7 @@ type Checker struct {
 	receipts []Value
 	balances map[int]int64
 	report   Report
-	words    map[string]bool
+	accepted int
 }
 
 // stream is a producer's key.
@@ -71,7 +71,7 @@ func New(opts Options) *Checker {
 	return &Checker{
 		opts: opts, streams: make(map[stream]*known), fenced: make(map[fencedValue]int),
 		claims: make(map[Value]claims), counts: make(map[Value]int), balances: make(map[int]int64),
-		report: Report{Faults: make(map[string]int)}, words: make(map[string]bool),
+		report: Report{Faults: make(map[string]int)},
 	}
 }
 
@@ -120,7 +120,9 @@ func (c *Checker) value(op *Op, v Value) {
 		case Invoke:
 			k.attempted.set(v.Seq)
 		case OK:
-			k.ok.set(v.Seq)
+			if !k.ok.set(v.Seq) {
+				c.accepted++
+			}
 		case Fail:
 			k.failed.set(v.Seq)
 		case Info:
@@ -212,6 +214,28 @@ func (c *Checker) Report() *Report {
 	}
 	c.balance(expected)
 	return &c.report
+}
+
+// Accepted is how many values have been stored for certain so far.
+func (c *Checker) Accepted() int { return c.accepted }
+
+// Arrived is how many values have reached the broker so far.
+func (c *Checker) Arrived() int { return c.report.Arrivals }
+
+// Missing is how many values have been stored for certain and have neither effect
+// nor dead letter so far, and one of them; has tells of effects that the checker
+// was not told of, and may be nil.
+func (c *Checker) Missing(has func(Value) bool) (missing int, example Value) {
+	for s, k := range c.streams {
+		for seq := range k.length {
+			v := Value{s.producer, s.key, seq}
+			if k.ok.has(seq) && !k.effect.has(seq) && !k.dead.has(seq) && (has == nil || !has(v)) {
+				missing++
+				example = v
+			}
+		}
+	}
+	return missing, example
 }
 
 // ending judges one value, and adds what it should have done to the accounts.

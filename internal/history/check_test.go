@@ -229,6 +229,24 @@ func TestReportCounts(t *testing.T) {
 	require.Contains(t, r.String(), "2 messages (1 unknown, 1 failed), 3 faults (cut 2, kill 1), 1 wire duplicates, 1 extra effects")
 }
 
+// What is missing is known before the end.
+func TestMissing(t *testing.T) {
+	t.Parallel()
+	c := history.New(history.Options{})
+	for _, op := range (story{}).enqueue(history.OK, 0, 1, 2, 3).enqueue(history.Info, 4).saw(history.Arrival, 0, 1, 1).saw(history.Effect, 0).saw(history.Dead, 1) {
+		c.Add(op)
+	}
+	require.Equal(t, []int{4, 2}, []int{c.Accepted(), c.Arrived()})
+	n, _ := c.Missing(nil)
+	require.Equal(t, 2, n)
+	var seen history.Set
+	require.False(t, seen.Add(values(2)[0]))
+	require.True(t, seen.Add(values(2)[0]))
+	n, example := c.Missing(seen.Has)
+	require.Equal(t, 1, n)
+	require.Equal(t, values(3)[0], example)
+}
+
 // A record survives in its file as it was, and a line that was cut off is left out.
 func TestLog(t *testing.T) {
 	t.Parallel()

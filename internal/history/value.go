@@ -65,3 +65,25 @@ func (b *bitmap) set(i int) (was bool) {
 }
 
 func (b bitmap) has(i int) bool { return i/64 < len(b) && b[i/64]&(1<<(i%64)) != 0 }
+
+// Set is a set of values. The zero value is empty.
+type Set struct{ streams map[stream]*bitmap }
+
+// Add adds a value, and tells whether it was there.
+func (s *Set) Add(v Value) (was bool) {
+	if s.streams == nil {
+		s.streams = make(map[stream]*bitmap)
+	}
+	b := s.streams[stream{v.Producer, v.Key}]
+	if b == nil {
+		b = new(bitmap)
+		s.streams[stream{v.Producer, v.Key}] = b
+	}
+	return b.set(v.Seq)
+}
+
+// Has tells whether a value is there.
+func (s *Set) Has(v Value) bool {
+	b := s.streams[stream{v.Producer, v.Key}]
+	return b != nil && b.has(v.Seq)
+}

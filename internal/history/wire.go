@@ -28,7 +28,7 @@ type Wire struct {
 	mu       sync.Mutex // guards the following
 	links    map[int]*wireLink
 	sessions map[string]map[uint16]exchange
-	messages map[string]struct{}
+	messages Set // that clients have sent
 	repeated int
 	sent     int
 }
@@ -51,13 +51,10 @@ type exchange struct {
 
 // NewWire makes a Wire that reports each violation in a sentence.
 func NewWire(report func(violation string)) *Wire {
-	return &Wire{
-		report: report, links: make(map[int]*wireLink), sessions: make(map[string]map[uint16]exchange),
-		messages: make(map[string]struct{}),
-	}
+	return &Wire{report: report, links: make(map[int]*wireLink), sessions: make(map[string]map[uint16]exchange)}
 }
 
-// Counts are how many PUBLISH packets with a message ID clients sent, and how
+// Counts are how many PUBLISH packets of values clients sent, and how
 // many of these repeated one that had passed.
 func (w *Wire) Counts() (sent, repeated int) {
 	w.mu.Lock()
@@ -100,12 +97,11 @@ func (w *Wire) ToServer(conn int, p *brokertest.Packet) {
 
 func (w *Wire) published(conn int, l *wireLink, session map[uint16]exchange, p *brokertest.Packet) {
 	id := p.MessageID()
-	if id != "" {
+	if v, err := ParseID(id); err == nil {
 		w.sent++
-		if _, again := w.messages[id]; again {
+		if w.messages.Add(v) {
 			w.repeated++
 		}
-		w.messages[id] = struct{}{}
 	}
 	if p.QoS == 0 {
 		return

@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	keysEach   = 60 // keys of a producer
-	batchEach  = 40 // messages of an order; at most keysEach, so that no key comes twice
-	mostBehind = 2500
+	keysEach   = 60   // keys of a producer
+	batchEach  = 40   // messages of an order; at most keysEach, so that no key comes twice
+	mostBehind = 3000 // messages without effect: more are not stored
 )
 
 // feeder tells a producer what to store, and records what it answers. What
@@ -27,7 +27,7 @@ type feeder struct {
 	record  func(history.Op)
 	random  *rand.Rand
 	receipt bool
-	arrived func() int
+	settled func() int
 	pace    time.Duration // between two orders
 	modes   []string      // to choose from
 	most    int64         // messages to store at most; 0 for no limit
@@ -60,7 +60,7 @@ func (f *feeder) run(ctx context.Context) {
 		if f.most > 0 && f.accepted.Load() >= f.most {
 			continue
 		}
-		if int(f.accepted.Load())-f.arrived() > mostBehind {
+		if int(f.accepted.Load())-f.settled() > mostBehind {
 			continue
 		}
 		values := make([]history.Value, batchEach)

@@ -59,6 +59,7 @@ type backend struct {
 	kinds    []fault // faults of this store
 	// effects and balances read the tables; nil in leased mode.
 	effects  func() ([]history.Op, error)
+	count    func(ctx context.Context) (int, error)
 	balances func() ([]history.Op, error)
 }
 
@@ -77,6 +78,7 @@ type run struct {
 	members []*member
 	dir     string
 	log     *history.Log
+	counted atomic.Int64 // effects in the table
 
 	mu      sync.Mutex // guards the following
 	checker *history.Checker
@@ -106,6 +108,32 @@ func (r *run) arrived() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.checker.Arrived()
+}
+
+// settled is how many messages have had their effect, as far as that is known: a
+// little late where it stands in a table.
+func (r *run) settled() int {
+	if r.b.effects != nil {
+		return int(r.counted.Load())
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.checker.Settled()
+}
+
+// count looks at the table of effects now and then.
+func (r *run) count(ctx context.Context) {
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		if n, err := r.b.count(ctx); err == nil {
+			r.counted.Store(int64(n))
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
 }
 
 // of are the members of a role.
@@ -250,11 +278,14 @@ func (r *run) chaos() *history.Report {
 	for i, m := range r.of("producer") {
 		f := &feeder{
 			t: r.t, member: m, record: r.record, random: rand.New(rand.NewPCG(r.opts.seed, uint64(100+i))),
-			arrived: r.arrived, pace: r.opts.pace, modes: r.b.orders, accepted: &accepted, receipt: r.opts.receipts,
+			settled: r.settled, pace: r.opts.pace, modes: r.b.orders, accepted: &accepted, receipt: r.opts.receipts,
 			most: r.opts.most,
 		}
 		all = append(all, f)
 		feeders.Go(func() { f.run(ctx) })
+	}
+	if r.b.effects != nil {
+		feeders.Go(func() { r.count(ctx) })
 	}
 	kinds := slices.Clone(r.opts.kinds)
 	if r.opts.all {

@@ -31,6 +31,7 @@ const (
 	postgresTables = `CREATE TABLE effects (n bigserial, msg_id text, key text, seq bigint, fence bigint,
 		pod text, at timestamptz DEFAULT clock_timestamp());
 	CREATE TABLE accounts (pod text, account int, balance bigint, PRIMARY KEY (pod, account))`
+	countEffects   = "SELECT count(*) FROM effects"
 	selectEffects  = "SELECT msg_id, pod, fence FROM effects ORDER BY n"
 	selectBalances = "SELECT account, CAST(sum(balance) AS bigint) FROM accounts GROUP BY account"
 )
@@ -60,6 +61,10 @@ func onSQLite(t *testing.T, leased bool) *backend {
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	_, err = db.ExecContext(t.Context(), sqliteTables)
 	require.NoError(t, err)
+	b.count = func(ctx context.Context) (n int, err error) {
+		err = db.QueryRowContext(ctx, countEffects).Scan(&n)
+		return n, err
+	}
 	b.effects = func() ([]history.Op, error) { return rows(db, selectEffects, effectOf) }
 	b.balances = func() ([]history.Op, error) { return rows(db, selectBalances, balanceOf) }
 	return b
@@ -99,6 +104,17 @@ func onPostgres(t *testing.T) *backend {
 			return nil, err
 		}
 		return pgx.CollectRows(list, func(row pgx.CollectableRow) (history.Op, error) { return one(row.Scan) })
+	}
+	b.count = func(ctx context.Context) (n int, err error) {
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Second) // it may stand still
+		defer cancel()
+		conn, err := pgx.Connect(ctx, pg.URL())
+		if err != nil {
+			return 0, err
+		}
+		defer func() { _ = conn.Close(context.Background()) }()
+		err = conn.QueryRow(ctx, countEffects).Scan(&n)
+		return n, err
 	}
 	b.effects = func() ([]history.Op, error) { return read(selectEffects, effectOf) }
 	b.balances = func() ([]history.Op, error) { return read(selectBalances, balanceOf) }

@@ -222,6 +222,9 @@ func (c *Checker) Accepted() int { return c.accepted }
 // Arrived is how many values have reached the broker so far.
 func (c *Checker) Arrived() int { return c.report.Arrivals }
 
+// Settled is how many values have had an effect so far.
+func (c *Checker) Settled() int { return c.report.Effects - c.report.Extra }
+
 // Missing is how many values have been stored for certain and have neither effect
 // nor dead letter so far, and one of them; has tells of effects that the checker
 // was not told of, and may be nil.

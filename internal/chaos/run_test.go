@@ -160,6 +160,9 @@ func (r *run) said(m *member, line string) {
 		r.t.Errorf("%s says %q", m.set.ID, line)
 		return
 	}
+	if history.Kind(kind) == history.Mark {
+		r.taps[1].processed(m.set.ID, v)
+	}
 	r.record(history.Op{Type: history.OK, Kind: history.Kind(kind), Values: []history.Value{v}, Pod: m.set.ID, Fence: fence})
 }
 

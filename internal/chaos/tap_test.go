@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/oncemq/oncemq/internal/brokertest"
 	"github.com/oncemq/oncemq/internal/faultproxy"
@@ -15,11 +16,14 @@ import (
 type tap struct {
 	wire *history.Wire
 	bad  func(violation string)
+	// again counts deliveries to a client of what it had processed.
+	again atomic.Int64
 
 	mu      sync.Mutex // guards the following
 	clients map[int]string
 	trap    *trap
 	sprung  int
+	done    map[string]*history.Set // by client, what it has processed
 }
 
 // trap is a fault that waits for its packet.
@@ -42,7 +46,7 @@ func newTap(record func(history.Op)) *tap {
 	bad := func(violation string) {
 		record(history.Op{Type: history.Fail, Kind: history.Packet, Text: violation})
 	}
-	return &tap{wire: history.NewWire(bad), bad: bad, clients: make(map[int]string)}
+	return &tap{wire: history.NewWire(bad), bad: bad, clients: make(map[int]string), done: make(map[string]*history.Set)}
 }
 
 // set arms a trap in place of the one before; nil disarms it.
@@ -130,7 +134,32 @@ func (t *tap) Packet(conn int, d faultproxy.Direction, raw []byte) (forward []by
 		return (&brokertest.Packet{Type: brokertest.CONNACK, Code: tr.code}).Encode(), true
 	}
 	t.wire.ToClient(conn, p)
+	if p.Type == brokertest.PUBLISH {
+		t.delivered(conn, p.MessageID())
+	}
 	return raw, false
+}
+
+// processed says that a client has processed a message.
+func (t *tap) processed(client string, v history.Value) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.done[client] == nil {
+		t.done[client] = new(history.Set)
+	}
+	t.done[client].Add(v)
+}
+
+func (t *tap) delivered(conn int, id string) {
+	v, err := history.ParseID(id)
+	if err != nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if done := t.done[t.clients[conn]]; done != nil && done.Has(v) {
+		t.again.Add(1)
+	}
 }
 
 // Closed says that a connection has ended.

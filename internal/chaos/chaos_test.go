@@ -39,7 +39,9 @@ func TestChaos(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := begin(t, onStore(t, name), chosen(t))
+			b, opts := onStore(t, name), chosen(t)
+			opts.messages = opts.messages * b.weight / 100 // they are not equally fast
+			r := begin(t, b, opts)
 			r.conclude(r.chaos())
 		})
 	}

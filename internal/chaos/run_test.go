@@ -57,6 +57,7 @@ type backend struct {
 	once     bool // effects and marks commit together
 	orders   []string
 	kinds    []fault // faults of this store
+	weight   int     // its share of the messages of a run, in per cent
 	// effects and balances read the tables; nil in leased mode.
 	effects  func() ([]history.Op, error)
 	count    func(ctx context.Context) (int, error)

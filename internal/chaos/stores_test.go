@@ -42,7 +42,7 @@ func onSQLite(t *testing.T, leased bool) *backend {
 	dir := t.TempDir()
 	b := &backend{
 		name: "sqlite", url: "sqlite://" + filepath.Join(dir, "store.db") + "?" + lanes, unshared: true,
-		modes: []string{"tx", "batch"}, once: true, orders: []string{"plain", "plain", "plain", "tx", "rollback"},
+		modes: []string{"tx", "batch"}, once: true, weight: 100, orders: []string{"plain", "plain", "plain", "tx", "rollback"},
 	}
 	const size = "size=400m"
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, size); err == nil {
@@ -83,7 +83,7 @@ func onPostgres(t *testing.T) *backend {
 	pg := testenv.Postgres(t, testenv.PostgresOptions{MaxConnections: 200})
 	pg.Exec(postgresTables)
 	b := &backend{
-		name: "postgres", url: withQuery(pg.URL(), lanes), modes: []string{"tx", "batch", "tx"}, once: true,
+		name: "postgres", url: withQuery(pg.URL(), lanes), modes: []string{"batch", "tx", "batch"}, once: true, weight: 80,
 		orders: []string{"plain", "plain", "plain", "tx", "held", "rollback"},
 		kinds: append(serverFaults(pg), fault{
 			kind: "terminate backends", group: "store", crash: true, begin: func(n *nemesis) (time.Duration, func()) {
@@ -125,7 +125,7 @@ func onRedis(t *testing.T) *backend {
 	t.Helper()
 	r := testenv.Redis(t, testenv.RedisOptions{AppendFsync: "always"})
 	b := &backend{
-		name: "redis", url: withQuery(r.URL(), lanes), modes: []string{"leased", "leased", "leased"}, unshared: true,
+		name: "redis", url: withQuery(r.URL(), lanes), modes: []string{"leased", "leased", "leased"}, unshared: true, weight: 120,
 		orders: []string{"plain"}, kinds: serverFaults(r),
 	}
 	open(t, b.url, redis.Driver{})

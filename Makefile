@@ -6,7 +6,12 @@ LINT      := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME  ?= 60s
 TESTFLAGS ?=
 
-.PHONY: build test short lint fuzz fleet bench servers clean
+DURATION  ?= 1h
+SEED      ?=
+STORE     ?=
+RATE      ?= 300
+
+.PHONY: build test short lint fuzz fleet chaos soak bench servers clean
 
 build:
 	$(GO) build -trimpath -o bin/oncemq ./cmd/oncemq
@@ -24,7 +29,8 @@ short:
 lint:
 	$(GO) run $(LINT) run ./...
 
-# Every fuzz target for FUZZTIME; new inputs land in testdata/fuzz.
+# Every fuzz target for FUZZTIME. What makes one fail lands in its testdata/fuzz, to be
+# committed with the repair; what only reaches new code stays in go's build cache.
 fuzz:
 	@set -e; for pkg in $$($(GO) list ./...); do \
 	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
@@ -37,6 +43,21 @@ fuzz:
 # says of it, in full. make test runs a shorter one.
 fleet: servers
 	ONCEMQ_REQUIRE_SERVERS=1 ONCEMQ_FLEET_MESSAGES=100000 $(GO) test -count=1 -timeout 30m -v -p 1 -parallel 1 -run 'Test(Postgres|Redis)$$' ./internal/fleet
+
+# All faults on the three stores at once: more than 250,000 messages and 200 faults
+# in a few minutes. The lines that begin with RESULT say what came of it.
+chaos: servers
+	ONCEMQ_REQUIRE_SERVERS=1 ONCEMQ_CHAOS_MESSAGES=84000 ONCEMQ_CHAOS_FAULTS=70 ONCEMQ_CHAOS_RATE=1100 \
+	  ONCEMQ_CHAOS_SEED=$(SEED) ONCEMQ_CHAOS_STORE=$(STORE) \
+	  $(GO) test -count=1 -timeout 15m -v -parallel 3 -run 'TestChaos$$' ./internal/chaos
+
+# The same for DURATION on each store, one after another, or on STORE (sqlite,
+# postgres or redis) alone, RATE messages a second; then a hundred ends under load and
+# a hundred returns of the broker. SEED repeats a run.
+soak: servers
+	ONCEMQ_REQUIRE_SERVERS=1 ONCEMQ_CHAOS_DURATION=$(DURATION) ONCEMQ_CHAOS_SEED=$(SEED) ONCEMQ_CHAOS_STORE=$(STORE) \
+	  ONCEMQ_CHAOS_RATE=$(RATE) ONCEMQ_SIGTERM_ROUNDS=100 ONCEMQ_RECOVERY_ROUNDS=100 \
+	  $(GO) test -count=1 -timeout 0 -v -parallel 1 -run 'Test(Chaos|Sigterm|Recovery)$$' ./internal/chaos
 
 bench: servers
 	cd bench && $(GO) build -o ../bin/bench . && for b in publish consume enqueue backlog outbox ingest claims; do ../bin/bench $$b; done

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/oncemq/oncemq/internal/failpoint"
 	"github.com/oncemq/oncemq/internal/session"
 	"github.com/oncemq/oncemq/persist"
 	"github.com/oncemq/oncemq/qos"
@@ -271,6 +272,7 @@ func (in *consumer) received(batch []*session.Delivery) {
 	if len(batch) == 0 {
 		return
 	}
+	failpoint.Hit(failpoint.ConsumerAfterReceive)
 	counters := in.client.status.counters
 	in.mu.Lock()
 	if in.closed {

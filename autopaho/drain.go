@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/oncemq/oncemq/internal/failpoint"
 	"github.com/oncemq/oncemq/internal/session"
 	"github.com/oncemq/oncemq/persist"
 )
@@ -253,6 +254,7 @@ func (d *drain) refill(ctx context.Context) error {
 			return nil
 		}
 		d.mayBeMore.Store(true)
+		failpoint.Hit(failpoint.RelayAfterRead)
 		if err := d.put(ctx, entries); err != nil {
 			return err
 		}
@@ -303,6 +305,11 @@ func (d *drain) put(ctx context.Context, entries []persist.Entry) error {
 		}
 	}
 	d.out += len(page) - len(given)
+	if failpoint.Mutant(failpoint.DeleteBeforeAck) {
+		for i := range entries {
+			given = append(given, ending{settlement: persist.Settlement{Position: entries[i].Position}})
+		}
+	}
 	d.ended = append(d.ended, given...)
 	d.mu.Unlock()
 	d.wakeEngine()

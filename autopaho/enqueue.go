@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/oncemq/oncemq/internal/failpoint"
 	"github.com/oncemq/oncemq/persist"
 	"github.com/oncemq/oncemq/qos"
 )
@@ -286,7 +287,9 @@ func (c *Client) enqueue(ctx context.Context, inTx bool, msgs []Message, store f
 	if c.relay != nil {
 		c.tracker.add(q)
 	}
+	failpoint.Hit(failpoint.EnqueueBefore)
 	q.refs, err = store(prepared)
+	failpoint.Hit(failpoint.EnqueueAfter)
 	if err != nil {
 		c.tracker.remove(q)
 		return nil, fmt.Errorf("enqueue: %w", err)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/oncemq/oncemq/dedup"
+	"github.com/oncemq/oncemq/internal/failpoint"
 	"github.com/oncemq/oncemq/persist"
 )
 
@@ -108,7 +109,9 @@ func (h *txHandler[T]) start(s *Subscription, settings txSettings) (transactiona
 			}
 			ctx, cancel := s.bounded(ctx)
 			defer cancel()
+			failpoint.Hit(failpoint.ConsumerAfterClaim)
 			err := h.many(ctx, tx, msgs)
+			failpoint.Hit(failpoint.ConsumerAfterEffect)
 			if errors.Is(err, ErrRelease) {
 				// Each of them is asked for alone now, to be given back.
 				for _, it := range items {
@@ -143,7 +146,10 @@ func (t txItem[T]) Process(ctx context.Context, tx T, g dedup.Grant) error {
 	ctx, cancel := t.sub.bounded(ctx)
 	defer cancel()
 	h, _ := t.sub.cfg.TxHandler.(*txHandler[T]) // it has made this item
-	return h.one(ctx, tx, &t.received)
+	failpoint.Hit(failpoint.ConsumerAfterClaim)
+	err := h.one(ctx, tx, &t.received)
+	failpoint.Hit(failpoint.ConsumerAfterEffect)
+	return err
 }
 
 // Failed decides what a handler's error leads to.

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 
 	"github.com/oncemq/oncemq/dedup"
+	"github.com/oncemq/oncemq/internal/failpoint"
 	"github.com/oncemq/oncemq/internal/session"
 	"github.com/oncemq/oncemq/persist"
 )
@@ -72,6 +73,7 @@ func (l *itemList) remove(it *item) {
 
 // Granted is dedup's word that the handler may run.
 func (it *item) Granted(g dedup.Grant) {
+	failpoint.Hit(failpoint.ConsumerAfterClaim)
 	it.grant = g
 	it.begun(g)
 	if g.TooOld != nil {
@@ -88,4 +90,7 @@ func (it *item) begun(g dedup.Grant) {
 }
 
 // Settled is dedup's word that the outcome is durable.
-func (it *item) Settled(o dedup.Outcome) { it.sub.settled(it, o) }
+func (it *item) Settled(o dedup.Outcome) {
+	failpoint.Hit(failpoint.ConsumerAfterMark)
+	it.sub.settled(it, o)
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/oncemq/oncemq/internal/failpoint"
 	"github.com/oncemq/oncemq/internal/session"
 	"github.com/oncemq/oncemq/persist"
 	"github.com/oncemq/oncemq/qos"
@@ -35,6 +36,7 @@ func (d *drain) Take(dst []*session.Outgoing, limit int) []*session.Outgoing {
 // completed takes the broker's answers. A delivered message is reported at
 // once: the answer is the truth, whatever becomes of the row that says so.
 func (d *drain) completed(done []session.Completion) {
+	failpoint.Hit(failpoint.RelayAfterAck)
 	counters := d.client.status.counters
 	now := time.Now()
 	d.mu.Lock()
@@ -168,12 +170,14 @@ func (d *drain) settle(ctx context.Context, all bool) error {
 		for i := range batch {
 			settlements[i] = batch[i].settlement
 		}
+		failpoint.Hit(failpoint.RelayBeforeSettle)
 		if err := d.lane.Settle(ctx, settlements); err != nil {
 			d.mu.Lock()
 			d.ended = append(batch, d.ended...)
 			d.mu.Unlock()
 			return d.hold(ctx, "settle", err)
 		}
+		failpoint.Hit(failpoint.RelayAfterSettle)
 		d.settled(batch)
 		all = false
 	}

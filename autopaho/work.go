@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/oncemq/oncemq/dedup"
+	"github.com/oncemq/oncemq/internal/failpoint"
 	"github.com/oncemq/oncemq/persist"
 )
 
@@ -53,10 +54,21 @@ func (s *Subscription) work(it *item) (again time.Duration) {
 		var cancel context.CancelFunc
 		ctx, cancel = it.grant.Context(ctx)
 		defer cancel()
+		if claimLost(ctx) { // while it waited for a worker
+			s.release(it)
+			return 0
+		}
 	}
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
+	if failpoint.Mutant(failpoint.AckBeforeMark) {
+		it.del.Ack(0)
+	}
+	if failpoint.Mutant(failpoint.MarkBeforeEffect) {
+		s.complete(it, nil)
+	}
 	err := call(ctx, func(ctx context.Context) error { return s.handle(ctx, it) })
+	failpoint.Hit(failpoint.ConsumerAfterEffect)
 	if err == nil {
 		return s.complete(it, nil)
 	}
@@ -69,6 +81,10 @@ func (s *Subscription) work(it *item) (again time.Duration) {
 		s.release(it) // the client closes: nothing is decided about the message
 		return 0
 	}
+	if claimLost(ctx) && !final(err) {
+		s.release(it) // that is no failure of the handler
+		return 0
+	}
 	if final(err) || it.received.Attempt >= s.cfg.Attempts {
 		return s.complete(it, s.letter(it, err, it.received.Attempt))
 	}
@@ -78,6 +94,13 @@ func (s *Subscription) work(it *item) (again time.Duration) {
 	it.received.Attempt++
 	it.retried = true
 	return wait
+}
+
+// claimLost tells that a handler's context ended with its claim. No handler begins
+// under such a claim: another replica may have the message, and a handler that
+// heeds its context would fail until the message is a dead letter.
+func claimLost(ctx context.Context) bool {
+	return errors.Is(context.Cause(ctx), dedup.ErrClaimLost)
 }
 
 // letter is the dead letter of an item.

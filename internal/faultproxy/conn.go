@@ -22,6 +22,9 @@ type conn struct {
 	swallow atomic.Bool
 	passed  [2]int64 // guarded by Proxy.mu
 
+	inspector Inspector   // nil for none
+	packets   [2]splitter // each of its direction's reader
+
 	// done is closed when the connection is cut by RST or over, ended when
 	// nothing more will be written in a direction.
 	done   chan struct{}
@@ -46,11 +49,15 @@ func newConn(p *Proxy, client *net.TCPConn, index int) *conn {
 type chunk struct {
 	data  []byte
 	reset bool
+	end   bool // by FIN, after the data
 	due   time.Time
 }
 
 func (c *conn) run(target string, life time.Duration) {
 	defer c.p.remove(c)
+	if c.inspector != nil {
+		defer c.inspector.Closed(c.index)
+	}
 	defer c.cut(RST) // closes what is left; nothing after a proper end
 	if life > 0 {
 		timer := time.AfterFunc(life, func() { c.cut(RST) })
@@ -149,10 +156,17 @@ func (c *conn) read(d Direction, from *net.TCPConn, chunks chan<- chunk) {
 		n, err := from.Read(buf)
 		// What has arrived while reading was stopped belongs to the time after.
 		if n > 0 && !c.swallow.Load() {
-			data := append([]byte(nil), buf[:n]...)
+			data, cut := append([]byte(nil), buf[:n]...), false
+			if c.inspector != nil {
+				data, cut = c.inspect(d, data)
+			}
+			k := chunk{data: data, reset: cut && d == ToServer, end: cut && d == ToClient, due: time.Now().Add(faults.latency)}
 			select {
-			case chunks <- chunk{data: data, due: time.Now().Add(faults.latency)}:
+			case chunks <- k:
 			case <-c.done:
+				return
+			}
+			if cut {
 				return
 			}
 		}
@@ -191,12 +205,16 @@ func (c *conn) write(d Direction, to *net.TCPConn, chunks <-chan chunk) {
 		if !c.wait(time.Until(k.due)) {
 			return
 		}
+		if !c.forward(d, to, k.data) {
+			c.refused(d, chunks)
+			return
+		}
 		if k.reset && !c.swallow.Load() {
 			c.cut(RST)
 			return
 		}
-		if !c.forward(d, to, k.data) {
-			c.refused(d, chunks)
+		if k.end {
+			c.cut(FIN)
 			return
 		}
 	}

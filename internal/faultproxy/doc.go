@@ -1,7 +1,7 @@
 // Package faultproxy stands between a client and a server and lets the network
 // fail: connections are cut at a chosen byte, by RST or FIN, stall, crawl, or
-// end in a black hole. It knows nothing of MQTT; faults that need to look into
-// packets are those of brokertest.Broker.
+// end in a black hole. It knows nothing of MQTT but where a packet ends: what is
+// to look into packets, to record or to lose some, is an [Inspector].
 //
 //	p := faultproxy.Start(t, broker.Addr())
 //	connect(p.URL())

@@ -47,7 +47,9 @@ type Proxy struct {
 	faults   faults
 	changed  chan struct{} // closed and replaced when faults change
 	accepted int
-	closed   bool
+	// inspector is for connections that are made from now on; nil for none.
+	inspector Inspector
+	closed    bool
 
 	goroutines sync.WaitGroup
 }
@@ -303,6 +305,7 @@ func (p *Proxy) accept(ln *net.TCPListener) {
 		p.accepted++
 		c := newConn(p, client, p.accepted)
 		c.swallow.Store(p.faults.hole)
+		c.inspector = p.inspector
 		p.conns[c] = struct{}{}
 		target := p.target
 		var life time.Duration

@@ -43,6 +43,7 @@ type conn struct {
 	born      time.Time
 	lastRead  atomic.Int64 // when bytes came in last, in nanoseconds since born
 	lastWrite atomic.Int64 // the same of what was written
+	waits     atomic.Int64 // since when the reader waits for bytes; zero while it does not
 
 	reading sync.Mutex // guards the following: held by Read, and at last by Close
 	in      []byte     // what was read; in[r:w] is not used yet
@@ -118,6 +119,13 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 }
 
+// starved tells whether the reader has waited for bytes for so long. One that does
+// not, since there is no room for what has come, knows nothing of the server.
+func (c *conn) starved(now, patience time.Duration) bool {
+	since := time.Duration(c.waits.Load())
+	return since != 0 && now-since >= patience
+}
+
 // fill reads more, and makes room for a packet of that size (zero if it is not
 // known yet).
 func (c *conn) fill(size int) error {
@@ -138,7 +146,9 @@ func (c *conn) fill(size int) error {
 		c.w = copy(c.in, c.in[c.r:c.w])
 		c.r = 0
 	}
+	c.waits.Store(int64(time.Since(c.born)))
 	n, err := c.Conn.Read(c.in[c.w:])
+	c.waits.Store(0)
 	c.w += n
 	if n > 0 {
 		c.lastRead.Store(int64(time.Since(c.born)))

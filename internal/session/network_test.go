@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -72,6 +73,42 @@ func TestHalfOpenConnection(t *testing.T) {
 	proxy.BlackHole(false)
 	proxy.CutAll(faultproxy.RST)
 	p.end(o)
+}
+
+// A reader that waits for room does not read the answer to PINGREQ either. That is no
+// sign of a dead server: a slow consumer lost its connection again and again, and
+// everything that it had not acknowledged came once more.
+func TestReaderWithoutRoomIsNoDeadServer(t *testing.T) {
+	t.Parallel()
+	l := brokertest.Listen(t)
+	room, full := make(chan struct{}), make(chan struct{})
+	makeRoom := sync.OnceFunc(func() { close(room) })
+	p := start(t, l.URL(), func(c *Config) {
+		c.KeepAlive = time.Second
+		received := c.Engine.Received
+		c.Engine.Received = func(batch []*Delivery) {
+			close(full)
+			<-room
+			received(batch)
+		}
+	})
+	t.Cleanup(makeRoom) // before the link ends
+	c := l.Accept(t.Context())
+	c.Handshake()
+	c.ManualPing()
+	packet := publish(1, 1, "fills it")
+	packet.Type = brokertest.PUBLISH
+	c.SendRaw(packet.Encode())
+	<-full
+	for range 4 {
+		c.ExpectPingreq() // it still does its duty
+		c.SendPingresp()
+	}
+	makeRoom()
+	p.delivery(0)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	require.Empty(t, p.downs)
 }
 
 // A message that takes longer to come in than the keep alive is not a dead

@@ -20,7 +20,7 @@ var errNoAnswer = errors.New("server sent nothing for the time of the keep alive
 // A PINGREQ is due when nothing was written, or nothing was read, for three
 // quarters of the keep alive. If nothing at all comes within as long after it
 // the connection is dead: that is known one and a half keep alives after the
-// last sign of life.
+// last sign of life. Time in which nobody read, for want of room, does not count.
 type pinger struct {
 	// keepAlive is what we asked for. It goes on to be used where the server
 	// turns the keep alive off, which frees us from the duty to ping, not from
@@ -51,7 +51,7 @@ func (p pinger) Run(ctx context.Context, nc net.Conn, seconds uint16) error {
 		}
 		now := time.Since(c.born)
 		read := time.Duration(c.lastRead.Load())
-		if pinged > 0 && read < pinged {
+		if pinged > 0 && read < pinged && c.starved(now, patience) {
 			c.engine.noteCause(c, errNoAnswer)
 			return errNoAnswer
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/eclipse/paho.golang/packets"
 
+	"github.com/oncemq/oncemq/internal/failpoint"
 	"github.com/oncemq/oncemq/persist"
 	"github.com/oncemq/oncemq/qos"
 )
@@ -53,7 +54,14 @@ func (e *Engine) pump() {
 		var bare []*Outgoing // QoS 0: over once written
 		c.out, bare, more = e.fill(c.out, &ended)
 		e.mu.Unlock()
+		writes := len(c.out) > 0
+		if writes {
+			failpoint.Hit(failpoint.BeforeWrite)
+		}
 		err := c.flushLocked()
+		if writes {
+			failpoint.Hit(failpoint.AfterWrite)
+		}
 		c.mu.Unlock()
 		if err == nil && len(bare) > 0 {
 			ended = e.written(bare, ended)
@@ -87,6 +95,7 @@ func (e *Engine) written(bare []*Outgoing, ended []Completion) []Completion {
 func (e *Engine) fill(out []byte, ended *[]Completion) (_ []byte, bare []*Outgoing, more bool) {
 	now := time.Now()
 	for _, r := range e.replies {
+		failpoint.Hit(failpoint.BeforePubrel)
 		out = appendAck(out, r.packetType, r.packetID, r.code)
 	}
 	e.replies = e.replies[:0]
@@ -162,7 +171,7 @@ func (e *Engine) suspects() bool {
 // send appends the packet that the exchange of o needs next on this
 // connection. e.mu is held and o is in e.flights.
 func (e *Engine) send(out []byte, bare []*Outgoing, o *Outgoing, now time.Time, ended *[]Completion) ([]byte, []*Outgoing) {
-	if o.step == persist.StepReleased {
+	if o.step == persist.StepReleased && !failpoint.Mutant(failpoint.ResendAfterPubrec) {
 		// PUBREC was seen: the PUBLISH is never sent again [MQTT-4.3.3-7].
 		e.begun(o, now)
 		return appendAck(out, typePubrel, o.packetID, 0), bare
@@ -185,7 +194,7 @@ func (e *Engine) send(out []byte, bare []*Outgoing, o *Outgoing, now time.Time, 
 	if o.Message.QoS == 0 {
 		return appendPublish(out, o, props, remaining, false, expiry), append(bare, o)
 	}
-	dup := o.step == persist.StepPublished
+	dup := o.step != 0
 	if !dup {
 		o.packetID = e.allocateID() // the window leaves some free
 		e.ids.set(o.packetID, o)
@@ -250,6 +259,9 @@ func (e *Engine) flight(a ack, level byte) (*Outgoing, error) {
 // acknowledged ends an exchange by PUBACK (level 1) or PUBCOMP (level 2).
 // e.mu is held.
 func (e *Engine) acknowledged(a ack, level byte) error {
+	if level == 2 {
+		failpoint.Hit(failpoint.AfterPubcomp)
+	}
 	o, err := e.flight(a, level)
 	if o == nil {
 		return err
@@ -271,6 +283,7 @@ func (e *Engine) acknowledged(a ack, level byte) error {
 
 // recorded handles PUBREC. e.mu is held.
 func (e *Engine) recorded(a ack) error {
+	failpoint.Hit(failpoint.AfterPubrec)
 	o, err := e.flight(a, 2)
 	if err != nil {
 		return err
@@ -278,7 +291,7 @@ func (e *Engine) recorded(a ack) error {
 	if o == nil {
 		return e.reply(typePubrel, a.packetID, 0x92) // nothing is known of it, section 3.6.2.1
 	}
-	if a.code >= 0x80 && o.step != persist.StepReleased {
+	if a.code >= 0x80 && o.step != persist.StepReleased && !failpoint.Mutant(failpoint.IgnorePubrecCode) {
 		e.finish(o, Completion{Out: o, Code: a.code, Reason: a.reason, Class: classOf(2, a.code)})
 		return nil
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // built holds the binaries of this test process, so that its tests share them:
-// the key is the package and whether it has the race detector.
+// the key is the package, the tags, and whether it has the race detector.
 //
 //nolint:gochecknoglobals // a cache for the test process, which no test can hold.
 var built sync.Map
@@ -29,21 +29,27 @@ type build struct {
 // test process, and returns the binary's path.
 func Build(tb testing.TB, pkg string) string {
 	tb.Helper()
-	return buildOnce(tb, pkg, false)
+	return buildOnce(tb, pkg, false, "")
+}
+
+// BuildTags is Build with build tags, separated by commas.
+func BuildTags(tb testing.TB, pkg, tags string) string {
+	tb.Helper()
+	return buildOnce(tb, pkg, false, tags)
 }
 
 // BuildRace is Build with the race detector, which needs cgo. It is a good
 // deal slower to build and to run.
 func BuildRace(tb testing.TB, pkg string) string {
 	tb.Helper()
-	return buildOnce(tb, pkg, true)
+	return buildOnce(tb, pkg, true, "")
 }
 
-func buildOnce(tb testing.TB, pkg string, race bool) string {
+func buildOnce(tb testing.TB, pkg string, race bool, tags string) string {
 	tb.Helper()
-	entry, _ := built.LoadOrStore(fmt.Sprintf("%s race=%t", pkg, race), &build{})
+	entry, _ := built.LoadOrStore(fmt.Sprintf("%s race=%t tags=%s", pkg, race, tags), &build{})
 	b := entry.(*build)
-	b.once.Do(func() { b.path, b.err = compile(pkg, race) })
+	b.once.Do(func() { b.path, b.err = compile(pkg, race, tags) })
 	if b.err != nil {
 		tb.Fatalf("testenv: build %s: %v", pkg, b.err)
 	}
@@ -53,7 +59,7 @@ func buildOnce(tb testing.TB, pkg string, race bool) string {
 // compile builds into a folder of the user's cache, one for each checkout. The
 // binary is put in place by a rename: test processes that build at the same
 // time do not disturb each other, and nothing is left behind but the last one.
-func compile(pkg string, race bool) (string, error) {
+func compile(pkg string, race bool, tags string) (string, error) {
 	root, err := moduleRoot()
 	if err != nil {
 		return "", err
@@ -72,6 +78,10 @@ func compile(pkg string, race bool) (string, error) {
 	if race {
 		name += "-race"
 		args = append(args, "-race")
+	}
+	if tags != "" {
+		name += "-" + tags
+		args = append(args, "-tags", tags)
 	}
 	scratch, err := os.MkdirTemp(dir, "build-")
 	if err != nil {

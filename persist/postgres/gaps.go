@@ -3,6 +3,8 @@ package postgres
 import (
 	"slices"
 	"strings"
+
+	"github.com/oncemq/oncemq/internal/failpoint"
 )
 
 // gaps are the positions behind a lane's cursor at which no message was seen, and
@@ -156,7 +158,7 @@ func (g *gaps) settle() {
 // add keeps what lies between two positions of the list's end, both excluded.
 func (g *gaps) add(after, before int64) {
 	first := max(after, g.final) + 1
-	if first < before {
+	if first < before && !failpoint.Mutant(failpoint.PageByHighest) {
 		g.list = append(g.list, gap{first, before - 1})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/oncemq/oncemq/internal/failpoint"
 	"github.com/oncemq/oncemq/persist"
 )
 
@@ -302,6 +303,15 @@ func (t *keysTask) run(ctx context.Context, tx *txn) error {
 // complete marks one key, and stores its dead letter with it [CLAIM-6].
 func (t *keysTask) complete(ctx context.Context, tx *txn, c *persist.Completion, until int64) (bool, error) {
 	first := true
+	if failpoint.Mutant(failpoint.EpochUnchecked) {
+		known, err := getKey(ctx, tx, t.group, c.Claim.Key)
+		if err != nil {
+			return false, err
+		}
+		unchecked := *c
+		unchecked.Claim.Epoch = known.epoch
+		c = &unchecked
+	}
 	if c.Dead != nil {
 		// Done twice with one claim, the letter is stored once.
 		known, err := getKey(ctx, tx, t.group, c.Claim.Key)

@@ -1,0 +1,66 @@
+package faultproxy
+
+// Inspector looks at the MQTT packets of connections. Its methods are called from
+// several goroutines, two for each connection, before a packet is passed on: what
+// a client sends in answer to a packet comes after it.
+type Inspector interface {
+	// Packet is shown each whole packet of a connection, counted from 1, and
+	// tells what is forwarded in its place: the packet itself, another, or nil for
+	// none. With cut the connection ends after that: by FIN if the packet was the
+	// server's, so that the client surely gets what is forwarded, else by RST. It
+	// must not keep the slice.
+	Packet(conn int, d Direction, packet []byte) (forward []byte, cut bool)
+	// Closed says that a connection has ended.
+	Closed(conn int)
+}
+
+// Inspect has the packets of later connections looked at; nil ends it.
+func (p *Proxy) Inspect(i Inspector) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.inspector = i
+}
+
+// splitter cuts a stream into MQTT packets (section 2.1).
+type splitter struct{ rest []byte }
+
+// add takes the next bytes, and calls each with every packet that is whole until
+// it returns false.
+func (s *splitter) add(data []byte, each func(packet []byte) bool) {
+	s.rest = append(s.rest, data...)
+	for {
+		size := packetSize(s.rest)
+		if size == 0 || size > len(s.rest) {
+			return
+		}
+		packet := s.rest[:size:size]
+		s.rest = s.rest[size:]
+		if !each(packet) {
+			return
+		}
+	}
+}
+
+// packetSize is the length of the packet in front, 0 if that is not known yet.
+func packetSize(b []byte) int {
+	length := 0
+	for i := 1; i < len(b) && i <= 4; i++ {
+		length |= int(b[i]&0x7F) << (7 * (i - 1))
+		if b[i]&0x80 == 0 {
+			return 1 + i + length
+		}
+	}
+	return 0
+}
+
+// inspect shows what was read to the inspector, and returns what is to be
+// forwarded.
+func (c *conn) inspect(d Direction, data []byte) (forward []byte, cut bool) {
+	c.packets[d].add(data, func(packet []byte) bool {
+		var out []byte
+		out, cut = c.inspector.Packet(c.index, d, packet)
+		forward = append(forward, out...)
+		return !cut
+	})
+	return forward, cut
+}

@@ -1,0 +1,62 @@
+package redis
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/oncemq/oncemq/persist"
+)
+
+// Whatever a URL says, it is taken or refused in one line that shows no password.
+func FuzzURL(f *testing.F) {
+	for _, seed := range []string{
+		"redis://u:hunter2@h:6379/0?prefix=a&lanes=3", "rediss://h?skip_verify=true", "unix:///r.sock?db=1", "redis://h/x",
+		"redis+sentinel://h:1,h2:2/m/0?sentinel_password=hunter2", "redis+cluster://h:1,h2:2", "redis://h?lanes=a", "redis://[::1",
+		"redis://h?wait_replicas=1&wait_timeout=1s", "redis://h?prefix=%7D", "redis://h?dial_timeout=x",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, raw string) {
+		u, err := url.Parse(raw)
+		if err != nil {
+			return
+		}
+		switch _, err = parseURL(u, &Options{}); {
+		case err == nil:
+		case !errors.Is(err, persist.ErrInvalid):
+			t.Errorf("%q: %v", raw, err)
+		case strings.ContainsAny(err.Error(), "\n\r\x00\x1b"):
+			t.Errorf("%q: not one line: %q", raw, err)
+		case strings.Contains(err.Error(), "hunter2"):
+			t.Errorf("%q: password in %q", raw, err)
+		}
+	})
+}
+
+// Rows as a script answers them, cut off or damaged anywhere, are read or refused.
+func FuzzCutRow(f *testing.F) {
+	row := appendUint48(appendUint48(appendUint48(nil, 1), 2), 3)
+	row = binary.BigEndian.AppendUint32(row, stateHead)
+	row = binary.BigEndian.AppendUint32(row, 4)
+	row = append(row, make([]byte, stateHead+4)...)
+	f.Add(string(row))
+	f.Add(string(row[:rowHead]))
+	f.Add(string(append(row, row...)))
+	f.Add("")
+	f.Fuzz(func(t *testing.T, rows string) {
+		for rows != "" {
+			r, rest, err := cutRow(rows)
+			if err != nil {
+				return
+			}
+			if len(rest) >= len(rows) {
+				t.Fatalf("%d bytes became %d", len(rows), len(rest))
+			}
+			_, _ = r.entry(0) // reads it or says why not
+			rows = rest
+		}
+	})
+}

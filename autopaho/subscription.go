@@ -137,7 +137,7 @@ func (s *Subscription) take(del *session.Delivery, sh *share, now time.Time) {
 	if s.leased != nil || s.tx != nil {
 		if k, ok := s.cfg.DedupKey(&it.received.Message); ok {
 			key = k
-			sent, _ = dedup.SentAt(&it.received.Message)
+			sent, _ = dedup.SentTo(&it.received.Message, s.cfg.Group)
 		} else {
 			s.client.status.counters.unkeyed.Add(1)
 		}
@@ -187,7 +187,7 @@ func (s *Subscription) settled(it *item, o dedup.Outcome) {
 			counters.tooOld.Add(1)
 			s.client.event(Event{Kind: EventTooOld, MessageID: it.received.ID, Topic: it.received.Topic, Err: it.tooOld})
 		}
-	case dedup.OutcomeDuplicate:
+	case dedup.OutcomeDuplicate, dedup.OutcomeDuplicateDead:
 		counters.duplicates.Add(1)
 	case dedup.OutcomeReleased:
 	}

@@ -198,10 +198,18 @@ func (c *Consumer) answered(w *claims, key string, answer *persist.Claim, since 
 			},
 		})
 	case answer.State == persist.ClaimCompleted:
-		w.out = c.settle(n, OutcomeDuplicate, w.out)
+		w.out = c.settle(n, duplicate(answer), w.out)
 	default:
 		c.hold(n, phaseHeld, askAgain(c.now(), answer.Remaining, c.cfg.PollInterval))
 	}
+}
+
+// duplicate is the outcome of a delivery whose key was completed before.
+func duplicate(answer *persist.Claim) Outcome {
+	if answer.Dead {
+		return OutcomeDuplicateDead
+	}
+	return OutcomeDuplicate
 }
 
 // askAgain is when to ask again for a key that is busy elsewhere: a little after

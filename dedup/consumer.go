@@ -355,8 +355,12 @@ func (c *Consumer) settle(n *Node, outcome Outcome, out []settlement) []settleme
 	default:
 		delete(c.keys, n.key)
 		follow := OutcomeDuplicate
-		if outcome == OutcomeReleased {
+		switch outcome {
+		case OutcomeReleased:
 			follow = OutcomeReleased
+		case OutcomeDead, OutcomeDuplicateDead:
+			follow = OutcomeDuplicateDead
+		default:
 		}
 		for f := n.followers.popFront(); f != nil; f = n.followers.popFront() {
 			out = c.finish(f, follow, out)

@@ -44,6 +44,9 @@ const (
 	// OutcomeDuplicate says that another delivery completed the key.
 	// Acknowledge.
 	OutcomeDuplicate
+	// OutcomeDuplicateDead says that another delivery completed the key with a dead
+	// letter. Acknowledge.
+	OutcomeDuplicateDead
 	// OutcomeReleased says that the delivery was given back undecided. Do not
 	// acknowledge: the broker delivers the message again.
 	OutcomeReleased
@@ -51,10 +54,11 @@ const (
 
 // Acknowledge tells whether the broker may get its PUBACK or PUBREC.
 func (o Outcome) Acknowledge() bool {
-	return o == OutcomeProcessed || o == OutcomeDead || o == OutcomeDuplicate
+	return o >= OutcomeProcessed && o <= OutcomeDuplicateDead
 }
 
-// String is "processed", "dead", "duplicate" or "released".
+// String is "processed", "dead", "duplicate", "duplicate of a dead letter" or
+// "released".
 func (o Outcome) String() string {
 	switch o {
 	case OutcomeProcessed:
@@ -63,6 +67,8 @@ func (o Outcome) String() string {
 		return "dead"
 	case OutcomeDuplicate:
 		return "duplicate"
+	case OutcomeDuplicateDead:
+		return "duplicate of a dead letter"
 	case OutcomeReleased:
 		return "released"
 	}

@@ -41,6 +41,9 @@ func (c *TxConsumer[T]) batchStep(ctx context.Context, w *transaction[T], p pers
 			w.granted = append(w.granted, TxGrant[T]{c.delivery(n), grant})
 		} else {
 			r = result{outcome: OutcomeDead}
+			if n.key != "" {
+				claims[w.places[n.key]].Dead = true // for those that follow in this batch
+			}
 			if err := p.AddDeadLetter(ctx, *letter); err != nil {
 				return err
 			}

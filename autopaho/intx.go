@@ -157,6 +157,7 @@ func (t txItem[T]) Failed(err error, attempts int) dedup.Verdict {
 		return dedup.Verdict{Dead: t.dead}
 	}
 	s.client.status.counters.handlerErrors.Add(1)
+	t.failed(err)
 	if final(err) || attempts >= s.cfg.Attempts {
 		t.dead = s.letter(t.item, err, attempts)
 		return dedup.Verdict{Dead: t.dead}

@@ -65,6 +65,7 @@ func (s *Subscription) work(it *item) (again time.Duration) {
 		return 0
 	}
 	s.client.status.counters.handlerErrors.Add(1)
+	it.failed(err)
 	if s.ctx.Err() != nil {
 		s.release(it) // the client closes: nothing is decided about the message
 		return 0
@@ -87,6 +88,7 @@ func (s *Subscription) letter(it *item, err error, attempts int) *persist.DeadLe
 	return &persist.DeadLetter{
 		Side: persist.SideConsumer, State: persist.StateFailed, Group: s.cfg.Group,
 		Message: it.received.Message, Reason: err.Error(), Attempts: attempts,
+		First: it.first, Last: it.last,
 	}
 }
 
@@ -109,12 +111,26 @@ func (s *Subscription) complete(it *item, dead *persist.DeadLetter) (again time.
 // buryWait is how long to wait before a dead letter is stored again.
 const buryWait = time.Second
 
+// addLetter stores a dead letter whose times are this process's.
+func (s *Subscription) addLetter(store persist.Store, dead persist.DeadLetter) error {
+	now, err := store.Time(s.ctx)
+	if err != nil {
+		return err
+	}
+	for _, f := range []*persist.Failure{&dead.First, &dead.Last} {
+		if !f.At.IsZero() {
+			f.At = now.Add(-time.Since(f.At)).Truncate(time.Millisecond)
+		}
+	}
+	return store.AddDeadLetters(s.ctx, []persist.DeadLetter{dead})
+}
+
 // bury stores a dead letter of a subscription without a group. Without a store
 // it is logged, and that is all there is of it. An error of the store has it
 // tried again: acknowledgements of later messages wait meanwhile.
 func (s *Subscription) bury(it *item) (again time.Duration) {
 	if store := s.client.cfg.Store; store != nil {
-		err := store.AddDeadLetters(s.ctx, []persist.DeadLetter{*it.dead})
+		err := s.addLetter(store, *it.dead)
 		switch {
 		case err != nil && s.ctx.Err() != nil:
 			s.settled(it, dedup.OutcomeReleased)

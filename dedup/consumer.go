@@ -137,8 +137,9 @@ func (c *Consumer) Submit(d Delivery, key string, sent time.Time) error {
 }
 
 // Complete says that the handler of a granted delivery is through: with success
-// if dead is nil, for good without success else. Side, State, Group, Key and
-// Attempts of the letter are filled in where they are zero. Settled follows once
+// if dead is nil, for good without success else. Side, State, Group, Key, Attempts,
+// First and Last of the letter are filled in where they are zero; the times of First
+// and Last are this process's, and become the store's. Settled follows once
 // that is durable: with OutcomeProcessed or OutcomeDead, or with
 // OutcomeDuplicate if the claim was lost meanwhile and another completed the
 // key. If the claim was lost and nobody completed the key, it is claimed again
@@ -383,11 +384,14 @@ func (c *Consumer) finish(n *Node, outcome Outcome, out []settlement) []settleme
 
 // letter completes a copy of a dead letter with what the consumer knows.
 func (c *Consumer) letter(dead *persist.DeadLetter, n *Node) *persist.DeadLetter {
-	return fillLetter(dead, c.cfg.Group, n.key, n.attempts)
+	return c.admission.fillLetter(dead, c.cfg.Group, n.key, n.attempts, c.started)
 }
 
-// fillLetter returns a copy of dead, or nil for nil.
-func fillLetter(dead *persist.DeadLetter, group, key string, attempts int) *persist.DeadLetter {
+// fillLetter returns a copy of dead, or nil for nil. started is the zero of the
+// consumer's own time.
+func (a *admission) fillLetter(
+	dead *persist.DeadLetter, group, key string, attempts int, started time.Time,
+) *persist.DeadLetter {
 	if dead == nil {
 		return nil
 	}
@@ -397,6 +401,14 @@ func fillLetter(dead *persist.DeadLetter, group, key string, attempts int) *pers
 	orDefault(&filled.Group, group)
 	orDefault(&filled.Key, key)
 	orDefault(&filled.Attempts, attempts)
+	if filled.Last.At.IsZero() {
+		filled.Last = persist.Failure{Error: filled.Reason, At: time.Now()}
+	}
+	if filled.First.At.IsZero() {
+		filled.First = filled.Last
+	}
+	filled.First.At = a.clock.at(filled.First.At, started)
+	filled.Last.At = a.clock.at(filled.Last.At, started)
 	return &filled
 }
 

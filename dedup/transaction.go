@@ -182,7 +182,7 @@ func (c *TxConsumer[T]) step(ctx context.Context, w *transaction[T], p persist.T
 		if verdict.Dead == nil {
 			return c.judged(verdict, r.attempts), nil
 		}
-		letter = fillLetter(verdict.Dead, c.cfg.Group, n.key, r.attempts)
+		letter = c.letter(verdict.Dead, n, r.attempts)
 	}
 	return c.letterStep(ctx, w, p, n, letter)
 }
@@ -246,6 +246,11 @@ func (c *TxConsumer[T]) letterStep(
 		return r, err
 	}
 	return r, p.AddDeadLetter(ctx, *letter)
+}
+
+// letter completes a copy of a dead letter with what the consumer knows.
+func (c *TxConsumer[T]) letter(dead *persist.DeadLetter, n *Node, attempts int) *persist.DeadLetter {
+	return c.admission.fillLetter(dead, c.cfg.Group, n.key, attempts, c.started)
 }
 
 // delivery is what n was submitted as.
@@ -348,7 +353,7 @@ func (c *TxConsumer[T]) processFailed(ctx context.Context, w *transaction[T], er
 		if verdict.Dead != nil {
 			// The next transaction stores it, without running the handler.
 			r = result{until: c.now(), attempts: n.attempts + 1}
-			n.dead = fillLetter(verdict.Dead, c.cfg.Group, n.key, r.attempts)
+			n.dead = c.letter(verdict.Dead, n, r.attempts)
 		}
 	}
 	c.mu.Lock()

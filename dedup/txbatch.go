@@ -105,7 +105,7 @@ func (c *TxConsumer[T]) batchLetter(w *transaction[T], n *Node, attempts int) (*
 		w.failure = tooOld
 		return nil, tooOld
 	}
-	return fillLetter(verdict.Dead, c.cfg.Group, n.key, attempts), nil
+	return c.letter(verdict.Dead, n, attempts), nil
 }
 
 // handleBatch runs the handler, and turns a panic into an error.

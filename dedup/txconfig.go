@@ -65,7 +65,8 @@ type TxGrant[T any] struct {
 // Verdict tries again at once.
 type Verdict struct {
 	// Dead, if set, gives the message up: the letter and the mark are stored in
-	// one step, and the delivery is settled with OutcomeDead.
+	// one step, and the delivery is settled with OutcomeDead. It is filled in as in
+	// [Consumer.Complete].
 	Dead *persist.DeadLetter
 	// Release gives the delivery back: it is settled with OutcomeReleased.
 	Release bool

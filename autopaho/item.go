@@ -82,6 +82,10 @@ func (it *item) Granted(g dedup.Grant) {
 		it.sub.complete(it, it.sub.letter(it, g.TooOld, g.Attempts))
 		return
 	}
+	if g.Attempts > it.sub.mostBegun() {
+		it.sub.complete(it, it.sub.letter(it, &dedup.AbandonedError{Attempts: g.Attempts - 1}, g.Attempts-1))
+		return
+	}
 	it.sub.pool.put(it)
 }
 

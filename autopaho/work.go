@@ -48,6 +48,13 @@ func (s *Subscription) work(it *item) (again time.Duration) {
 		s.release(it)
 		return 0
 	}
+	if it.received.Attempt > 1 {
+		end, again := s.begin(it)
+		if again > 0 {
+			return again
+		}
+		defer end()
+	}
 	ctx := s.ctx
 	if it.grant.Epoch != 0 {
 		var cancel context.CancelFunc
@@ -79,6 +86,51 @@ func (s *Subscription) work(it *item) (again time.Duration) {
 	it.received.Attempt++
 	it.retried = true
 	return wait
+}
+
+// mostBegun is how often a message may have been begun, by whoever, before it is
+// given up without being run once more. A first claim counts as begun although its
+// message may have waited behind another that killed the process; so one is not
+// enough.
+func (s *Subscription) mostBegun() int { return max(s.cfg.Attempts, 2) }
+
+// soloFrom is from which attempt on a message is run beside no other that was begun
+// before. After a crash nobody knows which of those in work has caused it; a message
+// that is begun alone, and dies again, is the one.
+const soloFrom = 3
+
+// soloWait is how long such a message waits for another.
+const soloWait = 20 * time.Millisecond
+
+// beginWait is how long to wait if the store cannot be told that a message begins.
+const beginWait = time.Second
+
+// begin makes it known that a message is begun once more, before it is. If again is
+// not zero it is not to be run yet.
+func (s *Subscription) begin(it *item) (end func(), again time.Duration) {
+	end = func() {}
+	if s.leased == nil || it.grant.Epoch == 0 {
+		return end, 0
+	}
+	if n := it.grant.Attempts; n >= soloFrom || n >= s.mostBegun() {
+		select {
+		case s.solo <- struct{}{}:
+			end = func() { <-s.solo }
+		default:
+			it.retried = true // if it closes meanwhile, it is given back
+			return end, soloWait
+		}
+	}
+	err := s.leased.Begin(s.ctx, it, it.received.Attempt)
+	if err == nil || errors.Is(err, dedup.ErrClaimLost) { // of which the context tells the handler
+		return end, 0
+	}
+	end()
+	it.retried = true
+	if s.ctx.Err() == nil {
+		s.client.event(Event{Kind: EventError, MessageID: it.received.ID, Err: err})
+	}
+	return end, beginWait
 }
 
 // letter is the dead letter of an item.
@@ -152,7 +204,7 @@ func (s *Subscription) isClosing() bool {
 
 func (s *Subscription) release(it *item) {
 	if s.leased != nil {
-		s.leased.Release(it)
+		s.leased.ReleaseUnbegun(it, it.received.Attempt-1)
 		return
 	}
 	s.settled(it, dedup.OutcomeReleased)

@@ -80,6 +80,12 @@ type Config struct {
 	// means DefaultClockSkew, or Window if that is less.
 	ClockSkew time.Duration
 
+	// TellsBegin says that the caller calls [Consumer.Begin] before it runs the
+	// handler of a message whose Attempts is above 1. Then a message that was only
+	// claimed when its process died does not count as one that was begun, and it can
+	// be told which one kills. Without it every claim counts.
+	TellsBegin bool
+
 	// MaxBatch is how many keys go into one call of the store, 1 to 10,000;
 	// zero means DefaultMaxBatch. More cost latency and fewer cost throughput.
 	MaxBatch int

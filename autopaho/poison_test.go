@@ -119,7 +119,7 @@ func TestPoisonThatKillsIsStopped(t *testing.T) {
 
 func checkPoison(t *testing.T, url, mode string) {
 	t.Helper()
-	const n, bad, attempts = 60, 20, 4
+	const n, bad, attempts = 200, 2, 4
 	ctx := within(t, 4*time.Minute)
 	b := startBroker(t, brokertest.Options{})
 	start := func() *testenv.Process {
@@ -136,7 +136,7 @@ func checkPoison(t *testing.T, url, mode string) {
 	first.Terminate()
 	require.Zero(t, first.Wait(20*time.Second))
 	for i := range n {
-		m := autopaho.Message{ID: fmt.Sprintf("m-%02d", i), Topic: fmt.Sprintf("work/%d", i%10), QoS: 1, Payload: []byte("x")}
+		m := autopaho.Message{ID: fmt.Sprintf("m-%03d", i), Topic: fmt.Sprintf("work/%d", i%10), QoS: 1, Payload: []byte("x")}
 		if i == bad {
 			m.Payload = []byte("poison")
 		}
@@ -173,7 +173,7 @@ func checkPoison(t *testing.T, url, mode string) {
 		}
 		all := letters()
 		require.Len(t, all, 1, "nothing else is given up")
-		require.Equal(t, fmt.Sprintf("m-%02d", bad), all[0].Message.ID)
+		require.Equal(t, fmt.Sprintf("m-%03d", bad), all[0].Message.ID)
 		require.Equal(t, fmt.Sprintf("begun %d times without an end; its process died each time, or lost its claim", attempts), all[0].Reason)
 		require.Equal(t, attempts, all[0].Attempts)
 		require.Equal(t, attempts, kills)

@@ -119,7 +119,7 @@ func TestPoisonThatKillsIsStopped(t *testing.T) {
 
 func checkPoison(t *testing.T, url, mode string) {
 	t.Helper()
-	const n, bad, attempts = 200, 2, 4
+	const n, bad, attempts = 120, 2, 4
 	ctx := within(t, 4*time.Minute)
 	b := startBroker(t, brokertest.Options{})
 	start := func() *testenv.Process {

@@ -88,16 +88,14 @@ func (s *Subscription) work(it *item) (again time.Duration) {
 	return wait
 }
 
-// mostBegun is how often a message may have been begun, by whoever, before it is
-// given up without being run once more. A first claim counts as begun although its
-// message may have waited behind another that killed the process; so one is not
-// enough.
-func (s *Subscription) mostBegun() int { return max(s.cfg.Attempts, 2) }
+// soloFrom is from which attempt on a message that nobody has seen the end of is run
+// beside no other such. After a crash nobody knows which of those in work has caused
+// it; a message that is begun alone, and dies again, is the one.
+const soloFrom = dedup.CountedClaims + 1
 
-// soloFrom is from which attempt on a message is run beside no other that was begun
-// before. After a crash nobody knows which of those in work has caused it; a message
-// that is begun alone, and dies again, is the one.
-const soloFrom = 3
+// mostBegun is how often a message may have been begun, by whoever, before it is
+// given up without being run once more: not before it was begun alone.
+func (s *Subscription) mostBegun() int { return max(s.cfg.Attempts, soloFrom) }
 
 // soloWait is how long such a message waits for another.
 const soloWait = 20 * time.Millisecond
@@ -112,7 +110,10 @@ func (s *Subscription) begin(it *item) (end func(), again time.Duration) {
 	if s.leased == nil || it.grant.Epoch == 0 {
 		return end, 0
 	}
-	if n := it.grant.Attempts; n >= soloFrom || n >= s.mostBegun() {
+	if it.grant.Attempts < soloFrom && it.received.Attempt == it.grant.Attempts {
+		return end, 0
+	}
+	if it.grant.Attempts >= soloFrom {
 		select {
 		case s.solo <- struct{}{}:
 			end = func() { <-s.solo }

@@ -203,7 +203,7 @@ func (c *Consumer) answered(w *claims, key string, answer *persist.Claim, since 
 	case mine:
 		n.epoch, n.attempts, n.since = answer.Epoch, max(1, answer.Attempts), since
 		n.counted = n.attempts
-		if c.cfg.TellsBegin && n.attempts > 1 && !n.ran {
+		if c.cfg.TellsBegin && n.attempts > CountedClaims && !n.ran {
 			n.counted-- // until Begin
 			w.again = append(w.again, n.claim())
 		}

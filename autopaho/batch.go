@@ -206,14 +206,18 @@ func (r *batchRun) run(items []*item) (alone []*item) {
 	s := r.sub
 	kept := items[:0]
 	for _, it := range items {
-		if s.isVoid(it) || it.grant.Lost() {
+		switch {
+		case s.isVoid(it) || it.grant.Lost():
 			s.release(it)
-			continue
+		case it.received.Attempt > 1:
+			// It has been in a batch that failed, or that killed its process.
+			alone = append(alone, it)
+		default:
+			kept = append(kept, it)
 		}
-		kept = append(kept, it)
 	}
 	if len(kept) < 2 {
-		return kept
+		return append(alone, kept...)
 	}
 	r.msgs, r.grants = r.msgs[:0], r.grants[:0]
 	for _, it := range kept {
@@ -232,15 +236,15 @@ func (r *batchRun) run(items []*item) (alone []*item) {
 		for _, it := range kept {
 			s.complete(it, nil)
 		}
-		return nil
+		return alone
 	case errors.Is(err, ErrRelease) || s.ctx.Err() != nil:
 		for _, it := range kept {
 			s.release(it)
 		}
-		return nil
+		return alone
 	}
 	s.client.status.counters.handlerErrors.Add(1)
 	s.client.cfg.Logger.WarnContext(ctx, "batch failed; its messages are tried one by one",
 		"messages", len(kept), "error", err)
-	return kept
+	return append(alone, kept...)
 }

@@ -148,6 +148,8 @@ type RelayConfig struct {
 	ReceiptTopic string
 }
 
+const defaultMaxPayload = 1 << 20
+
 func (c *Config) setDefaults() {
 	def := func(d *time.Duration, v time.Duration) {
 		if *d == 0 {
@@ -174,7 +176,7 @@ func (c *Config) setDefaults() {
 	def(&c.AckTimeout, 30*time.Second)
 	num(&c.ReceiveMaximum, 256)
 	num(&c.MaximumPacketSize, 2<<20)
-	num(&c.MaxPayload, 1<<20)
+	num(&c.MaxPayload, defaultMaxPayload)
 	num(&c.Relay.Window, 1024)
 	num(&c.Relay.WindowBytes, 8<<20)
 	def(&c.Relay.Lease, 5*time.Second)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/oncemq/oncemq/dedup"
 	"github.com/oncemq/oncemq/internal/session"
 	"github.com/oncemq/oncemq/persist"
 )
@@ -68,8 +69,19 @@ func stamp(batch []*session.Outgoing, now time.Time) {
 	for _, o := range batch {
 		if o.NeverSent {
 			o.NeverSent, o.FirstSent = false, stampAt(o.Message.ID, now)
+			if o.FirstSent != 0 && wasRetried(o.Message) {
+				o.FirstSent = 0
+			}
 		}
 	}
+}
+
+// wasRetried tells of a message that it is a dead letter that is tried again. Its ID
+// may be young, or tell no time; but it has been sent before, and groups that
+// processed it must not take it for new.
+func wasRetried(m *persist.Message) bool {
+	_, ok := m.Properties.Get(dedup.PropertyRetried)
+	return ok
 }
 
 // keepStamp remembers the stamp of a delivered message that may have to be sent

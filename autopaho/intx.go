@@ -89,7 +89,8 @@ func (h *txHandler[T]) start(s *Subscription, settings txSettings) (transactiona
 	store, _ := settings.store.(dedup.TxStore[T]) // validated
 	cfg := dedup.TxConfig[T]{
 		Store: store, Group: s.cfg.Group, Window: s.cfg.Window, ClockSkew: s.cfg.ClockSkew,
-		Logger: s.client.cfg.Logger, OnStoreError: settings.onStoreError, OnStoreBack: settings.onStoreBack,
+		MaxAttempts: s.mostBegun(),
+		Logger:      s.client.cfg.Logger, OnStoreError: settings.onStoreError, OnStoreBack: settings.onStoreBack,
 	}
 	if h.isBatch {
 		cfg.MaxBatch, cfg.MaxWait = s.cfg.MaxBatch, s.cfg.MaxWait
@@ -132,6 +133,9 @@ func (h *txHandler[T]) start(s *Subscription, settings txSettings) (transactiona
 type txWork[T any] struct{ *dedup.TxConsumer[T] }
 
 func (w *txWork[T]) submit(it *item, key string, sent time.Time) error {
+	if it.del.Dup {
+		return w.SubmitAgain(txItem[T]{it}, key, sent)
+	}
 	return w.Submit(txItem[T]{it}, key, sent)
 }
 
@@ -158,11 +162,13 @@ func (t txItem[T]) Failed(err error, attempts int) dedup.Verdict {
 	if s.ctx.Err() != nil || errors.Is(err, ErrRelease) {
 		return dedup.Verdict{Release: true}
 	}
-	if errors.As(err, &t.tooOld) {
+	var abandoned *dedup.AbandonedError
+	if errors.As(err, &t.tooOld) || errors.As(err, &abandoned) {
 		t.dead = s.letter(t.item, err, attempts)
 		return dedup.Verdict{Dead: t.dead}
 	}
 	s.client.status.counters.handlerErrors.Add(1)
+	t.failed(err)
 	if final(err) || attempts >= s.cfg.Attempts {
 		t.dead = s.letter(t.item, err, attempts)
 		return dedup.Verdict{Dead: t.dead}

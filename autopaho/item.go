@@ -2,6 +2,7 @@ package autopaho
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/oncemq/oncemq/dedup"
 	"github.com/oncemq/oncemq/internal/failpoint"
@@ -37,8 +38,10 @@ type item struct {
 	grant    dedup.Grant
 	dead     *persist.DeadLetter
 	tooOld   *dedup.TooOldError // why it is dead, if that is why
-	retried  bool               // the handler has failed before
-	given    bool               // back, with its batch, by a handler in transactional mode
+	first    persist.Failure    // of the handler here, by this process's clock
+	last     persist.Failure
+	retried  bool // the handler has failed before
+	given    bool // back, with its batch, by a handler in transactional mode
 
 	prev, next *item // in Subscription.items
 }
@@ -81,7 +84,19 @@ func (it *item) Granted(g dedup.Grant) {
 		it.sub.complete(it, it.sub.letter(it, g.TooOld, g.Attempts))
 		return
 	}
+	if g.Attempts > it.sub.mostBegun() {
+		it.sub.complete(it, it.sub.letter(it, &dedup.AbandonedError{Attempts: g.Attempts - 1}, g.Attempts-1))
+		return
+	}
 	it.sub.pool.put(it)
+}
+
+// failed keeps an error of the handler.
+func (it *item) failed(err error) {
+	it.last = persist.Failure{Error: err.Error(), At: time.Now()}
+	if it.first.At.IsZero() {
+		it.first = it.last
+	}
 }
 
 // begun tells the handler what the claim says.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/oncemq/oncemq/dedup"
 	"github.com/oncemq/oncemq/internal/session"
 	"github.com/oncemq/oncemq/persist"
 	"github.com/oncemq/oncemq/qos"
@@ -107,8 +108,8 @@ func (c *Client) prepare(msgs []Message) ([]Message, error) {
 			}
 			fresh = appendID(fresh, u)
 		}
-		if user := m.Properties.User; slices.ContainsFunc(user, isFirstSent) {
-			m.Properties.User = slices.DeleteFunc(slices.Clone(user), isFirstSent)
+		if user := m.Properties.User; slices.ContainsFunc(user, ofAnotherSending) {
+			m.Properties.User = slices.DeleteFunc(slices.Clone(user), ofAnotherSending)
 		}
 		c.applyPolicy(m)
 		if err := validate(m, c.cfg.MaxPayload); err != nil {
@@ -188,7 +189,11 @@ func withoutOurs(user []UserProperty) []UserProperty {
 	return rest
 }
 
-func isFirstSent(u UserProperty) bool { return u.Name == PropertyFirstSent }
+// ofAnotherSending tells of a user property that it says when the message was sent,
+// by somebody else.
+func ofAnotherSending(u UserProperty) bool {
+	return u.Name == PropertyFirstSent || u.Name == dedup.PropertyRetried
+}
 
 // applyPolicy fills in what the message leaves open. A QoS of zero in Enqueue
 // is "not chosen": it becomes 1, since an outbox that sends at most once

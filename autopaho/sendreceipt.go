@@ -28,7 +28,7 @@ func (s *Subscription) wantsReceipt(it *item) bool {
 // their number is bounded by the Receive Maximum.
 func (s *Subscription) sendReceipt(it *item, o dedup.Outcome) {
 	status, reason := receiptProcessed, ""
-	if o == dedup.OutcomeDead {
+	if o == dedup.OutcomeDead || o == dedup.OutcomeDuplicateDead {
 		status = receiptDead
 		if it.dead != nil {
 			reason = it.dead.Reason

@@ -88,7 +88,9 @@ type SubscribeConfig struct {
 	OrderBy func(*Message) string
 
 	// Attempts is how often a message is tried before it becomes a dead
-	// letter. Default 5.
+	// letter. With a group and a store that counts across restarts and replicas: a
+	// message that kills its process is not begun again after as many attempts, but
+	// at least 3. Default 5.
 	Attempts int
 	// Backoff is the wait between attempts, with full jitter.
 	Backoff qos.Backoff

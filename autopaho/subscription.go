@@ -25,6 +25,7 @@ type Subscription struct {
 	tx     transactional   // in transactional mode
 	pool   runner          // nil in transactional mode
 	qos0   chan struct{}   // counts QoS 0 messages in work
+	solo   chan struct{}   // holds one: a message that may kill is in its handler
 
 	made    chan error // holds one: the broker's first answer
 	pending bool       // to be subscribed; used by the consumer's keep
@@ -41,7 +42,7 @@ func newSubscription(in *consumer, cfg SubscribeConfig) (*Subscription, error) {
 	s := &Subscription{
 		consumer: in, client: c, cfg: cfg, made: make(chan error, 1), pending: true,
 		qos0:  make(chan struct{}, max(1024, 4*c.cfg.ReceiveMaximum)),
-		empty: make(chan struct{}),
+		empty: make(chan struct{}), solo: make(chan struct{}, 1),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background()) // ended by closeWork
 	storeError := func(err error) {
@@ -56,7 +57,7 @@ func newSubscription(in *consumer, cfg SubscribeConfig) (*Subscription, error) {
 		})
 	case cfg.Group != "" && c.cfg.Store != nil:
 		s.leased, err = dedup.New(dedup.Config{
-			Store: c.cfg.Store, Group: cfg.Group, Owner: c.cfg.ClientID, Lease: cfg.Lease,
+			Store: c.cfg.Store, Group: cfg.Group, Owner: c.cfg.ClientID, Lease: cfg.Lease, TellsBegin: true,
 			Window: cfg.Window, ClockSkew: cfg.ClockSkew, Logger: c.cfg.Logger, OnStoreError: storeError, OnStoreBack: storeBack,
 		})
 	}
@@ -137,7 +138,7 @@ func (s *Subscription) take(del *session.Delivery, sh *share, now time.Time) {
 	if s.leased != nil || s.tx != nil {
 		if k, ok := s.cfg.DedupKey(&it.received.Message); ok {
 			key = k
-			sent, _ = dedup.SentAt(&it.received.Message)
+			sent, _ = dedup.SentTo(&it.received.Message, s.cfg.Group)
 		} else {
 			s.client.status.counters.unkeyed.Add(1)
 		}
@@ -187,7 +188,7 @@ func (s *Subscription) settled(it *item, o dedup.Outcome) {
 			counters.tooOld.Add(1)
 			s.client.event(Event{Kind: EventTooOld, MessageID: it.received.ID, Topic: it.received.Topic, Err: it.tooOld})
 		}
-	case dedup.OutcomeDuplicate:
+	case dedup.OutcomeDuplicate, dedup.OutcomeDuplicateDead:
 		counters.duplicates.Add(1)
 	case dedup.OutcomeReleased:
 	}

@@ -49,6 +49,13 @@ func (s *Subscription) work(it *item) (again time.Duration) {
 		s.release(it)
 		return 0
 	}
+	if it.received.Attempt > 1 {
+		end, again := s.begin(it)
+		if again > 0 {
+			return again
+		}
+		defer end()
+	}
 	ctx := s.ctx
 	if it.grant.Epoch != 0 {
 		var cancel context.CancelFunc
@@ -77,6 +84,7 @@ func (s *Subscription) work(it *item) (again time.Duration) {
 		return 0
 	}
 	s.client.status.counters.handlerErrors.Add(1)
+	it.failed(err)
 	if s.ctx.Err() != nil {
 		s.release(it) // the client closes: nothing is decided about the message
 		return 0
@@ -103,6 +111,52 @@ func claimLost(ctx context.Context) bool {
 	return errors.Is(context.Cause(ctx), dedup.ErrClaimLost)
 }
 
+// soloFrom is from which attempt on a message that nobody has seen the end of is run
+// beside no other such. After a crash nobody knows which of those in work has caused
+// it; a message that is begun alone, and dies again, is the one.
+const soloFrom = dedup.CountedClaims + 1
+
+// mostBegun is how often a message may have been begun, by whoever, before it is
+// given up without being run once more: not before it was begun alone.
+func (s *Subscription) mostBegun() int { return max(s.cfg.Attempts, soloFrom) }
+
+// soloWait is how long such a message waits for another.
+const soloWait = 20 * time.Millisecond
+
+// beginWait is how long to wait if the store cannot be told that a message begins.
+const beginWait = time.Second
+
+// begin makes it known that a message is begun once more, before it is. If again is
+// not zero it is not to be run yet.
+func (s *Subscription) begin(it *item) (end func(), again time.Duration) {
+	end = func() {}
+	if s.leased == nil || it.grant.Epoch == 0 {
+		return end, 0
+	}
+	if it.grant.Attempts < soloFrom && it.received.Attempt == it.grant.Attempts {
+		return end, 0
+	}
+	if it.grant.Attempts >= soloFrom {
+		select {
+		case s.solo <- struct{}{}:
+			end = func() { <-s.solo }
+		default:
+			it.retried = true // if it closes meanwhile, it is given back
+			return end, soloWait
+		}
+	}
+	err := s.leased.Begin(s.ctx, it, it.received.Attempt)
+	if err == nil || errors.Is(err, dedup.ErrClaimLost) { // of which the context tells the handler
+		return end, 0
+	}
+	end()
+	it.retried = true
+	if s.ctx.Err() == nil {
+		s.client.event(Event{Kind: EventError, MessageID: it.received.ID, Err: err})
+	}
+	return end, beginWait
+}
+
 // letter is the dead letter of an item.
 func (s *Subscription) letter(it *item, err error, attempts int) *persist.DeadLetter {
 	s.client.cfg.Logger.ErrorContext(s.ctx, "message became a dead letter",
@@ -110,6 +164,7 @@ func (s *Subscription) letter(it *item, err error, attempts int) *persist.DeadLe
 	return &persist.DeadLetter{
 		Side: persist.SideConsumer, State: persist.StateFailed, Group: s.cfg.Group,
 		Message: it.received.Message, Reason: err.Error(), Attempts: attempts,
+		First: it.first, Last: it.last,
 	}
 }
 
@@ -132,12 +187,26 @@ func (s *Subscription) complete(it *item, dead *persist.DeadLetter) (again time.
 // buryWait is how long to wait before a dead letter is stored again.
 const buryWait = time.Second
 
+// addLetter stores a dead letter whose times are this process's.
+func (s *Subscription) addLetter(store persist.Store, dead persist.DeadLetter) error {
+	now, err := store.Time(s.ctx)
+	if err != nil {
+		return err
+	}
+	for _, f := range []*persist.Failure{&dead.First, &dead.Last} {
+		if !f.At.IsZero() {
+			f.At = now.Add(-time.Since(f.At)).Truncate(time.Millisecond)
+		}
+	}
+	return store.AddDeadLetters(s.ctx, []persist.DeadLetter{dead})
+}
+
 // bury stores a dead letter of a subscription without a group. Without a store
 // it is logged, and that is all there is of it. An error of the store has it
 // tried again: acknowledgements of later messages wait meanwhile.
 func (s *Subscription) bury(it *item) (again time.Duration) {
 	if store := s.client.cfg.Store; store != nil {
-		err := store.AddDeadLetters(s.ctx, []persist.DeadLetter{*it.dead})
+		err := s.addLetter(store, *it.dead)
 		switch {
 		case err != nil && s.ctx.Err() != nil:
 			s.settled(it, dedup.OutcomeReleased)
@@ -159,7 +228,7 @@ func (s *Subscription) isClosing() bool {
 
 func (s *Subscription) release(it *item) {
 	if s.leased != nil {
-		s.leased.Release(it)
+		s.leased.ReleaseUnbegun(it, it.received.Attempt-1)
 		return
 	}
 	s.settled(it, dedup.OutcomeReleased)

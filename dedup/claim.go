@@ -2,6 +2,7 @@ package dedup
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/oncemq/oncemq/persist"
@@ -15,6 +16,8 @@ type claims struct {
 	// single is how many of the next keys are claimed one by one, because the
 	// store refused a batch that they were in.
 	single int
+	// again are the claims of keys that were claimed before.
+	again []persist.Claim
 }
 
 // runClaims claims what is queued, in batches of what came while the last call
@@ -107,7 +110,7 @@ func (c *Consumer) claimBatch(ctx context.Context, w *claims) error {
 		return c.claimFailed(ctx, w, err)
 	}
 
-	w.grants, w.out = w.grants[:0], w.out[:0]
+	w.grants, w.out, w.again = w.grants[:0], w.out[:0], nil
 	c.mu.Lock()
 	c.claiming = false
 	for i := range answers {
@@ -115,10 +118,27 @@ func (c *Consumer) claimBatch(ctx context.Context, w *claims) error {
 	}
 	c.unlock()
 	tell(w.out)
+	c.uncount(ctx, w.again)
 	c.announce(w.grants)
 	clear(w.out)
 	clear(w.grants)
 	return nil
+}
+
+// uncount has the store know of keys that were claimed before that they are held and
+// not begun. If this process dies before Begin, which a message that kills may have
+// it do, their attempts are what they were. An error is no matter: renewals say the
+// same.
+func (c *Consumer) uncount(ctx context.Context, again []persist.Claim) {
+	if len(again) == 0 {
+		return
+	}
+	_, err := call(ctx, c.cfg.StoreTimeout, func(ctx context.Context) ([]bool, error) {
+		return c.cfg.Store.RenewClaims(ctx, c.cfg.Group, again, c.cfg.Lease)
+	})
+	if err != nil {
+		c.cfg.Logger.LogAttrs(ctx, slog.LevelDebug, "claims count as begun for now", slog.Any("error", err))
+	}
 }
 
 // claimFailed puts the batch back to the front of the queue. A single key that
@@ -172,7 +192,7 @@ func (c *Consumer) answered(w *claims, key string, answer *persist.Claim, since 
 		if mine { // nobody wants it any more
 			n = &Node{}
 			n.begin(key, time.Time{})
-			n.epoch, n.attempts = answer.Epoch, answer.Attempts
+			n.epoch, n.attempts, n.counted = answer.Epoch, answer.Attempts, answer.Attempts-1
 			c.keys[key] = n
 			c.giveBack(n, nil)
 		}
@@ -182,6 +202,11 @@ func (c *Consumer) answered(w *claims, key string, answer *persist.Claim, since 
 	switch {
 	case mine:
 		n.epoch, n.attempts, n.since = answer.Epoch, max(1, answer.Attempts), since
+		n.counted = n.attempts
+		if c.cfg.TellsBegin && n.attempts > CountedClaims && !n.ran {
+			n.counted-- // until Begin
+			w.again = append(w.again, n.claim())
+		}
 		c.addLease(n)
 		if n.ran {
 			n.phase = phaseCompleting
@@ -198,10 +223,18 @@ func (c *Consumer) answered(w *claims, key string, answer *persist.Claim, since 
 			},
 		})
 	case answer.State == persist.ClaimCompleted:
-		w.out = c.settle(n, OutcomeDuplicate, w.out)
+		w.out = c.settle(n, duplicate(answer), w.out)
 	default:
 		c.hold(n, phaseHeld, askAgain(c.now(), answer.Remaining, c.cfg.PollInterval))
 	}
+}
+
+// duplicate is the outcome of a delivery whose key was completed before.
+func duplicate(answer *persist.Claim) Outcome {
+	if answer.Dead {
+		return OutcomeDuplicateDead
+	}
+	return OutcomeDuplicate
 }
 
 // askAgain is when to ask again for a key that is busy elsewhere: a little after

@@ -31,6 +31,11 @@ const (
 	DefaultMaxHold       = 50 * time.Millisecond
 	DefaultTxTimeout     = time.Minute
 
+	// CountedClaims is how many claims of a message count as attempts although its
+	// handler may not have begun: that costs nothing, and one crash, or a lost lease,
+	// says little of a message. See Config.TellsBegin.
+	CountedClaims = 2
+
 	MinLease  = time.Second
 	MinWindow = time.Second
 	MaxWindow = 90 * 365 * 24 * time.Hour
@@ -79,6 +84,12 @@ type Config struct {
 	// is ahead needs no allowance: see [TooOldError].) At most Window; zero
 	// means DefaultClockSkew, or Window if that is less.
 	ClockSkew time.Duration
+
+	// TellsBegin says that the caller calls [Consumer.Begin] before it runs the
+	// handler of a message whose Attempts is CountedClaims + 1 or more. Then a message
+	// that was only claimed when its process died does not count as one that was
+	// begun, and it can be told which one kills. Without it every claim counts.
+	TellsBegin bool
 
 	// MaxBatch is how many keys go into one call of the store, 1 to 10,000;
 	// zero means DefaultMaxBatch. More cost latency and fewer cost throughput.

@@ -137,8 +137,9 @@ func (c *Consumer) Submit(d Delivery, key string, sent time.Time) error {
 }
 
 // Complete says that the handler of a granted delivery is through: with success
-// if dead is nil, for good without success else. Side, State, Group, Key and
-// Attempts of the letter are filled in where they are zero. Settled follows once
+// if dead is nil, for good without success else. Side, State, Group, Key, Attempts,
+// First and Last of the letter are filled in where they are zero; the times of First
+// and Last are this process's, and become the store's. Settled follows once
 // that is durable: with OutcomeProcessed or OutcomeDead, or with
 // OutcomeDuplicate if the claim was lost meanwhile and another completed the
 // key. If the claim was lost and nobody completed the key, it is claimed again
@@ -181,6 +182,14 @@ func (c *Consumer) Complete(d Delivery, dead *persist.DeadLetter) {
 // After Complete, and for a delivery that is not open, Release does nothing.
 func (c *Consumer) Release(d Delivery) {
 	n := d.node()
+	c.mu.Lock()
+	n.counted = n.attempts
+	c.mu.Unlock()
+	c.release(d)
+}
+
+func (c *Consumer) release(d Delivery) {
+	n := d.node()
 	var out []settlement
 	c.mu.Lock()
 	if c.stopped || n.ran {
@@ -200,6 +209,48 @@ func (c *Consumer) Release(d Delivery) {
 	}
 	c.unlock()
 	tell(out)
+}
+
+// Begin says that the handler of a granted delivery begins for the attempts-th time,
+// and waits until the store knows: if the process dies in the handler, that attempt
+// counts. It is for messages that are begun again; a first attempt is counted by its
+// claim. The error is the store's, in which case the handler should not run yet, or
+// ErrClaimLost. See Config.TellsBegin.
+func (c *Consumer) Begin(ctx context.Context, d Delivery, attempts int) error {
+	n := d.node()
+	c.mu.Lock()
+	if n.key == "" || n.phase != phaseGranted && n.phase != phaseAnnounced {
+		c.mu.Unlock()
+		return nil
+	}
+	n.counted = attempts
+	claim := n.claim()
+	c.mu.Unlock()
+	held, err := call(ctx, c.cfg.StoreTimeout, func(ctx context.Context) ([]bool, error) {
+		return c.cfg.Store.RenewClaims(ctx, c.cfg.Group, []persist.Claim{claim}, c.cfg.Lease)
+	})
+	switch {
+	case err != nil:
+		return err
+	case len(held) != 1:
+		return errAnswers("renew", 1, len(held))
+	case !held[0]:
+		return ErrClaimLost
+	}
+	return nil
+}
+
+// ReleaseUnbegun is Release for a message that was begun that often in all, this
+// grant's part of it included: a handler that never ran, or gave the message back,
+// is no attempt.
+func (c *Consumer) ReleaseUnbegun(d Delivery, attempts int) {
+	n := d.node()
+	c.mu.Lock()
+	if n.phase == phaseAnnounced || n.phase == phaseGranted {
+		n.counted = attempts
+	}
+	c.mu.Unlock()
+	c.release(d)
 }
 
 // Withdraw gives a delivery back if it is not granted, and does nothing else:
@@ -355,8 +406,12 @@ func (c *Consumer) settle(n *Node, outcome Outcome, out []settlement) []settleme
 	default:
 		delete(c.keys, n.key)
 		follow := OutcomeDuplicate
-		if outcome == OutcomeReleased {
+		switch outcome {
+		case OutcomeReleased:
 			follow = OutcomeReleased
+		case OutcomeDead, OutcomeDuplicateDead:
+			follow = OutcomeDuplicateDead
+		default:
 		}
 		for f := n.followers.popFront(); f != nil; f = n.followers.popFront() {
 			out = c.finish(f, follow, out)
@@ -379,11 +434,14 @@ func (c *Consumer) finish(n *Node, outcome Outcome, out []settlement) []settleme
 
 // letter completes a copy of a dead letter with what the consumer knows.
 func (c *Consumer) letter(dead *persist.DeadLetter, n *Node) *persist.DeadLetter {
-	return fillLetter(dead, c.cfg.Group, n.key, n.attempts)
+	return c.admission.fillLetter(dead, c.cfg.Group, n.key, n.attempts, c.started)
 }
 
-// fillLetter returns a copy of dead, or nil for nil.
-func fillLetter(dead *persist.DeadLetter, group, key string, attempts int) *persist.DeadLetter {
+// fillLetter returns a copy of dead, or nil for nil. started is the zero of the
+// consumer's own time.
+func (a *admission) fillLetter(
+	dead *persist.DeadLetter, group, key string, attempts int, started time.Time,
+) *persist.DeadLetter {
 	if dead == nil {
 		return nil
 	}
@@ -393,6 +451,14 @@ func fillLetter(dead *persist.DeadLetter, group, key string, attempts int) *pers
 	orDefault(&filled.Group, group)
 	orDefault(&filled.Key, key)
 	orDefault(&filled.Attempts, attempts)
+	if filled.Last.At.IsZero() {
+		filled.Last = persist.Failure{Error: filled.Reason, At: time.Now()}
+	}
+	if filled.First.At.IsZero() {
+		filled.First = filled.Last
+	}
+	filled.First.At = a.clock.at(filled.First.At, started)
+	filled.Last.At = a.clock.at(filled.Last.At, started)
 	return &filled
 }
 

@@ -60,7 +60,7 @@ func TestDeadLetterIsStoredWithTheMark(t *testing.T) {
 	follower := submit(t, c, "a")
 	c.Complete(d, letterFor("no good"))
 	require.Equal(t, OutcomeDead, d.outcome(t))
-	require.Equal(t, OutcomeDuplicate, follower.outcome(t))
+	require.Equal(t, OutcomeDuplicateDead, follower.outcome(t))
 
 	letters, err := store.ListDeadLetters(t.Context(), persist.DeadLetterFilter{}, 10)
 	require.NoError(t, err)
@@ -70,7 +70,7 @@ func TestDeadLetterIsStoredWithTheMark(t *testing.T) {
 	require.Equal(t, "workers", letters[0].Group)
 	require.Equal(t, "a", letters[0].Key)
 	require.Equal(t, 1, letters[0].Attempts)
-	require.Equal(t, OutcomeDuplicate, submit(t, c, "a").outcome(t))
+	require.Equal(t, OutcomeDuplicateDead, submit(t, c, "a").outcome(t))
 }
 
 func TestWithoutKeyEverythingIsProcessed(t *testing.T) {

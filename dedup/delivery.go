@@ -44,6 +44,9 @@ const (
 	// OutcomeDuplicate says that another delivery completed the key.
 	// Acknowledge.
 	OutcomeDuplicate
+	// OutcomeDuplicateDead says that another delivery completed the key with a dead
+	// letter. Acknowledge.
+	OutcomeDuplicateDead
 	// OutcomeReleased says that the delivery was given back undecided. Do not
 	// acknowledge: the broker delivers the message again.
 	OutcomeReleased
@@ -51,10 +54,11 @@ const (
 
 // Acknowledge tells whether the broker may get its PUBACK or PUBREC.
 func (o Outcome) Acknowledge() bool {
-	return o == OutcomeProcessed || o == OutcomeDead || o == OutcomeDuplicate
+	return o >= OutcomeProcessed && o <= OutcomeDuplicateDead
 }
 
-// String is "processed", "dead", "duplicate" or "released".
+// String is "processed", "dead", "duplicate", "duplicate of a dead letter" or
+// "released".
 func (o Outcome) String() string {
 	switch o {
 	case OutcomeProcessed:
@@ -63,6 +67,8 @@ func (o Outcome) String() string {
 		return "dead"
 	case OutcomeDuplicate:
 		return "duplicate"
+	case OutcomeDuplicateDead:
+		return "duplicate of a dead letter"
 	case OutcomeReleased:
 		return "released"
 	}
@@ -182,6 +188,13 @@ type Node struct {
 	since    time.Duration
 	epoch    int64
 	attempts int
+	// counted are the attempts that the store is told: those that were begun.
+	counted int
+
+	// Of a TxConsumer: again tells that the broker has delivered the message before,
+	// suspect that it is to have a transaction of its own, noted that the attempt to
+	// come is in the store.
+	again, suspect, noted bool
 
 	dead     *persist.DeadLetter
 	onLost   context.CancelCauseFunc
@@ -193,7 +206,7 @@ type Node struct {
 func (n *Node) node() *Node { return n }
 
 func (n *Node) claim() persist.Claim {
-	return persist.Claim{Key: n.key, State: persist.ClaimGranted, Epoch: n.epoch, Attempts: n.attempts}
+	return persist.Claim{Key: n.key, State: persist.ClaimGranted, Epoch: n.epoch, Attempts: n.counted}
 }
 
 // begin readies the node for a submission, keeping the turn and the memory.
@@ -201,9 +214,10 @@ func (n *Node) begin(key string, sent time.Time) {
 	n.key, n.sent = key, sent
 	n.turn++
 	n.place.n, n.lease.n = n, n
-	n.epoch, n.attempts, n.since = 0, 0, 0
+	n.epoch, n.attempts, n.counted, n.since = 0, 0, 0, 0
 	n.dead, n.onLost = nil, nil
 	n.lost, n.ran, n.unwanted = false, false, false
+	n.again, n.suspect, n.noted = false, false, false
 }
 
 // end forgets what the node refers to.

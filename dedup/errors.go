@@ -18,6 +18,19 @@ var (
 	ErrClaimLost = errors.New("claim was lost")
 )
 
+// AbandonedError tells that a message was begun again and again and nobody ever
+// heard how it ended: the process died each time, or lost its claim. Its handler
+// is not run once more.
+type AbandonedError struct {
+	// Attempts is how often it was begun.
+	Attempts int
+}
+
+// Error is one line.
+func (e *AbandonedError) Error() string {
+	return fmt.Sprintf("begun %d times without an end; its process died each time, or lost its claim", e.Attempts)
+}
+
 // PanicError is a panic of a handler, turned into an error.
 type PanicError struct {
 	// Value is what the handler panicked with.

@@ -3,6 +3,7 @@ package dedup
 import (
 	"encoding/hex"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/oncemq/oncemq/persist"
@@ -13,6 +14,11 @@ import (
 // that of a message that waited long before it could be sent, and whose ID tells
 // an earlier time.
 const PropertyFirstSent = "first-sent"
+
+// PropertyRetried is the user property of a dead letter that is tried again: when
+// that was, in milliseconds since 1970 and decimal digits, a space, and the name of
+// the group that had given the message up. See [SentTo].
+const PropertyRetried = "retried"
 
 // lastSent is the latest time that a message can name: the end of the year 9999.
 const lastSent = 253402300799999
@@ -27,8 +33,8 @@ func SentAt(m *persist.Message) (at time.Time, ok bool) {
 		return time.Time{}, false
 	}
 	if s, given := m.Properties.Get(PropertyFirstSent); given {
-		if ms, err := strconv.ParseInt(s, 10, 64); err == nil && ms > 0 && ms <= lastSent {
-			return time.UnixMilli(ms), true
+		if at, ok := parseSent(s); ok {
+			return at, true
 		}
 	}
 	id, _ := m.Properties.Get(PropertyMessageID)
@@ -36,6 +42,41 @@ func SentAt(m *persist.Message) (at time.Time, ok bool) {
 		id = m.ID
 	}
 	return timeOfID(id)
+}
+
+// SentTo is [SentAt] as a group has to see it. A dead letter of the group that is
+// tried again counts from then: the group has forgotten its key at that time, and
+// remembers it anew once it is completed. To every other group it is as old as it
+// is, since one may have processed it and forgotten that by now.
+func SentTo(m *persist.Message, group string) (at time.Time, ok bool) {
+	if m.Retain {
+		return time.Time{}, false
+	}
+	for i := range m.Properties.User {
+		if m.Properties.User[i].Name != PropertyRetried {
+			continue
+		}
+		if ms, name, found := strings.Cut(m.Properties.User[i].Value, " "); found && name == group {
+			if at, ok := parseSent(ms); ok {
+				return at, true
+			}
+		}
+	}
+	return SentAt(m)
+}
+
+// Retried is the user property of a dead letter of a group that is tried again at
+// a time of the store's.
+func Retried(group string, at time.Time) persist.UserProperty {
+	return persist.UserProperty{Name: PropertyRetried, Value: strconv.FormatInt(at.UnixMilli(), 10) + " " + group}
+}
+
+func parseSent(digits string) (at time.Time, ok bool) {
+	ms, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || ms <= 0 || ms > lastSent {
+		return time.Time{}, false
+	}
+	return time.UnixMilli(ms), true
 }
 
 // timeOfID is the time in a UUID of version 7 (RFC 9562, section 5.7): its first

@@ -43,7 +43,7 @@ func (c *counters) stats() Stats {
 		Unkeyed:    c.unkeyed,
 		Processed:  c.outcomes[OutcomeProcessed],
 		Dead:       c.outcomes[OutcomeDead],
-		Duplicates: c.outcomes[OutcomeDuplicate],
+		Duplicates: c.outcomes[OutcomeDuplicate] + c.outcomes[OutcomeDuplicateDead],
 		Released:   c.outcomes[OutcomeReleased],
 		Lost:       c.lost,
 		Forgotten:  c.forgotten,

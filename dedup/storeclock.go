@@ -53,6 +53,18 @@ func (s *storeClock) refresh(ctx context.Context, store storeTime, timeout time.
 	return nil
 }
 
+// at is what the store's clock said at a time of this process, as well as we know;
+// while the store was never asked, that time itself. started is the zero of our own
+// time.
+func (s *storeClock) at(t, started time.Time) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.told.IsZero() {
+		t = s.told.Add(t.Sub(started) - (s.asked+s.answered)/2)
+	}
+	return t.Truncate(time.Millisecond)
+}
+
 // latest is a time that the store's clock does not exceed at our time own.
 func (s *storeClock) latest(own time.Duration) time.Time {
 	s.mu.Lock()

@@ -121,7 +121,7 @@ func (c *TxConsumer[T]) take(w *transaction[T]) (next time.Duration) {
 // alone tells that a delivery is not to be in a batch with others: it has failed
 // before, and would have all of them run again.
 func (c *TxConsumer[T]) alone(n *Node) bool {
-	return c.cfg.Batch != nil && n.attempts > 0 && n.dead == nil
+	return n.dead == nil && (n.suspect || c.cfg.Batch != nil && n.attempts > 0)
 }
 
 // process runs one transaction. If it does not commit, or nobody knows whether
@@ -132,6 +132,12 @@ func (c *TxConsumer[T]) process(ctx context.Context, w *transaction[T]) error {
 	// Not within the transaction: the question may take another connection.
 	if err := c.admission.clock.refresh(ctx, c.cfg.Store, c.cfg.StoreTimeout, c.now); err != nil {
 		return c.processFailed(ctx, w, err)
+	}
+	if err := c.noteAttempts(ctx, w); err != nil {
+		return c.processFailed(ctx, w, err)
+	}
+	if len(w.nodes) == 0 {
+		return nil
 	}
 	w.began = c.now()
 	_, err := call(ctx, c.cfg.Timeout, func(ctx context.Context) (struct{}, error) {
@@ -182,7 +188,7 @@ func (c *TxConsumer[T]) step(ctx context.Context, w *transaction[T], p persist.T
 		if verdict.Dead == nil {
 			return c.judged(verdict, r.attempts), nil
 		}
-		letter = fillLetter(verdict.Dead, c.cfg.Group, n.key, r.attempts)
+		letter = c.letter(verdict.Dead, n, r.attempts)
 	}
 	return c.letterStep(ctx, w, p, n, letter)
 }
@@ -248,6 +254,11 @@ func (c *TxConsumer[T]) letterStep(
 	return r, p.AddDeadLetter(ctx, *letter)
 }
 
+// letter completes a copy of a dead letter with what the consumer knows.
+func (c *TxConsumer[T]) letter(dead *persist.DeadLetter, n *Node, attempts int) *persist.DeadLetter {
+	return c.admission.fillLetter(dead, c.cfg.Group, n.key, attempts, c.started)
+}
+
 // delivery is what n was submitted as.
 func (c *TxConsumer[T]) delivery(n *Node) TxDelivery[T] {
 	d, _ := n.txDelivery.(TxDelivery[T]) // Submit took nothing else
@@ -285,6 +296,7 @@ func (c *TxConsumer[T]) apply(w *transaction[T], n *Node, r result) {
 		w.out = c.settle(n, r.outcome, w.out)
 		return
 	}
+	n.noted = n.noted && r.attempts == n.attempts
 	n.attempts = r.attempts
 	n.phase = phaseHeld
 	c.held.add(n, r.until)
@@ -348,7 +360,7 @@ func (c *TxConsumer[T]) processFailed(ctx context.Context, w *transaction[T], er
 		if verdict.Dead != nil {
 			// The next transaction stores it, without running the handler.
 			r = result{until: c.now(), attempts: n.attempts + 1}
-			n.dead = fillLetter(verdict.Dead, c.cfg.Group, n.key, r.attempts)
+			n.dead = c.letter(verdict.Dead, n, r.attempts)
 		}
 	}
 	c.mu.Lock()
@@ -364,8 +376,13 @@ func (c *TxConsumer[T]) processFailed(ctx context.Context, w *transaction[T], er
 
 // tell makes the calls of Settled, and forgets the batch.
 func (w *transaction[T]) tell() {
+	w.tellOut()
+	clear(w.nodes)
+}
+
+// tellOut makes the calls of Settled.
+func (w *transaction[T]) tellOut() {
 	tell(w.out)
 	clear(w.out)
 	w.out = w.out[:0]
-	clear(w.nodes)
 }

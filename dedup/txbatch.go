@@ -41,6 +41,9 @@ func (c *TxConsumer[T]) batchStep(ctx context.Context, w *transaction[T], p pers
 			w.granted = append(w.granted, TxGrant[T]{c.delivery(n), grant})
 		} else {
 			r = result{outcome: OutcomeDead}
+			if n.key != "" {
+				claims[w.places[n.key]].Dead = true // for those that follow in this batch
+			}
 			if err := p.AddDeadLetter(ctx, *letter); err != nil {
 				return err
 			}
@@ -102,7 +105,7 @@ func (c *TxConsumer[T]) batchLetter(w *transaction[T], n *Node, attempts int) (*
 		w.failure = tooOld
 		return nil, tooOld
 	}
-	return fillLetter(verdict.Dead, c.cfg.Group, n.key, attempts), nil
+	return c.letter(verdict.Dead, n, attempts), nil
 }
 
 // handleBatch runs the handler, and turns a panic into an error.

@@ -16,6 +16,9 @@ type TxStore[T any] interface {
 	ExpireProcessed(ctx context.Context, limit int) (forgotten int, err error)
 	// Time is as in [persist.Store].
 	Time(ctx context.Context) (time.Time, error)
+	// Claim and Release are as in [persist.Processed]. They count attempts.
+	Claim(ctx context.Context, req persist.ClaimRequest) ([]persist.Claim, error)
+	Release(ctx context.Context, group string, claims []persist.Claim) error
 }
 
 // TxDelivery is one delivery of a message in transactional mode. A type becomes
@@ -38,8 +41,8 @@ type TxDelivery[T any] interface {
 	// not called, since the message came when its key may have been forgotten;
 	// what is to be done with such a message is a dead letter. Failed must not
 	// block, and may be called more than once for one attempt if the
-	// transaction could not be committed. Attempts are counted by this process alone: nothing is left of
-	// an attempt that was undone.
+	// transaction could not be committed. An *AbandonedError says that Process was
+	// not called, since it was begun too often: see TxConfig.MaxAttempts.
 	Failed(err error, attempts int) Verdict
 
 	// Settled is the last word on the delivery, as in [Delivery].
@@ -65,7 +68,8 @@ type TxGrant[T any] struct {
 // Verdict tries again at once.
 type Verdict struct {
 	// Dead, if set, gives the message up: the letter and the mark are stored in
-	// one step, and the delivery is settled with OutcomeDead.
+	// one step, and the delivery is settled with OutcomeDead. It is filled in as in
+	// [Consumer.Complete].
 	Dead *persist.DeadLetter
 	// Release gives the delivery back: it is settled with OutcomeReleased.
 	Release bool
@@ -112,6 +116,14 @@ type TxConfig[T any] struct {
 	// handlers of all of them run again. Zero means DefaultMaxBatch.
 	MaxBatch int
 
+	// MaxAttempts is how often a message with a key may be begun before Failed gets
+	// an *AbandonedError in place of another attempt. Attempts are counted in the
+	// store, so that a message that kills its process is stopped by the next one: a
+	// message that is seen again, redelivered or after a failure, has its attempt
+	// noted before its transaction begins. A first delivery costs nothing. At least
+	// 2; zero counts in this process alone, without end.
+	MaxAttempts int
+
 	// MaxHold is for how long a transaction takes in further deliveries: it
 	// commits after the first handler that ends later than that. With SQLite
 	// every other writer waits that long. Zero means DefaultMaxHold.
@@ -134,6 +146,7 @@ func (cfg TxConfig[T]) Validate() error {
 	f.notNegative("SweepInterval", cfg.SweepInterval)
 	f.notNegative("StoreTimeout", cfg.StoreTimeout)
 	f.notNegative("MaxHold", cfg.MaxHold)
+	f.check(cfg.MaxAttempts == 0 || cfg.MaxAttempts >= 2, "MaxAttempts is %d; the least is 2, or 0 for no limit", cfg.MaxAttempts)
 	f.notNegative("MaxWait", cfg.MaxWait)
 	f.atLeast("Timeout", cfg.Timeout, max(cfg.MaxHold, 1))
 	return f.join()

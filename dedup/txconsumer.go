@@ -2,6 +2,7 @@ package dedup
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -24,6 +25,7 @@ import (
 // none but Close waits for the store.
 type TxConsumer[T any] struct {
 	cfg       TxConfig[T]
+	owner     string // of the claims that count attempts
 	started   time.Time
 	health    *health
 	admission admission
@@ -56,6 +58,7 @@ func NewTx[T any](cfg TxConfig[T]) (*TxConsumer[T], error) {
 	ctx, stop := context.WithCancel(context.Background()) //nolint:gosec // Close calls stop
 	c := &TxConsumer[T]{
 		cfg:       cfg,
+		owner:     "transactions/" + rand.Text(),
 		started:   time.Now(),
 		health:    newHealth(cfg.OnStoreError, cfg.OnStoreBack, cfg.Logger),
 		admission: admission{window: cfg.Window, skew: cfg.ClockSkew},
@@ -76,6 +79,16 @@ func NewTx[T any](cfg TxConfig[T]) (*TxConsumer[T], error) {
 // for the store; the caller bounds how many deliveries are open. The error is
 // ErrClosed or ErrSubmitted.
 func (c *TxConsumer[T]) Submit(d TxDelivery[T], key string, sent time.Time) error {
+	return c.submit(d, key, sent, false)
+}
+
+// SubmitAgain is Submit for a message that the broker has delivered before, as DUP
+// tells: it may have killed the process that had it. See TxConfig.MaxAttempts.
+func (c *TxConsumer[T]) SubmitAgain(d TxDelivery[T], key string, sent time.Time) error {
+	return c.submit(d, key, sent, true)
+}
+
+func (c *TxConsumer[T]) submit(d TxDelivery[T], key string, sent time.Time, again bool) error {
 	key = boundKey(key)
 	n := d.node()
 	c.mu.Lock()
@@ -88,7 +101,7 @@ func (c *TxConsumer[T]) Submit(d TxDelivery[T], key string, sent time.Time) erro
 		return ErrSubmitted
 	}
 	n.begin(key, sent)
-	n.txDelivery = d
+	n.txDelivery, n.again = d, again
 	c.counters.received++
 	if key == "" {
 		c.counters.unkeyed++

@@ -259,3 +259,10 @@ func countByKey(t *testing.T, db *sql.DB, query string) map[string]int {
 	require.NoError(t, rows.Err())
 	return counts
 }
+
+// Claim and Release are for attempts, which this store does not count.
+func (s *txStore) Claim(context.Context, persist.ClaimRequest) ([]persist.Claim, error) {
+	return nil, &persist.Error{Op: "claim", Kind: persist.ErrInvalid}
+}
+
+func (s *txStore) Release(context.Context, string, []persist.Claim) error { return nil }

@@ -42,7 +42,7 @@ func (c *TxConsumer[T]) decide(claim *persist.Claim, n *Node, r *result, grant *
 		grant.Epoch, grant.Attempts = claim.Epoch, max(grant.Attempts, claim.Attempts)
 		return true
 	case persist.ClaimCompleted:
-		*r = result{outcome: OutcomeDuplicate}
+		*r = result{outcome: duplicate(claim)}
 	case persist.ClaimBusy:
 		*r = result{until: askAgain(c.now(), claim.Remaining, c.cfg.PollInterval), attempts: n.attempts}
 	}

@@ -23,12 +23,16 @@ const (
 type Claim struct {
 	Key   string
 	State ClaimState
+	// Dead tells of a completed key that it ended with a dead letter [CLAIM-10].
+	Dead bool
 	// Epoch is the fencing token of a granted claim. It is higher than that of
 	// every earlier claim of the key in the group [CLAIM-3], even if the key
 	// was forgotten in between: a replica may sleep longer than any window.
 	Epoch int64
 	// Attempts is how often the key was claimed without completion, this time
-	// included: 1 for a first claim. A released claim counts.
+	// included: 1 for a first claim. RenewClaims and Release record what the claim
+	// given to them says [CLAIM-11], so that its holder can tell a claim that was
+	// only held from one whose work was begun.
 	Attempts int
 	// Remaining is, for a busy key, what is left of the other's lease.
 	Remaining time.Duration
@@ -73,7 +77,8 @@ type Processed interface {
 
 	// RenewClaims extends the leases of claims to ttl from now and tells for
 	// each whether it is still the caller's: neither taken over, released nor
-	// completed.
+	// completed. The attempts of such a key become those of the claim [CLAIM-11]: the
+	// next claim of it counts one more.
 	RenewClaims(ctx context.Context, group string, claims []Claim, ttl time.Duration) ([]bool, error)
 
 	// Complete marks keys as processed for window from now, and tells for each
@@ -85,8 +90,9 @@ type Processed interface {
 	Complete(ctx context.Context, group string, completions []Completion, window time.Duration) ([]bool, error)
 
 	// Release gives keys back, so that others may claim them at once
-	// [CLAIM-7]. Claims that are no longer held are ignored. Attempts are
-	// remembered for as long as the lease would have lasted, at least.
+	// [CLAIM-7]. Claims that are no longer held are ignored. Attempts, which become
+	// those of the claim [CLAIM-11], are remembered for as long as the lease would
+	// have lasted, at least.
 	Release(ctx context.Context, group string, claims []Claim) error
 
 	// ExpireProcessed forgets keys whose window has closed [CLAIM-8], looking

@@ -87,7 +87,8 @@ type Process interface {
 	// did in the transaction is undone, and that error is returned.
 	Step(ctx context.Context, fn func() error) error
 
-	// AddDeadLetter stores a letter within the transaction.
+	// AddDeadLetter stores a letter within the transaction. If its key is completed
+	// in its group, the mark tells from then on that it ended so [CLAIM-10].
 	AddDeadLetter(ctx context.Context, letter DeadLetter) error
 }
 

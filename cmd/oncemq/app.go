@@ -104,6 +104,7 @@ func commands(sh *shell) []*cli.Command {
 		subCommand(sh),
 		relayCommand(sh),
 		outboxCommand(sh),
+		deadCommand(sh),
 		storeCommand(sh),
 		versionCommand(sh),
 	}

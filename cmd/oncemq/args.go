@@ -16,6 +16,9 @@ type request struct {
 	// args is what urfave/cli gets: every option as --name=value, under the
 	// name that it knows.
 	args []string
+	// words are the arguments that belong to no option, for a command that takes
+	// such.
+	words []string
 }
 
 // command is the innermost command; nil for oncemq itself.
@@ -67,7 +70,11 @@ func readArgs(app *cli.App, args []string) (*request, error) {
 		}
 		return r, nil
 	}
-	return r, r.readOptions(rest)
+	err := r.readOptions(rest)
+	if len(r.words) > 0 {
+		r.args = append(append(r.args, "--"), r.words...)
+	}
+	return r, err
 }
 
 // readOptions appends the options of the innermost command.
@@ -86,6 +93,9 @@ func (r *request) readOptions(rest []string) error {
 			r.help = true
 			return nil
 		case arg == "--" && len(rest) == 0:
+			continue
+		case dashed == word && r.command() != nil && r.command().ArgsUsage != "":
+			r.words = append(r.words, arg)
 			continue
 		case dashed == word || dashed == "" || len(word)-len(dashed) > 2:
 			return &usageError{problem: fmt.Sprintf("unexpected argument %s; every value belongs to an option, such as -t TOPIC", shown(arg))}

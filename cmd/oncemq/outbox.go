@@ -50,6 +50,13 @@ func outboxAction(sh *shell, o *outboxOptions, options []*option, look func(cont
 		if err := noArguments(c); err != nil {
 			return err
 		}
+		return lookAction(sh, o, options, look)(c)
+	}
+}
+
+// lookAction is outboxAction for a command that has read its arguments.
+func lookAction(sh *shell, o *outboxOptions, options []*option, look func(context.Context, persist.Store) error) cli.ActionFunc {
+	return func(c *cli.Context) error {
 		if err := environ(options, sh.lookup); err != nil {
 			return err
 		}

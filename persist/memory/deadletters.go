@@ -52,18 +52,19 @@ func (d *deadLetters) counter(letter *persist.DeadLetter) *int64 {
 	}
 }
 
-// choose returns up to limit letters that the filter selects and that are fit,
-// in order.
-func (d *deadLetters) choose(filter persist.DeadLetterFilter, limit int, fit func(*persist.DeadLetter) bool) []*persist.DeadLetter {
+// choose returns up to limit letters that the filter selects, in order.
+func (d *deadLetters) choose(now int64, filter persist.DeadLetterFilter, limit int) []*persist.DeadLetter {
 	var chosen []*persist.DeadLetter
 	take := func(letter *persist.DeadLetter) bool {
 		if (filter.Side == 0 || filter.Side == letter.Side) &&
-			(filter.Group == "" || filter.Group == letter.Group) && fit(letter) {
+			(filter.Group == "" || filter.Group == letter.Group) &&
+			(filter.ReasonCodes == nil || slices.Contains(filter.ReasonCodes, letter.ReasonCode)) &&
+			(filter.OlderThan <= 0 || letter.At.UnixMilli() <= now-millis(filter.OlderThan)) {
 			chosen = append(chosen, letter)
 		}
 		return len(chosen) < limit
 	}
-	if len(filter.Numbers) == 0 {
+	if filter.Numbers == nil {
 		d.letters.after(filter.After)(func(_ int64, letter *persist.DeadLetter) bool { return take(letter) })
 		return chosen
 	}
@@ -77,11 +78,6 @@ func (d *deadLetters) choose(filter persist.DeadLetterFilter, limit int, fit fun
 	}
 	return chosen
 }
-
-// anyLetter and sendable are what letters may be fit for: to be seen and
-// deleted, and to be sent, for which they need a message.
-func anyLetter(*persist.DeadLetter) bool       { return true }
-func sendable(letter *persist.DeadLetter) bool { return letter.Message.Topic != "" }
 
 // checkDeadLetter refuses a letter that says neither where nor how it failed.
 func checkDeadLetter(letter *persist.DeadLetter) error {
@@ -117,7 +113,7 @@ func (s *Store) AddDeadLetters(ctx context.Context, letters []persist.DeadLetter
 func (s *Store) ListDeadLetters(ctx context.Context, filter persist.DeadLetterFilter, limit int) ([]persist.DeadLetter, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	chosen, err := s.chooseDeadLetters(ctx, "list", filter, limit, anyLetter)
+	chosen, err := s.chooseDeadLetters(ctx, "list", filter, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -129,44 +125,64 @@ func (s *Store) ListDeadLetters(ctx context.Context, filter persist.DeadLetterFi
 }
 
 // RetryDeadLetters implements persist.DeadLetters.
-func (s *Store) RetryDeadLetters(ctx context.Context, filter persist.DeadLetterFilter, limit int) (int, error) {
-	n, err := s.retryDeadLetters(ctx, filter, limit)
-	if n > 0 {
+func (s *Store) RetryDeadLetters(ctx context.Context, retries []persist.Retry) ([]persist.Retried, error) {
+	out, err := s.retryDeadLetters(ctx, retries)
+	if err == nil && len(retries) > 0 {
 		s.notifier.wake()
 	}
-	return n, err
+	return out, err
 }
 
-func (s *Store) retryDeadLetters(ctx context.Context, filter persist.DeadLetterFilter, limit int) (int, error) {
+func (s *Store) retryDeadLetters(ctx context.Context, retries []persist.Retry) ([]persist.Retried, error) {
+	const op, object = "retry", "dead letters"
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	chosen, err := s.chooseDeadLetters(ctx, "retry", filter, limit, sendable)
-	if err != nil {
-		return 0, err
+	if err := s.begin(ctx, op, object); err != nil {
+		return nil, err
 	}
-	msgs := make([]persist.Message, len(chosen))
-	for i, letter := range chosen {
-		msgs[i] = letter.Message
-		msgs[i].Expiry, msgs[i].Delay = 0, 0
-		if msgs[i].ID == "" {
-			msgs[i].ID = fmt.Sprintf("%s-%d", s.identity, letter.Number)
+	out := make([]persist.Retried, len(retries))
+	seen := make(map[int64]struct{}, len(retries))
+	var chosen []int // of retries whose letters are there
+	var msgs []persist.Message
+	for i, r := range retries {
+		if _, twice := seen[r.Number]; twice {
+			return nil, refuse(op, object, "letter %d occurs twice", r.Number)
+		}
+		seen[r.Number] = struct{}{}
+		if s.deadLetters.letters.get(r.Number) == nil {
+			out[i].Gone = true
+			continue
+		}
+		m := r.Message
+		if m.ID == "" {
+			m.ID = fmt.Sprintf("%s-%d", s.identity, r.Number)
+		}
+		if err := checkMessage(&m); err != nil {
+			return nil, refuse(op, fmt.Sprintf("dead letter %d", r.Number), "%w", err)
+		}
+		chosen, msgs = append(chosen, i), append(msgs, m)
+	}
+	if err := s.makeRoom(op, msgs); err != nil {
+		return nil, err
+	}
+	for n, place := range s.add(msgs) {
+		i := chosen[n]
+		out[i].Enqueued = place
+		letter := s.deadLetters.letters.get(retries[i].Number)
+		s.deadLetters.remove(letter)
+		k := s.marks.byKey[markKey{letter.Group, letter.Key}]
+		if k != nil && k.standing == completed && k.dead && letter.Key != "" && !retries[i].KeepMark { // [DEAD-4]
+			s.marks.remove(k)
 		}
 	}
-	if err := s.makeRoom("retry", msgs); err != nil {
-		return 0, err
-	}
-	s.add(msgs)
-	for _, letter := range chosen {
-		s.deadLetters.remove(letter)
-	}
-	return len(chosen), nil
+	return out, nil
 }
 
 // PurgeDeadLetters implements persist.DeadLetters.
 func (s *Store) PurgeDeadLetters(ctx context.Context, filter persist.DeadLetterFilter, limit int) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	chosen, err := s.chooseDeadLetters(ctx, "purge", filter, limit, anyLetter)
+	chosen, err := s.chooseDeadLetters(ctx, "purge", filter, limit)
 	if err != nil {
 		return 0, err
 	}
@@ -179,7 +195,7 @@ func (s *Store) PurgeDeadLetters(ctx context.Context, filter persist.DeadLetterF
 // chooseDeadLetters begins an operation on selected letters. The caller holds
 // s.mu.
 func (s *Store) chooseDeadLetters(
-	ctx context.Context, op string, filter persist.DeadLetterFilter, limit int, fit func(*persist.DeadLetter) bool,
+	ctx context.Context, op string, filter persist.DeadLetterFilter, limit int,
 ) ([]*persist.DeadLetter, error) {
 	if err := s.begin(ctx, op, "dead letters"); err != nil {
 		return nil, err
@@ -187,5 +203,5 @@ func (s *Store) chooseDeadLetters(
 	if limit <= 0 {
 		return nil, refuse(op, "dead letters", "%w", errors.New("the limit must be positive"))
 	}
-	return s.deadLetters.choose(filter, limit, fit), nil
+	return s.deadLetters.choose(s.now(), filter, limit), nil
 }

@@ -288,7 +288,8 @@ func (s *Store) settle(l *laneState, e *entry, st *persist.Settlement, now int64
 		}
 	case persist.OutcomeRetry:
 		e.attempts++
-		e.reasonCode, e.lastError = st.ReasonCode, st.Reason
+		e.reasonCode = st.ReasonCode
+		e.failed(st.Reason, now)
 	case persist.OutcomeFailed:
 		e.attempts++
 		s.bury(e, persist.StateFailed, st.ReasonCode, st.Reason)

@@ -16,6 +16,8 @@ type entry struct {
 	attempts   int
 	reasonCode byte
 	lastError  string
+	first      persist.Failure
+	lastAt     int64 // of lastError
 	enqueuedAt int64
 	expiresAt  int64 // zero: never
 
@@ -210,8 +212,12 @@ func (s *Store) remove(e *entry) {
 
 // bury moves an entry to the dead letters [OUTBOX-11]. The caller holds s.mu.
 func (s *Store) bury(e *entry, state persist.State, code byte, reason string) {
+	now := s.now()
+	if state == persist.StateFailed {
+		e.failed(reason, now)
+	}
 	s.remove(e)
-	s.deadLetters.add(s.now(), persist.DeadLetter{
+	letter := persist.DeadLetter{
 		Side:       persist.SideOutbox,
 		State:      state,
 		Ref:        e.Ref,
@@ -219,7 +225,20 @@ func (s *Store) bury(e *entry, state persist.State, code byte, reason string) {
 		ReasonCode: code,
 		Reason:     reason,
 		Attempts:   e.attempts,
-	})
+		First:      e.first,
+	}
+	if e.lastAt != 0 {
+		letter.Last = persist.Failure{Error: e.lastError, At: time.UnixMilli(e.lastAt)}
+	}
+	s.deadLetters.add(now, letter)
+}
+
+// failed records an error.
+func (e *entry) failed(reason string, now int64) {
+	if e.lastAt == 0 {
+		e.first = persist.Failure{Error: reason, At: time.UnixMilli(now)}
+	}
+	e.lastError, e.lastAt = reason, now
 }
 
 // export is the entry as others see it at a time.

@@ -24,7 +24,8 @@ type mark struct {
 	// until is when the lease ends or the window closes, in milliseconds. A
 	// released key keeps the end that its lease had.
 	until int64
-	slot  int // index in marks.ring
+	slot  int  // index in marks.ring
+	dead  bool // completed with a dead letter
 }
 
 // standing is what became of a key.
@@ -114,9 +115,9 @@ func (s *Store) claim(req persist.ClaimRequest, key string, now int64) persist.C
 	case k == nil:
 		k = s.marks.add(markKey{req.Group, key})
 	case k.standing == completed && now < k.until: // [CLAIM-1]
-		return persist.Claim{Key: key, State: persist.ClaimCompleted}
+		return persist.Claim{Key: key, State: persist.ClaimCompleted, Dead: k.dead}
 	case k.standing == completed:
-		k.attempts = 0
+		k.attempts, k.dead = 0, false
 	case k.standing == inWork && now < k.until: // [CLAIM-2]
 		return persist.Claim{
 			Key: key, State: persist.ClaimBusy, Owner: k.owner, Epoch: k.epoch, Attempts: k.attempts,
@@ -145,7 +146,7 @@ func (s *Store) RenewClaims(ctx context.Context, group string, claims []persist.
 	held := make([]bool, len(claims))
 	for i := range claims {
 		if k := s.marks.mine(group, claims[i]); k != nil && k.standing == inWork {
-			k.until = until
+			k.until, k.attempts = until, max(0, claims[i].Attempts)
 			held[i] = true
 		}
 	}
@@ -184,6 +185,7 @@ func (s *Store) Complete(ctx context.Context, group string, completions []persis
 		}
 		s.marks.set(k, completed)
 		if dead := completions[i].Dead; dead != nil { // [CLAIM-6]
+			k.dead = true
 			s.deadLetters.add(now, *dead)
 		}
 	}
@@ -200,6 +202,7 @@ func (s *Store) Release(ctx context.Context, group string, claims []persist.Clai
 	for i := range claims {
 		if k := s.marks.mine(group, claims[i]); k != nil && k.standing == inWork {
 			s.marks.set(k, released)
+			k.attempts = max(0, claims[i].Attempts)
 		}
 	}
 	return nil

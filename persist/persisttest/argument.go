@@ -99,8 +99,13 @@ func checkBadArguments(e *env) {
 			_, err := e.store.ListDeadLetters(e.ctx, persist.DeadLetterFilter{}, 0)
 			return err
 		},
-		"retry no letters": func() error {
-			_, err := e.store.RetryDeadLetters(e.ctx, persist.DeadLetterFilter{}, -1)
+		"retry a letter twice": func() error {
+			retry := persist.Retry{Number: 1, Message: message("m")}
+			_, err := e.store.RetryDeadLetters(e.ctx, []persist.Retry{retry, retry})
+			return err
+		},
+		"retry without a topic": func() error {
+			_, err := e.store.RetryDeadLetters(e.ctx, []persist.Retry{{Number: 1, Message: persist.Message{ID: "m"}}})
 			return err
 		},
 		"purge no letters": func() error {

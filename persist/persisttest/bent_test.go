@@ -28,7 +28,7 @@ type bent struct {
 	save     func(ctx context.Context, change persist.SessionChange) error
 	add      func(ctx context.Context, letters []persist.DeadLetter) error
 	letters  func(ctx context.Context, filter persist.DeadLetterFilter, limit int) ([]persist.DeadLetter, error)
-	retry    func(ctx context.Context, filter persist.DeadLetterFilter, limit int) (int, error)
+	retry    func(ctx context.Context, retries []persist.Retry) ([]persist.Retried, error)
 	discard  func(ctx context.Context, filter persist.DeadLetterFilter, limit int) (int, error)
 	stats    func(ctx context.Context) (persist.Stats, error)
 	list     func(ctx context.Context, req persist.ListRequest) ([]persist.Entry, error)
@@ -122,8 +122,8 @@ func (b *bent) ListDeadLetters(ctx context.Context, filter persist.DeadLetterFil
 	return b.letters(ctx, filter, limit)
 }
 
-func (b *bent) RetryDeadLetters(ctx context.Context, filter persist.DeadLetterFilter, limit int) (int, error) {
-	return b.retry(ctx, filter, limit)
+func (b *bent) RetryDeadLetters(ctx context.Context, retries []persist.Retry) ([]persist.Retried, error) {
+	return b.retry(ctx, retries)
 }
 
 func (b *bent) PurgeDeadLetters(ctx context.Context, filter persist.DeadLetterFilter, limit int) (int, error) {

@@ -18,6 +18,8 @@ func completionCases() []testCase {
 		{tag: "CLAIM-5", name: "completing again", run: checkCompleteAgain},
 		{tag: "CLAIM-5", name: "one by one", run: checkCompleteMixed},
 		{tag: "CLAIM-6", name: "with a dead letter", run: checkCompleteDead},
+		{tag: "CLAIM-10", name: "the mark tells how it ended", run: checkMarkEnd},
+		{tag: "CLAIM-11", name: "attempts are what the holder says", run: checkAttemptsTold},
 		{tag: "CLAIM-8", name: "closed windows are forgotten", run: checkExpire},
 		{tag: "CLAIM-8", name: "nothing else is", run: checkExpireKeeps},
 		{tag: "CLAIM-8", name: "all keys in turn", run: checkExpireInTurn},
@@ -117,6 +119,65 @@ func checkCompleteDead(e *env) {
 	letters := e.letters(persist.DeadLetterFilter{})
 	require.Len(e, letters, 1)
 	sameLetter(e, dead, letters[0])
+}
+
+func checkMarkEnd(e *env) {
+	e.giveUp("g", "dead", uuid, long)
+	e.complete(time.Hour, e.claims("g", lease, "processed")...)
+	if e.h.Durable {
+		e.crash()
+	}
+	for _, claim := range e.claims("g", lease, "dead", "processed", uuid, long) {
+		require.Equal(e, persist.Claim{Key: claim.Key, State: persist.ClaimCompleted, Dead: claim.Key != "processed"}, claim)
+	}
+	e.advance(2 * time.Hour)
+	again := e.claims("g", lease, "dead", uuid)
+	granted(e, again[0], 1)
+	require.Equal(e, []bool{true, true}, e.complete(time.Hour, again...))
+	for _, claim := range e.claims("g", lease, "dead", uuid) {
+		require.Equal(e, persist.Claim{Key: claim.Key, State: persist.ClaimCompleted}, claim, "a later end is another")
+	}
+	e.advance(2 * time.Hour)
+	for range 10 {
+		e.expire(100)
+	}
+	require.Zero(e, e.stats().Completed, "both kinds are forgotten")
+}
+
+// A process that dies has claimed more than it had begun. Who claims these keys next
+// can say so, lest they pass for messages that kill.
+func checkAttemptsTold(e *env) {
+	claim := e.claim("k")
+	claim.Attempts = 0
+	e.releaseClaims(claim)
+	again := e.claim("k")
+	granted(e, again, 1)
+	again.Attempts = 4
+	require.Equal(e, []bool{true}, e.renewClaims(lease, again))
+	if e.h.Durable {
+		e.crash()
+	}
+	e.advance(2 * lease)
+	third := e.claim("k")
+	granted(e, third, 5)
+	again.Attempts = 100
+	require.Equal(e, []bool{false}, e.renewClaims(lease, again))
+	e.releaseClaims(again) // no longer held
+	third.Attempts = 6
+	e.releaseClaims(third)
+	granted(e, e.claim("k"), 7)
+	other := e.claims("g", lease, uuid, long)
+	for i := range other {
+		other[i].Attempts = 7 + i
+	}
+	require.Equal(e, []bool{true, true}, e.renewClaims(lease, other...))
+	e.releaseClaims(other[1])
+	other[0].Attempts = 0
+	require.Equal(e, []bool{true}, e.renewClaims(lease, other[0]))
+	e.releaseClaims(other[0])
+	after := e.claims("g", lease, uuid, long)
+	granted(e, after[0], 1)
+	granted(e, after[1], 9)
 }
 
 func checkExpire(e *env) {

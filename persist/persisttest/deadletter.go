@@ -1,7 +1,9 @@
 package persisttest
 
 import (
+	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -21,6 +23,12 @@ func deadLetterCases() []testCase {
 		{tag: "DEAD-3", name: "retry is a new entry", run: checkLetterRetryFresh},
 		{tag: "DEAD-3", name: "retry of what is there already", run: checkLetterRetryDuplicate},
 		{tag: "DEAD-3", name: "retry of messages without an ID", run: checkLetterRetryNoID},
+		{tag: "DEAD-3", name: "retry with changes", run: checkLetterRetryChanged},
+		{tag: "DEAD-3", name: "retry of letters that are gone", run: checkLetterRetryGone},
+		{tag: "DEAD-4", name: "a retried letter is processed once more", run: checkLetterRetryForgets},
+		{tag: "DEAD-4", name: "nothing else is forgotten", run: checkLetterRetryKeepsMarks},
+		{tag: "DeadLetters", name: "by reason code and age", run: checkLetterCodeAndAge},
+		{tag: "DeadLetters", name: "get one", run: checkLetterGet},
 	}
 }
 
@@ -29,7 +37,35 @@ func letter(id string) persist.DeadLetter {
 	return persist.DeadLetter{
 		Side: persist.SideConsumer, State: persist.StateFailed, Group: "g", Key: "key of " + id,
 		Message: message(id), ReasonCode: 0x80, Reason: "reason of " + id, Attempts: 3,
+		First: persist.Failure{Error: "first error of " + id, At: time.UnixMilli(1_700_000_000_123)},
+		Last:  persist.Failure{Error: "last error of " + id, At: time.UnixMilli(1_700_000_009_456)},
 	}
+}
+
+// retryLetters retries up to limit of the letters that a filter selects, as they
+// are, but for those that cannot be read.
+func retryLetters(ctx context.Context, store persist.Store, filter persist.DeadLetterFilter, limit int) (moved int, err error) {
+	letters, err := store.ListDeadLetters(ctx, filter, 10_000)
+	if err != nil {
+		return 0, err
+	}
+	var retries []persist.Retry
+	for i := range letters {
+		if letters[i].Message.Topic != "" && len(retries) < limit {
+			retries = append(retries, letters[i].Retry())
+		}
+	}
+	out, err := store.RetryDeadLetters(ctx, retries)
+	for _, r := range out {
+		if !r.Gone {
+			moved++
+		}
+	}
+	return moved, err
+}
+
+func (e *env) retry(filter persist.DeadLetterFilter, limit int) (moved int, err error) {
+	return retryLetters(e.ctx, e.store, filter, limit)
 }
 
 // sameLetter demands that a letter came back as it was added.
@@ -38,8 +74,21 @@ func sameLetter(e *env, want, got persist.DeadLetter) {
 	require.Positive(e, got.Number)
 	require.False(e, got.At.IsZero())
 	e.sameMessage(want.Message, got.Message)
+	if want.Side == persist.SideConsumer {
+		require.Equal(e, want.Message.Expiry, got.Message.Expiry)
+	}
 	want.Number, want.At, want.Message = got.Number, got.At, got.Message
+	want.First, want.Last = inMillis(want.First), inMillis(want.Last)
+	got.First, got.Last = inMillis(got.First), inMillis(got.Last)
 	require.Equal(e, want, got)
+}
+
+// inMillis makes times comparable.
+func inMillis(f persist.Failure) persist.Failure {
+	if !f.At.IsZero() {
+		f.At = time.UnixMilli(f.At.UnixMilli())
+	}
+	return f
 }
 
 func checkLetterFields(e *env) {
@@ -48,6 +97,7 @@ func checkLetterFields(e *env) {
 		l := letter(fmt.Sprint(i))
 		l.Message = m
 		l.Reason, l.Key, l.Group = m.Topic, m.ID, m.OrderingKey
+		l.First.Error, l.Last.Error = m.OrderingKey, m.Topic
 		if i%2 == 0 {
 			l.State = persist.StateExpired
 		}
@@ -55,7 +105,7 @@ func checkLetterFields(e *env) {
 	}
 	for _, name := range hostile() {
 		l := letter("hostile")
-		l.Group, l.Key = name, name
+		l.Group, l.Key, l.First.Error = name, name, name
 		want = append(want, l)
 	}
 	empty := persist.DeadLetter{Side: persist.SideConsumer, State: persist.StateFailed, Message: message("bare letter")}
@@ -204,7 +254,7 @@ func checkLetterRetry(e *env) {
 	require.Equal(e, []string{"m4", "m1", "m3", "m0", "m5"}, letterIDs(letters))
 	retry := func(filter persist.DeadLetterFilter, limit, want int) {
 		e.Helper()
-		n, err := e.store.RetryDeadLetters(e.ctx, filter, limit)
+		n, err := e.retry(filter, limit)
 		require.NoError(e, err)
 		require.Equal(e, want, n)
 	}
@@ -234,7 +284,7 @@ func checkLetterRetryFresh(e *env) {
 	e.settle(lane, persist.Settlement{Position: place.Position, Outcome: persist.OutcomeRetry, Reason: "busy"})
 	e.settle(lane, persist.Settlement{Position: place.Position, Outcome: persist.OutcomeExpired, Reason: "late"})
 	e.advance(24 * time.Hour)
-	n, err := e.store.RetryDeadLetters(e.ctx, persist.DeadLetterFilter{}, 10)
+	n, err := e.retry(persist.DeadLetterFilter{}, 10)
 	require.NoError(e, err)
 	require.Equal(e, 1, n)
 	again := e.next(lane)
@@ -257,7 +307,7 @@ func checkLetterRetryDuplicate(e *env) {
 		e.settle(lane, persist.Settlement{Position: place.Position, Outcome: persist.OutcomeFailed})
 		e.release(lane)
 	}
-	n, err := e.store.RetryDeadLetters(e.ctx, persist.DeadLetterFilter{}, 10)
+	n, err := e.retry(persist.DeadLetterFilter{}, 10)
 	require.NoError(e, err)
 	require.Equal(e, 2, n)
 	require.Equal(e, []string{"a"}, ids(e.stored(0)))
@@ -271,7 +321,7 @@ func checkLetterRetryNoID(e *env) {
 	foreign.Message.ID = ""
 	empty := persist.DeadLetter{Side: persist.SideConsumer, State: persist.StateFailed, Reason: "could not be read"}
 	require.NoError(e, e.store.AddDeadLetters(e.ctx, []persist.DeadLetter{empty, foreign, foreign, letter("own")}))
-	n, err := e.store.RetryDeadLetters(e.ctx, persist.DeadLetterFilter{}, 3)
+	n, err := e.retry(persist.DeadLetterFilter{}, 3)
 	require.NoError(e, err)
 	require.Equal(e, 3, n, "what has no message stays, and stops nobody")
 	require.Len(e, e.letters(persist.DeadLetterFilter{}), 1)
@@ -284,4 +334,184 @@ func checkLetterRetryNoID(e *env) {
 	}
 	require.NotEqual(e, made[0], made[1])
 	require.Equal(e, "own", made[2])
+}
+
+// What was changed on the way is stored as it was changed, under the old ID.
+func checkLetterRetryChanged(e *env) {
+	require.NoError(e, e.store.AddDeadLetters(e.ctx, []persist.DeadLetter{letter("a"), letter("b")}))
+	letters := e.letters(persist.DeadLetterFilter{})
+	changed := letters[1].Retry()
+	changed.Message.Topic, changed.Message.Payload = "another/topic", []byte("mended")
+	changed.Message.Properties.User = []persist.UserProperty{{Name: "mended", Value: "yes"}}
+	out, err := e.store.RetryDeadLetters(e.ctx, []persist.Retry{changed, letters[0].Retry()})
+	require.NoError(e, err)
+	require.Len(e, out, 2)
+	stored := e.stored(0)
+	require.Equal(e, []string{"b", "a"}, ids(stored), "in the order of the retries")
+	e.sameMessage(changed.Message, stored[0].Message)
+	for i := range out {
+		require.False(e, out[i].Gone)
+		require.False(e, out[i].Duplicate)
+		require.Equal(e, stored[i].Ref, out[i].Ref)
+	}
+}
+
+func checkLetterRetryGone(e *env) {
+	require.NoError(e, e.store.AddDeadLetters(e.ctx, []persist.DeadLetter{letter("a"), letter("b"), letter("c")}))
+	letters := e.letters(persist.DeadLetterFilter{})
+	_, err := e.store.PurgeDeadLetters(e.ctx, persist.DeadLetterFilter{Numbers: []int64{letters[1].Number}}, 1)
+	require.NoError(e, err)
+	var retries []persist.Retry
+	for i := range letters {
+		retries = append(retries, letters[i].Retry())
+	}
+	for round := range 2 {
+		out, err := e.store.RetryDeadLetters(e.ctx, retries)
+		require.NoError(e, err)
+		require.Len(e, out, 3)
+		for i := range out {
+			require.Equal(e, round == 1 || i == 1, out[i].Gone, "round %d, letter %d", round, i)
+		}
+		require.Equal(e, []string{"a", "c"}, ids(e.stored(0)), "once")
+	}
+	out, err := e.store.RetryDeadLetters(e.ctx, nil)
+	require.NoError(e, err)
+	require.Empty(e, out)
+}
+
+// giveUp claims keys of a group and completes them with dead letters.
+func (e *env) giveUp(group string, keys ...string) {
+	e.Helper()
+	var completions []persist.Completion
+	for _, claim := range e.claims(group, lease, keys...) {
+		granted(e, claim, 1)
+		dead := letter(claim.Key)
+		dead.Group, dead.Key = group, claim.Key
+		completions = append(completions, persist.Completion{Claim: claim, Dead: &dead})
+	}
+	done, err := e.store.Complete(e.ctx, group, completions, time.Hour)
+	require.NoError(e, err)
+	for i := range done {
+		require.True(e, done[i])
+	}
+}
+
+// uuid is a key that stores keep in a form of their own, and long one of which
+// they keep a hash.
+const uuid = "018f2b7c-9a4e-7cc3-98c4-dc0c0c07398f"
+
+var long = "property:8:order-id:" + strings.Repeat("x", 200)
+
+// Before, a letter that was tried again within the window was answered as a
+// duplicate of itself.
+func checkLetterRetryForgets(e *env) {
+	keys := []string{"k", uuid, long}
+	e.giveUp("g", keys...)
+	for _, claim := range e.claims("g", lease, keys...) {
+		require.Equal(e, persist.Claim{Key: claim.Key, State: persist.ClaimCompleted, Dead: true}, claim)
+	}
+	require.EqualValues(e, 3, e.stats().Completed)
+	n, err := e.retry(persist.DeadLetterFilter{}, 2)
+	require.NoError(e, err)
+	require.Equal(e, 2, n)
+	if e.h.Durable {
+		e.crash()
+	}
+	require.EqualValues(e, 1, e.stats().Completed)
+	again := e.claims("g", lease, keys...)
+	granted(e, again[0], 1) // its attempts begin anew
+	granted(e, again[1], 1)
+	require.Equal(e, persist.ClaimCompleted, again[2].State, "its letter is there still")
+	require.Equal(e, []bool{true, true}, e.complete(time.Hour, again[:2]...))
+	require.Equal(e, persist.Claim{Key: "k", State: persist.ClaimCompleted}, e.claim("k"), "processed, and not dead any more")
+	e.advance(2 * time.Hour)
+	granted(e, e.claim(long), 1)
+}
+
+func checkLetterRetryKeepsMarks(e *env) {
+	e.giveUp("g", "k", "other", "kept", "in work", "processed since")
+	e.giveUp("h", "k")
+	letters := e.letters(persist.DeadLetterFilter{Group: "g"})
+	require.Len(e, letters, 5)
+	// One group has two letters of a key, as after a redelivery that was too old; the
+	// first was tried again and processed.
+	twice := letter("processed since")
+	twice.Key = "processed since"
+	require.NoError(e, e.store.AddDeadLetters(e.ctx, []persist.DeadLetter{twice}))
+	_, err := e.store.RetryDeadLetters(e.ctx, []persist.Retry{letters[4].Retry()})
+	require.NoError(e, err)
+	since := e.claim("processed since")
+	granted(e, since, 1)
+	require.Equal(e, []bool{true}, e.complete(time.Hour, since))
+	_, err = e.store.Forget(e.ctx, "g", []string{"in work"})
+	require.NoError(e, err)
+	granted(e, e.claim("in work"), 1)
+
+	retries := []persist.Retry{letters[0].Retry(), letters[2].Retry(), letters[3].Retry()}
+	retries[1].KeepMark = true
+	last := e.letters(persist.DeadLetterFilter{Group: "g"})
+	retries = append(retries, last[len(last)-1].Retry())
+	_, err = e.store.RetryDeadLetters(e.ctx, retries)
+	require.NoError(e, err)
+	claims := e.claims("g", lease, "k", "other", "kept", "in work", "processed since")
+	granted(e, claims[0], 1)
+	require.True(e, claims[1].Dead, "of another letter")
+	require.Equal(e, persist.ClaimCompleted, claims[2].State, "asked to be kept")
+	require.Equal(e, persist.ClaimBusy, claims[3].State, "whoever works on it goes on")
+	require.Equal(e, persist.ClaimCompleted, claims[4].State, "processed since")
+	require.False(e, claims[4].Dead)
+	require.Equal(e, persist.ClaimCompleted, e.claims("h", lease, "k")[0].State, "another group's")
+}
+
+func checkLetterCodeAndAge(e *env) {
+	for i, code := range []byte{0, 0x87, 0x97, 0x87} {
+		l := letter(fmt.Sprint("m", i))
+		l.ReasonCode = code
+		require.NoError(e, e.store.AddDeadLetters(e.ctx, []persist.DeadLetter{l}))
+		e.advance(time.Hour)
+	}
+	all := e.letters(persist.DeadLetterFilter{})
+	numbers := []int64{all[0].Number, all[1].Number, all[3].Number}
+	for _, c := range []struct {
+		filter persist.DeadLetterFilter
+		want   []string
+	}{
+		{persist.DeadLetterFilter{ReasonCodes: []byte{0x87}}, []string{"m1", "m3"}},
+		{persist.DeadLetterFilter{ReasonCodes: []byte{0, 0x97}}, []string{"m0", "m2"}},
+		{persist.DeadLetterFilter{ReasonCodes: []byte{8}}, []string{}},
+		{persist.DeadLetterFilter{ReasonCodes: []byte{}}, []string{}},
+		{persist.DeadLetterFilter{OlderThan: 150 * time.Minute}, []string{"m0", "m1"}},
+		{persist.DeadLetterFilter{OlderThan: 30 * time.Minute}, []string{"m0", "m1", "m2", "m3"}},
+		{persist.DeadLetterFilter{OlderThan: 30 * time.Hour}, []string{}},
+		{persist.DeadLetterFilter{OlderThan: 150 * time.Minute, ReasonCodes: []byte{0x87}}, []string{"m1"}},
+		{persist.DeadLetterFilter{Numbers: numbers, OlderThan: 90 * time.Minute}, []string{"m0", "m1"}},
+		{persist.DeadLetterFilter{Numbers: numbers, ReasonCodes: []byte{0x87}}, []string{"m1", "m3"}},
+		{persist.DeadLetterFilter{Numbers: []int64{}}, []string{}},
+	} {
+		require.Equal(e, c.want, letterIDs(e.letters(c.filter)), "%+v", c.filter)
+	}
+	for _, c := range []struct {
+		filter persist.DeadLetterFilter
+		want   int
+	}{
+		{persist.DeadLetterFilter{Numbers: []int64{}}, 0},
+		{persist.DeadLetterFilter{OlderThan: 150 * time.Minute, ReasonCodes: []byte{0x87}}, 1},
+		{persist.DeadLetterFilter{ReasonCodes: []byte{0x97}}, 1},
+		{persist.DeadLetterFilter{OlderThan: 90 * time.Minute}, 1},
+	} {
+		n, err := e.store.PurgeDeadLetters(e.ctx, c.filter, 10)
+		require.NoError(e, err)
+		require.Equal(e, c.want, n, "%+v", c.filter)
+	}
+	require.Equal(e, []string{"m3"}, letterIDs(e.letters(persist.DeadLetterFilter{})))
+}
+
+func checkLetterGet(e *env) {
+	require.NoError(e, e.store.AddDeadLetters(e.ctx, []persist.DeadLetter{letter("a"), letter("b")}))
+	number := e.letters(persist.DeadLetterFilter{})[1].Number
+	got, err := persist.GetDeadLetter(e.ctx, e.store, number)
+	require.NoError(e, err)
+	sameLetter(e, letter("b"), got)
+	_, err = persist.GetDeadLetter(e.ctx, e.store, number+1)
+	require.ErrorIs(e, err, persist.ErrNotFound)
 }

@@ -189,8 +189,8 @@ func (s *faultyStore) ListDeadLetters(ctx context.Context, filter persist.DeadLe
 	})
 }
 
-func (s *faultyStore) RetryDeadLetters(ctx context.Context, filter persist.DeadLetterFilter, limit int) (int, error) {
-	return ask(ctx, s.faults, OpRetryDeadLetters, func() (int, error) { return s.inner.RetryDeadLetters(ctx, filter, limit) })
+func (s *faultyStore) RetryDeadLetters(ctx context.Context, retries []persist.Retry) ([]persist.Retried, error) {
+	return ask(ctx, s.faults, OpRetryDeadLetters, func() ([]persist.Retried, error) { return s.inner.RetryDeadLetters(ctx, retries) })
 }
 
 func (s *faultyStore) PurgeDeadLetters(ctx context.Context, filter persist.DeadLetterFilter, limit int) (int, error) {

@@ -103,11 +103,11 @@ func checkRetryFull(e *env) {
 		e.settle(lane, persist.Settlement{Position: entry.Position, Outcome: persist.OutcomeFailed})
 	}
 	e.enqueue(message("b"))
-	n, err := e.store.RetryDeadLetters(e.ctx, persist.DeadLetterFilter{}, 10)
+	n, err := e.retry(persist.DeadLetterFilter{}, 10)
 	require.ErrorIs(e, err, persist.ErrOutboxFull)
 	require.Zero(e, n)
 	require.Len(e, e.letters(persist.DeadLetterFilter{}), 2)
-	n, err = e.store.RetryDeadLetters(e.ctx, persist.DeadLetterFilter{}, 1)
+	n, err = e.retry(persist.DeadLetterFilter{}, 1)
 	require.NoError(e, err)
 	require.Equal(e, 1, n)
 	require.Equal(e, []string{"b", "a0"}, ids(e.stored(0)))

@@ -39,7 +39,8 @@ type modelEntry struct {
 	enqueued time.Duration
 	state    persist.State
 	attempts int
-	reason   string
+	reason   string // of the last refusal
+	first    string // that of the first
 
 	handed   bool          // to the present holder, and not returned since
 	late     bool          // became due out of turn
@@ -240,6 +241,9 @@ func (m *model) settled(e *modelEntry, st persist.Settlement) {
 	case persist.OutcomeRetry:
 		e.attempts++
 		e.reason = st.Reason
+		if e.first == "" {
+			e.first = st.Reason
+		}
 	case persist.OutcomeFailed:
 		e.attempts++
 		m.bury(e, persist.StateFailed, st.ReasonCode, st.Reason)

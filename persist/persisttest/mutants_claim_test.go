@@ -59,6 +59,32 @@ func (h *holders) of(c persist.Claim) persist.Claim {
 
 func claimMutants() []mutant {
 	return []mutant{
+		{name: "does not tell how a key ended", caught: []string{"CLAIM-10", "DEAD-4"}, bend: claiming(func(_ *bent, _ persist.ClaimRequest, c *persist.Claim) {
+			c.Dead = false
+		})},
+		{name: "takes every completed key for dead", caught: []string{"CLAIM-10", "DEAD-4"}, bend: claiming(func(_ *bent, _ persist.ClaimRequest, c *persist.Claim) {
+			c.Dead = c.State == persist.ClaimCompleted
+		})},
+		{name: "a renewal keeps the attempts", caught: []string{"CLAIM-11"}, bend: func(b *bent) {
+			h := remember(b)
+			b.renew = func(ctx context.Context, group string, claims []persist.Claim, ttl time.Duration) ([]bool, error) {
+				claims = slices.Clone(claims)
+				for i := range claims {
+					claims[i].Attempts = h.of(claims[i]).Attempts
+				}
+				return b.Store.RenewClaims(ctx, group, claims, ttl)
+			}
+		}},
+		{name: "a release keeps the attempts", caught: []string{"CLAIM-11"}, bend: func(b *bent) {
+			h := remember(b)
+			b.release = func(ctx context.Context, group string, claims []persist.Claim) error {
+				claims = slices.Clone(claims)
+				for i := range claims {
+					claims[i].Attempts = h.of(claims[i]).Attempts
+				}
+				return b.Store.Release(ctx, group, claims)
+			}
+		}},
 		{name: "hands out what was completed", caught: []string{"CLAIM-1", "CLAIM-4", "CLAIM-5"}, model: true, bend: claiming(func(_ *bent, _ persist.ClaimRequest, c *persist.Claim) {
 			if c.State == persist.ClaimCompleted {
 				*c = persist.Claim{Key: c.Key, Epoch: 1 << 40, Attempts: 1}

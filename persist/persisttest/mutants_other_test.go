@@ -126,62 +126,136 @@ func deadLetterMutants() []mutant {
 				return b.Store.ListDeadLetters(ctx, filter, limit)
 			}
 		}},
+		{name: "lists letters of any age", caught: []string{"DeadLetters"}, bend: func(b *bent) {
+			b.letters = func(ctx context.Context, filter persist.DeadLetterFilter, limit int) ([]persist.DeadLetter, error) {
+				filter.OlderThan = 0
+				return b.Store.ListDeadLetters(ctx, filter, limit)
+			}
+		}},
+		{name: "purges any reason code", caught: []string{"DeadLetters"}, bend: func(b *bent) {
+			b.discard = func(ctx context.Context, filter persist.DeadLetterFilter, limit int) (int, error) {
+				filter.ReasonCodes = nil
+				return b.Store.PurgeDeadLetters(ctx, filter, limit)
+			}
+		}},
+		{name: "an empty list selects all", caught: []string{"DeadLetters"}, bend: func(b *bent) {
+			b.letters = func(ctx context.Context, filter persist.DeadLetterFilter, limit int) ([]persist.DeadLetter, error) {
+				if len(filter.Numbers) == 0 {
+					filter.Numbers = nil
+				}
+				return b.Store.ListDeadLetters(ctx, filter, limit)
+			}
+		}},
+		{name: "loses the first error", caught: []string{"DEAD-1", "OUTBOX-11"}, bend: func(b *bent) {
+			b.letters = func(ctx context.Context, filter persist.DeadLetterFilter, limit int) ([]persist.DeadLetter, error) {
+				letters, err := b.Store.ListDeadLetters(ctx, filter, limit)
+				for i := range letters {
+					letters[i].First = letters[i].Last
+				}
+				return letters, err
+			}
+		}},
 		{name: "a retry keeps the letters", caught: []string{"DEAD-3"}, model: true, bend: func(b *bent) {
-			b.retry = func(ctx context.Context, filter persist.DeadLetterFilter, limit int) (int, error) {
-				before, err := b.Store.ListDeadLetters(ctx, filter, limit)
-				if err != nil {
-					return 0, err
+			b.retry = func(ctx context.Context, retries []persist.Retry) ([]persist.Retried, error) {
+				var before []persist.DeadLetter
+				for _, r := range retries {
+					if letter, err := persist.GetDeadLetter(ctx, b.Store, r.Number); err == nil {
+						before = append(before, letter)
+					}
 				}
-				n, err := b.Store.RetryDeadLetters(ctx, filter, limit)
+				out, err := b.Store.RetryDeadLetters(ctx, retries)
 				if err != nil {
-					return 0, err
+					return nil, err
 				}
-				return n, b.Store.AddDeadLetters(ctx, before)
+				return out, b.Store.AddDeadLetters(ctx, before)
 			}
 		}},
 		{name: "a retry loses the messages", caught: []string{"DEAD-3"}, model: true, bend: func(b *bent) {
-			b.retry = b.Store.PurgeDeadLetters
+			b.retry = func(ctx context.Context, retries []persist.Retry) ([]persist.Retried, error) {
+				numbers := []int64{}
+				for _, r := range retries {
+					numbers = append(numbers, r.Number)
+				}
+				_, err := b.Store.PurgeDeadLetters(ctx, persist.DeadLetterFilter{Numbers: numbers}, len(numbers)+1)
+				return make([]persist.Retried, len(retries)), err
+			}
 		}},
 		{name: "a retry turns the order round", caught: []string{"DEAD-3"}, model: true, bend: func(b *bent) {
-			b.retry = func(ctx context.Context, filter persist.DeadLetterFilter, limit int) (total int, err error) {
-				letters, err := b.Store.ListDeadLetters(ctx, filter, limit)
-				if err != nil {
-					return 0, err
-				}
-				for i := len(letters) - 1; i >= 0; i-- {
-					n, err := b.Store.RetryDeadLetters(ctx, persist.DeadLetterFilter{Numbers: []int64{letters[i].Number}}, 1)
-					if total += n; err != nil {
-						return total, err
-					}
-				}
-				return total, nil
+			b.retry = func(ctx context.Context, retries []persist.Retry) ([]persist.Retried, error) {
+				retries = slices.Clone(retries)
+				slices.Reverse(retries)
+				out, err := b.Store.RetryDeadLetters(ctx, retries)
+				slices.Reverse(out)
+				return out, err
 			}
 		}},
 		{name: "a retry is not one step", caught: []string{"OUTBOX-9"}, bend: func(b *bent) {
-			b.retry = func(ctx context.Context, filter persist.DeadLetterFilter, limit int) (total int, err error) {
-				for range limit {
-					n, err := b.Store.RetryDeadLetters(ctx, filter, 1)
-					if total += n; err != nil || n == 0 {
-						return total, err
+			b.retry = func(ctx context.Context, retries []persist.Retry) (all []persist.Retried, err error) {
+				for i := range retries {
+					out, err := b.Store.RetryDeadLetters(ctx, retries[i:i+1])
+					if err != nil {
+						return all, err
 					}
+					all = append(all, out...)
 				}
-				return total, nil
+				return all, nil
 			}
 		}},
-		{name: "a retry expires again", caught: []string{"DEAD-3"}, model: true, bend: func(b *bent) {
-			b.retry = func(ctx context.Context, filter persist.DeadLetterFilter, limit int) (int, error) {
-				letters, err := b.Store.ListDeadLetters(ctx, filter, limit)
-				if err != nil {
-					return 0, err
+		{name: "a retry of a letter that is gone is stored", caught: []string{"DEAD-3"}, bend: func(b *bent) {
+			b.retry = func(ctx context.Context, retries []persist.Retry) ([]persist.Retried, error) {
+				out, err := b.Store.RetryDeadLetters(ctx, retries)
+				for i := range out {
+					if out[i].Gone {
+						_, err = b.Store.Enqueue(ctx, []persist.Message{retries[i].Message})
+					}
 				}
-				msgs := make([]persist.Message, len(letters))
-				for i := range letters {
-					msgs[i] = letters[i].Message
+				return out, err
+			}
+		}},
+		{name: "a retry stores the letter's message", caught: []string{"DEAD-3"}, bend: func(b *bent) {
+			b.retry = func(ctx context.Context, retries []persist.Retry) ([]persist.Retried, error) {
+				retries = slices.Clone(retries)
+				for i := range retries {
+					if letter, err := persist.GetDeadLetter(ctx, b.Store, retries[i].Number); err == nil && letter.Message.Topic != "" {
+						retries[i].Message = letter.Message
+					}
 				}
-				if _, err := b.Store.Enqueue(ctx, msgs); err != nil {
-					return 0, err
+				return b.Store.RetryDeadLetters(ctx, retries)
+			}
+		}},
+		{name: "a retry keeps the mark", caught: []string{"DEAD-4"}, bend: func(b *bent) {
+			b.retry = func(ctx context.Context, retries []persist.Retry) ([]persist.Retried, error) {
+				retries = slices.Clone(retries)
+				for i := range retries {
+					retries[i].KeepMark = true
 				}
-				return b.Store.PurgeDeadLetters(ctx, filter, limit)
+				return b.Store.RetryDeadLetters(ctx, retries)
+			}
+		}},
+		{name: "a retry always forgets", caught: []string{"DEAD-4"}, bend: func(b *bent) {
+			b.retry = func(ctx context.Context, retries []persist.Retry) ([]persist.Retried, error) {
+				for _, r := range retries {
+					if letter, err := persist.GetDeadLetter(ctx, b.Store, r.Number); err == nil {
+						if _, err := b.Store.Forget(ctx, letter.Group, []string{letter.Key}); err != nil {
+							return nil, err
+						}
+					}
+				}
+				return b.Store.RetryDeadLetters(ctx, retries)
+			}
+		}},
+		{name: "a retry forgets in every group", caught: []string{"DEAD-4"}, bend: func(b *bent) {
+			b.retry = func(ctx context.Context, retries []persist.Retry) ([]persist.Retried, error) {
+				for _, r := range retries {
+					if letter, err := persist.GetDeadLetter(ctx, b.Store, r.Number); err == nil {
+						for _, group := range []string{"g", "h"} {
+							if _, err := b.Store.Forget(ctx, group, []string{letter.Key}); err != nil {
+								return nil, err
+							}
+						}
+					}
+				}
+				return b.Store.RetryDeadLetters(ctx, retries)
 			}
 		}},
 	}

@@ -19,6 +19,7 @@ func processCases() []testCase {
 		{tag: "CLAIM-9", name: "one key twice", needs: needsTx, run: checkProcessTwice},
 		{tag: "CLAIM-9", name: "a step fails alone", needs: needsTx, run: checkProcessStep},
 		{tag: "CLAIM-9", name: "a dead letter within", needs: needsTx, run: checkProcessDead},
+		{tag: "CLAIM-10", name: "a dead letter within a transaction", needs: needsTx, run: checkProcessEnded},
 		{tag: "CLAIM-9", name: "a race has one effect", needs: needsTx, run: checkProcessRace},
 	}
 }
@@ -200,6 +201,38 @@ func checkProcessDead(e *env) {
 	sameLetter(e, letter("a"), letters[0])
 	require.Equal(e, persist.ClaimCompleted, e.claim("a").State)
 	require.Equal(e, persist.ClaimGranted, e.claim("b").State)
+}
+
+func checkProcessEnded(e *env) {
+	e.db()
+	require.NoError(e, e.process(func(ctx context.Context, p persist.Process, tx CallerTx) error {
+		if _, err := p.Begin(ctx, "g", []string{"processed", "dead", uuid}, time.Hour); err != nil {
+			return err
+		}
+		for _, key := range []string{"dead", uuid} {
+			dead := letter("d")
+			dead.Key = key
+			if err := p.AddDeadLetter(ctx, dead); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	claims := e.claims("g", lease, "processed", "dead", uuid)
+	require.Equal(e, persist.Claim{Key: "processed", State: persist.ClaimCompleted}, claims[0])
+	require.Equal(e, persist.Claim{Key: "dead", State: persist.ClaimCompleted, Dead: true}, claims[1])
+	require.Equal(e, persist.Claim{Key: uuid, State: persist.ClaimCompleted, Dead: true}, claims[2])
+	require.NoError(e, e.process(func(ctx context.Context, p persist.Process, tx CallerTx) error {
+		claims, err := p.Begin(ctx, "g", []string{"processed", "dead"}, time.Hour)
+		if err == nil && (claims[0].Dead || !claims[1].Dead) {
+			err = errors.New("a transaction learns nothing else")
+		}
+		return err
+	}))
+	n, err := e.retry(persist.DeadLetterFilter{}, 10)
+	require.NoError(e, err)
+	require.Equal(e, 2, n)
+	granted(e, e.claim("dead"), 1) // [DEAD-4]
 }
 
 func checkProcessRace(e *env) {

@@ -77,6 +77,9 @@ func checkAcknowledgeFailed(e *env) {
 		require.Equal(e, persist.StateFailed, letters[i].State)
 		require.Equal(e, want.place.Ref, letters[i].Ref)
 		require.Equal(e, want.reason, letters[i].Reason)
+		require.Equal(e, want.reason, letters[i].First.Error)
+		require.Equal(e, want.reason, letters[i].Last.Error)
+		require.Equal(e, letters[i].At.UnixMilli(), letters[i].Last.At.UnixMilli())
 		require.Equal(e, persist.Fate{State: persist.StateFailed, LastError: want.reason}, e.lookup(want.place.Ref)[0])
 	}
 	require.EqualValues(e, 2, e.stats().Failed)

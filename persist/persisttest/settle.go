@@ -141,7 +141,12 @@ func checkBuried(e *env) {
 	places := e.enqueue(msgs...)
 	lane := e.acquire(0)
 	handed := e.next(lane)
-	e.settle(lane, persist.Settlement{Position: handed[1].Position, Outcome: persist.OutcomeRetry, ReasonCode: 0x97, Reason: "quota"})
+	for _, i := range []int{0, 1} {
+		e.settle(lane, persist.Settlement{Position: handed[i].Position, Outcome: persist.OutcomeRetry, ReasonCode: 0x97, Reason: "quota"})
+		e.advance(time.Second)
+		e.settle(lane, persist.Settlement{Position: handed[i].Position, Outcome: persist.OutcomeRetry, ReasonCode: 0x97, Reason: "busy"})
+		e.advance(time.Second)
+	}
 	settlements := make([]persist.Settlement, len(handed))
 	for i, entry := range handed {
 		settlements[i] = persist.Settlement{
@@ -171,11 +176,28 @@ func checkBuried(e *env) {
 			require.Equal(e, persist.StateExpired, letter.State)
 		} else {
 			require.Equal(e, persist.StateFailed, letter.State)
+			require.Equal(e, settlements[i].Reason, letter.Last.Error)
+			require.Equal(e, letter.At.UnixMilli(), letter.Last.At.UnixMilli())
+		}
+		require.Equal(e, msgs[i].Expiry.Milliseconds(), letter.Message.Expiry.Milliseconds(), "as it was enqueued")
+		if i < 2 {
+			require.Equal(e, "quota", letter.First.Error)
+			require.GreaterOrEqual(e, letter.At.Sub(letter.First.At), 2*time.Second, "when it was refused first")
+			continue
+		}
+		if i%2 == 0 {
 			require.Equal(e, 1, letter.Attempts, "the refusal itself")
+			require.Equal(e, letter.Last, letter.First)
+		} else {
+			require.Zero(e, letter.Attempts)
+			require.Zero(e, letter.First, "nobody has tried it")
+			require.Zero(e, letter.Last)
 		}
 	}
-	require.Equal(e, 1, letters[1].Attempts, "refused once, then expired")
-	require.Zero(e, letters[3].Attempts)
+	require.Equal(e, 3, letters[0].Attempts, "refused for now twice, then for good")
+	require.Equal(e, 2, letters[1].Attempts, "refused twice, then expired")
+	require.Equal(e, "busy", letters[1].Last.Error, "expiry is no error of the message")
+	require.Equal(e, time.Second, letters[1].Last.At.Sub(letters[1].First.At).Round(time.Second))
 	stats := e.stats()
 	require.EqualValues(e, len(msgs)/2, stats.Expired)
 	require.EqualValues(e, len(msgs)-len(msgs)/2, stats.Failed)

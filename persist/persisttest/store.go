@@ -110,7 +110,7 @@ func operations(store persist.Store, lane persist.Lane, claim persist.Claim) map
 			return err
 		},
 		"RetryDeadLetters": func(ctx context.Context) error {
-			_, err := store.RetryDeadLetters(ctx, every, 10)
+			_, err := retryLetters(ctx, store, every, 10)
 			return err
 		},
 		"PurgeDeadLetters": func(ctx context.Context) error {
@@ -251,7 +251,7 @@ func checkNotify(e *env) {
 	for len(wake) > 0 {
 		<-wake
 	}
-	_, err := e.store.RetryDeadLetters(e.ctx, persist.DeadLetterFilter{}, 10)
+	_, err := e.retry(persist.DeadLetterFilter{}, 10)
 	require.NoError(e, err)
 	awaitWake(e, wake)
 	stop()

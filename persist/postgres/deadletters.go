@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -10,9 +11,6 @@ import (
 	"github.com/oncemq/oncemq/internal/wire"
 	"github.com/oncemq/oncemq/persist"
 )
-
-// retryPage is how many letters RetryDeadLetters reads at a time.
-const retryPage = 500
 
 // AddDeadLetters stores letters; see [persist.DeadLetters].
 func (s *Store) AddDeadLetters(ctx context.Context, letters []persist.DeadLetter) error {
@@ -48,6 +46,8 @@ type letterList struct {
 	positions                     []int64
 	groups, keys, reasons, bodies [][]byte
 	attempts                      []int32
+	firsts, lasts                 [][]byte
+	firstAts, lastAts, expiries   []int64
 }
 
 func (l *letterList) add(d *persist.DeadLetter) {
@@ -63,11 +63,27 @@ func (l *letterList) add(d *persist.DeadLetter) {
 	l.codes = append(l.codes, int16(d.ReasonCode))
 	l.reasons = append(l.reasons, []byte(d.Reason))
 	l.attempts = append(l.attempts, int32(d.Attempts))
+	l.firsts = append(l.firsts, []byte(d.First.Error))
+	l.firstAts = append(l.firstAts, unixMilli(d.First.At))
+	l.lasts = append(l.lasts, []byte(d.Last.Error))
+	l.lastAts = append(l.lastAts, unixMilli(d.Last.At))
+	l.expiries = append(l.expiries, max(0, millis(d.Message.Expiry)))
 	l.bodies = append(l.bodies, wire.AppendMessage(nil, &d.Message))
 }
 
 func (l *letterList) args() []any {
-	return []any{l.sides, l.states, l.positions, l.groups, l.keys, l.codes, l.reasons, l.attempts, l.bodies}
+	return []any{
+		l.sides, l.states, l.positions, l.groups, l.keys, l.codes, l.reasons, l.attempts,
+		l.firsts, l.firstAts, l.lasts, l.lastAts, l.expiries, l.bodies,
+	}
+}
+
+// unixMilli is zero for the zero time.
+func unixMilli(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
 }
 
 // ListDeadLetters returns letters; see [persist.DeadLetters].
@@ -100,14 +116,17 @@ func scanLetter(r row) (persist.DeadLetter, error) {
 	var side, state, code int16
 	var position *int64
 	var attempts int32
-	var at int64
-	var group, key, reason, body []byte
-	if err := r.Scan(&d.Number, &side, &state, &position, &group, &key, &code, &reason, &attempts, &at, &body); err != nil {
+	var at, firstAt, lastAt, expiry int64
+	var group, key, reason, first, last, body []byte
+	err := r.Scan(&d.Number, &side, &state, &position, &group, &key, &code, &reason, &attempts, &at,
+		&first, &firstAt, &last, &lastAt, &expiry, &body)
+	if err != nil {
 		return d, err
 	}
 	d.Side, d.State, d.ReasonCode = persist.Side(side), persist.State(state), byte(code)
 	d.Group, d.Key, d.Reason = string(group), string(key), string(reason)
 	d.Attempts, d.At = int(attempts), time.UnixMilli(at)
+	d.First, d.Last = failureOf(first, firstAt), failureOf(last, lastAt)
 	if position != nil {
 		d.Ref = persist.Ref{Lane: laneOfPosition(*position), Position: *position}
 	}
@@ -116,7 +135,16 @@ func scanLetter(r row) (persist.DeadLetter, error) {
 		d.Reason = err.Error() // [DEAD-2]
 	}
 	d.Message = m
+	d.Message.Expiry = time.Duration(expiry) * time.Millisecond
 	return d, nil
+}
+
+func failureOf(text []byte, at int64) persist.Failure {
+	f := persist.Failure{Error: string(text)}
+	if at != 0 {
+		f.At = time.UnixMilli(at)
+	}
+	return f
 }
 
 func filterArgs(f persist.DeadLetterFilter, limit int) []any {
@@ -124,90 +152,120 @@ func filterArgs(f persist.DeadLetterFilter, limit int) []any {
 	if f.Group != "" {
 		group = []byte(f.Group)
 	}
-	return []any{f.After, int32(f.Side), group, f.Numbers, int64(limit)}
+	var codes []int16
+	if f.ReasonCodes != nil {
+		codes = make([]int16, len(f.ReasonCodes))
+		for i, code := range f.ReasonCodes {
+			codes[i] = int16(code)
+		}
+	}
+	return []any{f.After, int32(f.Side), group, f.Numbers, codes, max(0, millis(f.OlderThan)), int64(limit)}
 }
 
 // RetryDeadLetters moves letters back into the outbox; see [persist.DeadLetters].
-// A letter whose message cannot be read, or sent, stays. One whose message is idempotent, and
-// in the outbox again by now, is deleted without adding a second [OUTBOX-4]. A
-// message that came without an ID, or with one that is too long, gets one, made of
-// the store's identity and the letter's number.
-func (s *Store) RetryDeadLetters(ctx context.Context, filter persist.DeadLetterFilter, limit int) (int, error) {
+func (s *Store) RetryDeadLetters(ctx context.Context, retries []persist.Retry) ([]persist.Retried, error) {
 	const op = "retry dead letters"
-	if err := s.checkLimit(op, limit); err != nil {
-		return 0, err
+	msgs := make([]persist.Message, len(retries))
+	seen := make(map[int64]struct{}, len(retries))
+	for i := range retries {
+		r, m := &retries[i], &msgs[i]
+		*m = r.Message
+		if m.ID == "" {
+			m.ID = fmt.Sprintf("%s-%d", s.identity, r.Number)
+		}
+		err := checkMessage(m)
+		if _, twice := seen[r.Number]; twice {
+			err = errors.New("the number occurs twice")
+		}
+		if err != nil {
+			return nil, invalid(op, fmt.Sprintf("letter %d", r.Number), err)
+		}
+		seen[r.Number] = struct{}{}
 	}
 	if err := s.enter(op); err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer s.leave()
-	moved := 0
+	if len(retries) == 0 {
+		return nil, nil
+	}
+	var out []persist.Retried
 	err := s.inTx(ctx, op, s.name, func(ctx context.Context, tx pgx.Tx) (err error) {
-		moved, err = s.retryLetters(ctx, pgxRunner{tx}, filter, limit)
+		out, err = s.retryLetters(ctx, pgxRunner{tx}, retries, msgs)
 		return err
 	})
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	if moved > 0 {
-		s.notifier.wake()
-		s.notifier.tell()
-	}
-	return moved, nil
+	s.notifier.wake()
+	s.notifier.tell()
+	return out, nil
 }
 
-func (s *Store) retryLetters(ctx context.Context, r runner, filter persist.DeadLetterFilter, limit int) (int, error) {
-	if _, err := r.run(ctx, []step{{stmt: s.q.steer}, {stmt: s.q.deadCountsCompact}}); err != nil {
-		return 0, err
+func (s *Store) retryLetters(ctx context.Context, r runner, retries []persist.Retry, msgs []persist.Message) ([]persist.Retried, error) {
+	numbers := make([]int64, len(retries))
+	for i := range retries {
+		numbers[i] = retries[i].Number
 	}
-	var numbers []int64
-	var msgs []persist.Message
-	for len(msgs) < limit {
-		var letters []persist.DeadLetter
-		page := min(retryPage, limit-len(msgs))
-		if _, err := r.run(ctx, []step{listLetters(s.q.deadClaim, filter, page, &letters)}); err != nil {
-			return 0, err
+	type named struct{ group, key []byte }
+	found := make(map[int64]named, len(retries))
+	claim := step{stmt: s.q.deadClaim, args: []any{numbers}, row: func(r row) error {
+		var number int64
+		var n named
+		err := r.Scan(&number, &n.group, &n.key)
+		found[number] = n
+		return err
+	}}
+	if _, err := r.run(ctx, []step{{stmt: s.q.steer}, {stmt: s.q.deadCountsCompact}, claim}); err != nil {
+		return nil, err
+	}
+	out := make([]persist.Retried, len(retries))
+	var chosen []int // of retries whose letters are there
+	var fit []persist.Message
+	var groups, keys [][]byte
+	for i := range retries {
+		n, ok := found[retries[i].Number]
+		if !ok {
+			out[i].Gone = true
+			continue
 		}
-		if len(letters) == 0 {
-			break
-		}
-		for i := range letters {
-			d := &letters[i]
-			filter.After = d.Number
-			m := d.Message
-			if m.ID == "" || len(m.ID) > persist.MaxMessageID { // of a message from elsewhere
-				m.ID = fmt.Sprintf("%s-%d", s.identity, d.Number)
-			}
-			m.Expiry, m.Delay = 0, 0
-			if checkMessage(&m) != nil {
-				continue
-			}
-			msgs = append(msgs, m)
-			numbers = append(numbers, d.Number)
+		chosen, fit = append(chosen, i), append(fit, msgs[i])
+		if len(n.key) > 0 && !retries[i].KeepMark {
+			groups, keys = append(groups, storedKey(string(n.group))), append(keys, storedKey(string(n.key)))
 		}
 	}
-	if len(msgs) == 0 {
-		return 0, nil
+	if len(fit) == 0 {
+		return out, nil
 	}
-	t, err := s.newEnqueue(msgs)
+	t, err := s.newEnqueue(fit)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	if s.opts.MaxMessages > 0 {
 		if err := s.insertLimited(ctx, r, []*enqueueTask{t}); err != nil {
-			return 0, err
+			return nil, err
 		}
 		if t.err != nil {
-			return 0, refuse("retry dead letters", s.name, persist.ErrOutboxFull) // nothing else refuses these
+			return nil, refuse("retry dead letters", s.name, persist.ErrOutboxFull) // nothing else refuses these
 		}
 	} else {
-		_, steps := s.insert([]*enqueueTask{t})
+		in, steps := s.insert([]*enqueueTask{t})
 		if _, err := r.run(ctx, steps); err != nil {
-			return 0, err
+			return nil, err
 		}
+		in.finish()
 	}
-	_, err = r.run(ctx, []step{{stmt: s.q.deadDelete, args: []any{numbers}}})
-	return len(numbers), err
+	steps := []step{{stmt: s.q.deadDelete, args: []any{numbers}}}
+	if len(keys) > 0 { // [DEAD-4]
+		steps = append(steps, step{stmt: s.q.forgetLock}, step{stmt: s.q.claimForgetDead, args: []any{groups, keys}})
+	}
+	if _, err := r.run(ctx, steps); err != nil {
+		return nil, err
+	}
+	for n, i := range chosen {
+		out[i].Enqueued = t.out[n]
+	}
+	return out, nil
 }
 
 // PurgeDeadLetters deletes letters; see [persist.DeadLetters].

@@ -47,7 +47,7 @@ func TestPlans(t *testing.T) {
 		SELECT n, 0, 0, '', CASE WHEN n % 10 = 0 THEN n END, n % 3 = 0, CASE WHEN n % 3 < 2 THEN n::text::bytea END
 		FROM generate_series(1, 30000) AS n;
 		INSERT INTO oncemq.claims SELECT 1, n, 1, 1, false, n::text::bytea, '' FROM generate_series(1, 30000) AS n;
-		INSERT INTO oncemq.processed SELECT 1, n, 1, n::text::bytea FROM generate_series(1, 30000) AS n;
+		INSERT INTO oncemq.processed (epoch, until, group_id, key) SELECT 1, n, 1, n::text::bytea FROM generate_series(1, 30000) AS n;
 		ANALYZE oncemq.outbox, oncemq.claims, oncemq.processed`, pgx.QueryExecModeSimpleProtocol)
 	require.NoError(t, err)
 	conn, err := pool.Acquire(t.Context())

@@ -186,7 +186,11 @@ func (p *process) AddDeadLetter(ctx context.Context, letter persist.DeadLetter) 
 	if err == nil {
 		var list letterList
 		list.add(&letter)
-		_, err = pgxRunner{p.tx}.run(ctx, []step{{stmt: p.s.q.deadAdd, args: list.args()}})
+		steps := []step{{stmt: p.s.q.deadAdd, args: list.args()}}
+		if letter.Key != "" {
+			steps = append(steps, step{stmt: p.s.q.claimDead, args: []any{storedKey(letter.Group), storedKey(letter.Key)}})
+		}
+		_, err = pgxRunner{p.tx}.run(ctx, steps)
 	}
 	return translate(op, p.s.name, err)
 }

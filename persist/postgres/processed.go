@@ -130,14 +130,14 @@ func (a *answers) granted(r row) error {
 func (a *answers) refused(r row) error {
 	var n, epoch, left int64
 	var attempts int32
-	var completed bool
+	var completed, dead bool
 	var owner []byte
-	if err := r.Scan(&n, &completed, &epoch, &attempts, &owner, &left); err != nil {
+	if err := r.Scan(&n, &completed, &dead, &epoch, &attempts, &owner, &left); err != nil {
 		return err
 	}
 	claim := &a.claims[a.keys.places[n-1]]
 	if completed {
-		*claim = persist.Claim{State: persist.ClaimCompleted}
+		*claim = persist.Claim{State: persist.ClaimCompleted, Dead: dead}
 		return nil
 	}
 	*claim = persist.Claim{
@@ -167,23 +167,24 @@ func (s *Store) RenewClaims(ctx context.Context, group string, claims []persist.
 		return nil, invalidTTL(op, groupName(group), ttl)
 	}
 	return s.eachKey(ctx, op, group, len(claims), func(i int) *persist.Claim { return &claims[i] }, func(id int32, k *claimList) step {
-		return step{stmt: s.q.claimRenew, args: []any{id, k.keys.keys, k.epochs, millis(ttl)}, row: k.mark}
+		return step{stmt: s.q.claimRenew, args: []any{id, k.keys.keys, k.epochs, millis(ttl), k.attempts}, row: k.mark}
 	})
 }
 
 // Release gives keys back; see [persist.Processed].
 func (s *Store) Release(ctx context.Context, group string, claims []persist.Claim) error {
 	_, err := s.eachKey(ctx, "release claims", group, len(claims), func(i int) *persist.Claim { return &claims[i] }, func(id int32, k *claimList) step {
-		return step{stmt: s.q.claimRelease, args: []any{id, k.keys.keys, k.epochs}}
+		return step{stmt: s.q.claimRelease, args: []any{id, k.keys.keys, k.epochs, k.attempts}}
 	})
 	return err
 }
 
 // claimList is claims in the order of their keys, and what became of each.
 type claimList struct {
-	keys   keyList
-	epochs []int64
-	done   []bool
+	keys     keyList
+	epochs   []int64
+	attempts []int32
+	done     []bool
 }
 
 // share gives a claim that is in the list twice one answer.
@@ -228,9 +229,9 @@ func (s *Store) eachKey(ctx context.Context, op, group string, n int, claim func
 	if err != nil {
 		return nil, err
 	}
-	k := &claimList{keys: newKeyList(n, func(i int) string { return claim(i).Key }), epochs: make([]int64, n), done: make([]bool, n)}
+	k := &claimList{keys: newKeyList(n, func(i int) string { return claim(i).Key }), epochs: make([]int64, n), attempts: make([]int32, n), done: make([]bool, n)}
 	for i, place := range k.keys.places {
-		k.epochs[i] = claim(place).Epoch
+		k.epochs[i], k.attempts[i] = claim(place).Epoch, int32(max(0, claim(place).Attempts))
 	}
 	err = s.transact(ctx, op, groupName(group), writes, func() []step {
 		clear(k.done)

@@ -41,6 +41,7 @@ type queries struct {
 	claimEpoch, claim, claimLook, claimRenew          *statement
 	claimLock, forgetLock                             *statement
 	claimRelease, claimForget                         *statement
+	claimDead, claimForgetDead                        *statement
 	complete, completeDead, mark                      *statement
 	sweepFrom, sweepProcessed, sweepClaims, sweepSave *statement
 	processedCount                                    *statement
@@ -128,6 +129,8 @@ func (q *queries) files() map[string]**statement {
 		"claim_renew":         &q.claimRenew,
 		"claim_release":       &q.claimRelease,
 		"claim_forget":        &q.claimForget,
+		"claim_dead":          &q.claimDead,
+		"claim_forget_dead":   &q.claimForgetDead,
 		"complete":            &q.complete,
 		"complete_dead":       &q.completeDead,
 		"mark":                &q.mark,

@@ -70,6 +70,7 @@ type settling struct {
 	refused []int64
 	reasons [][]byte
 	times   []int32
+	firsts  [][]byte // the first reasons of this call
 
 	dead       []int64
 	deadState  []int16
@@ -112,6 +113,7 @@ func (s *settling) sort(settlements []persist.Settlement) {
 			s.refused = append(s.refused, st.Position)
 			s.reasons = append(s.reasons, []byte(st.Reason))
 			s.times = append(s.times, 1)
+			s.firsts = append(s.firsts, []byte(st.Reason))
 		case persist.OutcomeFailed:
 			s.bury(st, persist.StateFailed, 1) // this attempt
 		case persist.OutcomeExpired:
@@ -140,7 +142,7 @@ func (s *settling) steps() []step {
 	q, number, epoch := s.l.s.q, int16(s.l.number), s.l.epoch
 	steps := make([]step, 0, 4)
 	if len(s.refused) > 0 {
-		steps = append(steps, step{stmt: q.settleRetry, args: []any{number, epoch, s.refused, s.reasons, s.times}})
+		steps = append(steps, step{stmt: q.settleRetry, args: []any{number, epoch, s.refused, s.reasons, s.times, s.firsts}})
 	}
 	if len(s.dead) > 0 {
 		steps = append(steps, step{stmt: q.settleDead, args: []any{

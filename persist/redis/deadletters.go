@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -20,8 +21,8 @@ const (
 	lettersNamed = 64
 	// lettersLook is how many letters one script looks at.
 	lettersLook = 2000
-	// maxRetry is how many letters one retry moves, and maxRetryBytes after how
-	// many bytes of payload it stops. It is one script, during which the server
+	// maxRetry is how many letters one retry moves, and maxRetryBytes how many
+	// bytes of payload. It is one script, during which the server
 	// serves nobody else: about 25 microseconds a letter.
 	maxRetry      = 2000
 	maxRetryBytes = 32 << 20
@@ -51,7 +52,7 @@ func (s *Store) AddDeadLetters(ctx context.Context, letters []persist.DeadLetter
 	if len(letters) == 0 {
 		return nil
 	}
-	args := make([]any, 0, 9*len(letters))
+	args := make([]any, 0, 14*len(letters))
 	for i := range letters {
 		args = letterArgs(args, &letters[i])
 	}
@@ -81,7 +82,16 @@ func letterArgs(args []any, d *persist.DeadLetter) []any {
 		place = placeOf(d.Ref)
 	}
 	return append(args, int(d.Side), int(d.State), place, d.Group, d.Key,
-		int(d.ReasonCode), d.Reason, d.Attempts, wire.AppendMessage(nil, &d.Message))
+		int(d.ReasonCode), d.Reason, d.Attempts, d.First.Error, unixMilli(d.First.At), d.Last.Error, unixMilli(d.Last.At),
+		max(0, millis(d.Message.Expiry)), wire.AppendMessage(nil, &d.Message))
+}
+
+// unixMilli is zero for the zero time.
+func unixMilli(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
 }
 
 func placeOf(ref persist.Ref) string { return fmt.Sprintf("%d:%d", ref.Lane, ref.Position) }
@@ -106,9 +116,16 @@ func (s *Store) eachLetter(ctx context.Context, op string, filter persist.DeadLe
 	if filter.Numbers != nil {
 		return s.eachNumbered(ctx, op, filter, fn)
 	}
+	codes := ""
+	if filter.ReasonCodes != nil {
+		codes = " "
+		for _, code := range filter.ReasonCodes {
+			codes += strconv.Itoa(int(code)) + " "
+		}
+	}
 	for cursor := max(filter.After, 0); cursor >= 0; {
 		answer, err := s.do(ctx, op, s.name, s.run.deadList, []string{s.keys.dead},
-			cursor, min(want, lettersPage), int(filter.Side), filter.Group, lettersLook)
+			cursor, min(want, lettersPage), int(filter.Side), filter.Group, lettersLook, max(0, millis(filter.OlderThan)), codes)
 		if err != nil {
 			return err
 		}
@@ -128,6 +145,13 @@ func (s *Store) eachLetter(ctx context.Context, op string, filter persist.DeadLe
 }
 
 func (s *Store) eachNumbered(ctx context.Context, op string, filter persist.DeadLetterFilter, fn func(*persist.DeadLetter) bool) error {
+	now := time.Time{}
+	if filter.OlderThan > 0 {
+		var err error
+		if now, err = s.Time(ctx); err != nil {
+			return err
+		}
+	}
 	list := slices.Compact(slices.Sorted(slices.Values(filter.Numbers)))
 	for part := range slices.Chunk(list, lettersNamed) {
 		part = slices.DeleteFunc(slices.Clone(part), func(n int64) bool { return n <= max(filter.After, 0) })
@@ -140,7 +164,9 @@ func (s *Store) eachNumbered(ctx context.Context, op string, filter persist.Dead
 		}
 		for _, row := range asList(answer) {
 			d := letterOf(asList(row))
-			if filter.Side != 0 && d.Side != filter.Side || filter.Group != "" && d.Group != filter.Group {
+			if filter.Side != 0 && d.Side != filter.Side || filter.Group != "" && d.Group != filter.Group ||
+				filter.ReasonCodes != nil && !slices.Contains(filter.ReasonCodes, d.ReasonCode) ||
+				filter.OlderThan > 0 && d.At.UnixMilli() > now.UnixMilli()-millis(filter.OlderThan) {
 				continue
 			}
 			if !fn(&d) {
@@ -155,7 +181,7 @@ func (s *Store) eachNumbered(ctx context.Context, op string, filter persist.Dead
 func letterOf(row []any) persist.DeadLetter {
 	d := persist.DeadLetter{Number: asInt(at(row, 0))}
 	f := asList(at(row, 1))
-	body := ""
+	body, expiry := "", time.Duration(0)
 	for i := 0; i+1 < len(f); i += 2 {
 		value := asText(f[i+1])
 		switch asText(f[i]) {
@@ -177,6 +203,16 @@ func letterOf(row []any) persist.DeadLetter {
 			d.Attempts = int(asInt(value))
 		case "at":
 			d.At = time.UnixMilli(asInt(value))
+		case "first":
+			d.First.Error = value
+		case "first_at":
+			d.First.At = timeOf(asInt(value))
+		case "last":
+			d.Last.Error = value
+		case "last_at":
+			d.Last.At = timeOf(asInt(value))
+		case "expiry":
+			expiry = time.Duration(asInt(value)) * time.Millisecond
 		case "body":
 			body = value
 		}
@@ -186,7 +222,16 @@ func letterOf(row []any) persist.DeadLetter {
 		d.Reason = err.Error() // [DEAD-2]
 	}
 	d.Message = m
+	d.Message.Expiry = expiry
 	return d
+}
+
+// timeOf is the reverse of unixMilli.
+func timeOf(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
 }
 
 // refOf reads what placeOf made.
@@ -200,27 +245,52 @@ func refOf(place string) persist.Ref {
 }
 
 // RetryDeadLetters moves letters back into the outbox; see
-// [persist.DeadLetters]. A letter whose message cannot be read stays. One whose
-// message is idempotent, and in the outbox again by now, is deleted without
-// adding a second [OUTBOX-4]. A message that came without an ID gets
-// one, made of the store's identity and the letter's number. One call moves at
-// most 2,000, and stops after 32 MiB: who wants to move all calls it until it
-// moves none.
-func (s *Store) RetryDeadLetters(ctx context.Context, filter persist.DeadLetterFilter, limit int) (int, error) {
+// [persist.DeadLetters]. A call has at most 2,000 letters, and 32 MiB of payload or
+// one letter; more is refused with an error that wraps [persist.ErrInvalid].
+func (s *Store) RetryDeadLetters(ctx context.Context, retries []persist.Retry) ([]persist.Retried, error) {
 	const op = "retry dead letters"
-	if err := s.checkLimit(op, limit); err != nil {
-		return 0, err
+	if len(retries) > maxRetry {
+		return nil, invalid(op, s.name, "%d letters, at most %d fit into one call", len(retries), maxRetry)
 	}
+	msgs := make([]persist.Message, len(retries))
+	numbers := make([]int64, len(retries))
+	seen := make(map[int64]struct{}, len(retries))
+	bytes := 0
+	for i := range retries {
+		r, m := &retries[i], &msgs[i]
+		*m = r.Message
+		if m.ID == "" {
+			m.ID = fmt.Sprintf("%s-%d", s.identity, r.Number)
+		}
+		err := checkMessage(m)
+		if _, twice := seen[r.Number]; twice {
+			err = errors.New("the number occurs twice")
+		}
+		if err != nil {
+			return nil, &persist.Error{Op: op, Object: fmt.Sprintf("letter %d", r.Number), Kind: persist.ErrInvalid, Err: err}
+		}
+		seen[r.Number] = struct{}{}
+		numbers[i] = r.Number
+		bytes += len(m.Payload)
+	}
+	if bytes > maxRetryBytes && len(retries) > 1 {
+		return nil, invalid(op, s.name, "%d bytes of payload, at most %d fit into one call", bytes, maxRetryBytes)
+	}
+	if len(retries) == 0 {
+		return nil, nil
+	}
+	out := make([]persist.Retried, len(retries))
 	for range retryAttempts {
-		moved, again, err := s.retryLetters(ctx, op, filter, min(limit, maxRetry))
-		if err != nil || !again {
-			if moved > 0 {
-				s.notifier.wake()
-			}
-			return moved, err
+		again, err := s.retryLetters(ctx, op, retries, msgs, numbers, out)
+		if err != nil {
+			return nil, err
+		}
+		if !again {
+			s.notifier.wake()
+			return out, nil
 		}
 	}
-	return 0, refuse(op, s.name, persist.ErrUnavailable)
+	return nil, refuse(op, s.name, persist.ErrUnavailable)
 }
 
 // The answers of retry.lua.
@@ -229,31 +299,39 @@ const (
 	luaMissing = 2
 )
 
-// retryLetters reads letters and moves them in one step, unless one of them is
-// gone by then.
-func (s *Store) retryLetters(ctx context.Context, op string, filter persist.DeadLetterFilter, limit int) (moved int, again bool, err error) {
+// retryLetters looks which letters are there and moves them in one step, unless
+// one of them is gone by then.
+func (s *Store) retryLetters(
+	ctx context.Context, op string, retries []persist.Retry, all []persist.Message, wanted []int64, out []persist.Retried,
+) (again bool, err error) {
+	type named struct{ group, key string }
+	found := make(map[int64]named, len(wanted))
+	err = s.eachNumbered(ctx, op, persist.DeadLetterFilter{Numbers: wanted}, func(d *persist.DeadLetter) bool {
+		found[d.Number] = named{d.Group, d.Key}
+		return true
+	})
+	if err != nil {
+		return false, err
+	}
+	var there []int // of retries
 	var chosen []int64
 	var msgs []persist.Message
-	bytes := 0
-	err = s.eachLetter(ctx, op, filter, limit, func(d *persist.DeadLetter) bool {
-		m := d.Message
-		if m.Topic == "" {
-			return true
+	var buckets, fields []string
+	for i := range retries {
+		n, ok := found[retries[i].Number]
+		out[i] = persist.Retried{Gone: !ok}
+		if !ok {
+			continue
 		}
-		if m.ID == "" { // of a message from elsewhere
-			m.ID = fmt.Sprintf("%s-%d", s.identity, d.Number)
+		there, chosen, msgs = append(there, i), append(chosen, retries[i].Number), append(msgs, all[i])
+		if n.key != "" && !retries[i].KeepMark {
+			field := fieldOf(n.key)
+			buckets = append(buckets, s.groupOf(n.group).bucket(bucketOf(field)))
+			fields = append(fields, field)
 		}
-		m.Expiry, m.Delay = 0, 0
-		msgs = append(msgs, m)
-		chosen = append(chosen, d.Number)
-		bytes += len(m.Payload)
-		return len(msgs) < limit && bytes < maxRetryBytes
-	})
-	if err != nil || len(msgs) == 0 {
-		return 0, false, err
 	}
-	if err := checkMessages(op, s.name, msgs); err != nil {
-		return 0, false, err
+	if len(msgs) == 0 {
+		return false, nil
 	}
 	var l lines
 	l.number(s, msgs)
@@ -265,17 +343,29 @@ func (s *Store) retryLetters(ctx context.Context, op string, filter persist.Dead
 	}
 	l.args = numbers(append(l.args, len(chosen)), chosen)
 	l.messages(msgs, l.index)
-	answer, err := s.do(ctx, op, s.name, s.run.retry, names, l.args...)
+	for _, field := range fields {
+		l.args = append(l.args, field)
+	}
+	answer, err := s.do(ctx, op, s.name, s.run.retry, append(names, buckets...), l.args...)
 	if err != nil {
-		return 0, false, err
+		return false, err
 	}
-	switch asInt(answer) {
-	case luaNoRoom:
-		return 0, false, refuse(op, s.name, persist.ErrOutboxFull)
-	case luaMissing:
-		return 0, true, nil
+	if code, ok := answer.(int64); ok {
+		switch code {
+		case luaNoRoom:
+			return false, refuse(op, s.name, persist.ErrOutboxFull)
+		case luaMissing:
+			return true, nil
+		}
 	}
-	return len(msgs), false, nil
+	places := make([]persist.Enqueued, len(msgs))
+	if err := readPlaces(asText(answer), places); err != nil {
+		return false, &persist.Error{Op: op, Object: s.name, Kind: persist.ErrUnknownOutcome, Err: err}
+	}
+	for n, i := range there {
+		out[i].Enqueued = places[n]
+	}
+	return false, nil
 }
 
 // PurgeDeadLetters deletes letters; see [persist.DeadLetters]. It does so a few

@@ -46,15 +46,27 @@ func failedLetters(n int) []persist.DeadLetter {
 	return letters
 }
 
-// A retry moves what one script may, and tells how many that were.
+func retriesOf(letters []persist.DeadLetter) []persist.Retry {
+	retries := make([]persist.Retry, len(letters))
+	for i := range letters {
+		retries[i] = letters[i].Retry()
+	}
+	return retries
+}
+
+// A retry moves what one script may, and refuses more.
 func TestManyLettersRetried(t *testing.T) {
 	t.Parallel()
 	s := openStore(t, testenv.SharedRedis(t).URL(), Options{Prefix: newPrefix()})
 	require.NoError(t, s.AddDeadLetters(t.Context(), failedLetters(maxRetry+100)))
-	for _, want := range []int{maxRetry, 100, 0} {
-		n, err := s.RetryDeadLetters(t.Context(), persist.DeadLetterFilter{}, 10*maxRetry)
+	letters, err := s.ListDeadLetters(t.Context(), persist.DeadLetterFilter{}, 10*maxRetry)
+	require.NoError(t, err)
+	_, err = s.RetryDeadLetters(t.Context(), retriesOf(letters))
+	require.ErrorIs(t, err, persist.ErrInvalid)
+	for _, part := range [][]persist.DeadLetter{letters[:maxRetry], letters[maxRetry:]} {
+		out, err := s.RetryDeadLetters(t.Context(), retriesOf(part))
 		require.NoError(t, err)
-		require.Equal(t, want, n)
+		require.Len(t, out, len(part))
 	}
 	stats, err := s.Stats(t.Context())
 	require.NoError(t, err)

@@ -163,6 +163,9 @@ func cutRow(rows string) (r row, rest string, err error) {
 // stateHead is the length of a state's fixed part, see include/state.lua.
 const stateHead = 13
 
+// errorsHead is the length of the fixed part of what a state tells of refusals.
+const errorsHead = 16
+
 // stateDelivered is the flag of a state.
 const stateDelivered = 8
 
@@ -178,8 +181,9 @@ func (r row) entry(now int64) (persist.Entry, error) {
 			e.State = persist.StateDelivered
 		}
 		e.Attempts = int(binary.BigEndian.Uint32(head[1:]))
-		if id := stateHead + int(head[12]); id < len(r.state) {
-			e.LastError = strings.Clone(r.state[id:])
+		if errors := stateHead + int(head[12]); errors+errorsHead <= len(r.state) {
+			first := int(binary.BigEndian.Uint32([]byte(r.state[errors+12 : errors+errorsHead])))
+			e.LastError = strings.Clone(r.state[min(errors+errorsHead+first, len(r.state)):])
 		}
 	}
 	m, err := wire.DecodeMessage([]byte(r.body))

@@ -96,7 +96,7 @@ const (
 func readClaim(c *persist.Claim, row []any) {
 	switch asInt(at(row, 1)) {
 	case luaCompleted:
-		*c = persist.Claim{Key: c.Key, State: persist.ClaimCompleted}
+		*c = persist.Claim{Key: c.Key, State: persist.ClaimCompleted, Dead: asInt(at(row, 2)) == 1}
 	case luaBusy:
 		*c = persist.Claim{
 			Key: c.Key, State: persist.ClaimBusy, Epoch: asInt(at(row, 2)), Attempts: int(asInt(at(row, 3))),
@@ -107,10 +107,10 @@ func readClaim(c *persist.Claim, row []any) {
 	}
 }
 
-// claimArgs are field and epoch of claims, after those given.
+// claimArgs are field, epoch and attempts of claims, after those given.
 func claimArgs(args []any, claims []persist.Claim) []any {
 	for i := range claims {
-		args = append(args, fieldOf(claims[i].Key), claims[i].Epoch)
+		args = append(args, fieldOf(claims[i].Key), claims[i].Epoch, max(0, claims[i].Attempts))
 	}
 	return args
 }
@@ -125,7 +125,7 @@ func (s *Store) RenewClaims(ctx context.Context, group string, claims []persist.
 	if len(claims) == 0 {
 		return nil, nil
 	}
-	args := claimArgs(append(make([]any, 0, 1+2*len(claims)), millis(ttl)), claims)
+	args := claimArgs(append(make([]any, 0, 1+3*len(claims)), millis(ttl)), claims)
 	answer, err := s.do(ctx, op, object, s.run.claimRenew, []string{s.groupOf(group).work}, args...)
 	if err != nil {
 		return nil, err
@@ -155,7 +155,7 @@ func (s *Store) Complete(ctx context.Context, group string, completions []persis
 	g := s.groupOf(group)
 	names, fields := fieldsOf(g, []string{s.keys.totals, g.work, g.used, s.keys.dead, s.keys.fates},
 		len(completions), func(i int) string { return completions[i].Claim.Key })
-	args := make([]any, 0, 2+10*letters+2*len(completions))
+	args := make([]any, 0, 2+15*letters+2*len(completions))
 	args = append(args, millis(window), letters)
 	for i := range completions {
 		if dead := completions[i].Dead; dead != nil {
@@ -177,7 +177,7 @@ func (s *Store) Release(ctx context.Context, group string, claims []persist.Clai
 	if len(claims) == 0 {
 		return nil
 	}
-	args := claimArgs(make([]any, 0, 2*len(claims)), claims)
+	args := claimArgs(make([]any, 0, 3*len(claims)), claims)
 	_, err := s.do(ctx, "release claims", groupName(group), s.run.claimRelease, []string{s.groupOf(group).work, s.keys.totals}, args...)
 	return err
 }

@@ -3,15 +3,13 @@ package sqlite
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/oncemq/oncemq/internal/wire"
 	"github.com/oncemq/oncemq/persist"
 )
-
-// retryPage is how many letters RetryDeadLetters reads at a time.
-const retryPage = 500
 
 // AddDeadLetters stores letters; see [persist.DeadLetters].
 func (s *Store) AddDeadLetters(ctx context.Context, letters []persist.DeadLetter) error {
@@ -58,8 +56,17 @@ func addDeadLetter(ctx context.Context, tx *txn, d *persist.DeadLetter) error {
 		position = d.Ref.Position
 	}
 	_, err := tx.exec(ctx, tx.q.deadAdd, int64(d.Side), int64(d.State), position, d.Group, d.Key,
-		int64(d.ReasonCode), d.Reason, int64(d.Attempts), tx.now, wire.AppendMessage(nil, &d.Message))
+		int64(d.ReasonCode), d.Reason, int64(d.Attempts), tx.now, d.First.Error, unixMilli(d.First.At),
+		d.Last.Error, unixMilli(d.Last.At), max(0, millis(d.Message.Expiry)), wire.AppendMessage(nil, &d.Message))
 	return err
+}
+
+// unixMilli is zero for the zero time.
+func unixMilli(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
 }
 
 // ListDeadLetters returns letters; see [persist.DeadLetters].
@@ -70,16 +77,16 @@ func (s *Store) ListDeadLetters(ctx context.Context, filter persist.DeadLetterFi
 	}
 	var letters []persist.DeadLetter
 	err := s.browse(ctx, op, s.name, func(ctx context.Context, r runner) (err error) {
-		letters, err = listLetters(ctx, r, s.q, filter, limit)
+		letters, err = listLetters(ctx, r, s.q, filterArgs(filter, s.now(), limit))
 		return err
 	})
 	return letters, err
 }
 
-func listLetters(ctx context.Context, r runner, q *queries, filter persist.DeadLetterFilter, limit int) ([]persist.DeadLetter, error) {
+func listLetters(ctx context.Context, r runner, q *queries, args []any) ([]persist.DeadLetter, error) {
 	var letters []persist.DeadLetter
-	var dest [11]driver.Value
-	rows, err := r.query(ctx, q.deadList, filterArgs(filter, limit)...)
+	var dest [16]driver.Value
+	rows, err := r.query(ctx, q.deadList, args...)
 	err = eachRow(rows, err, dest[:], func() error {
 		letters = append(letters, letterOf(dest[:]))
 		return nil
@@ -98,87 +105,113 @@ func letterOf(dest []driver.Value) persist.DeadLetter {
 		Reason:     asText(dest[7]),
 		Attempts:   int(asInt(dest[8])),
 		At:         time.UnixMilli(asInt(dest[9])),
+		First:      failureOf(dest[10:12]),
+		Last:       failureOf(dest[12:14]),
 	}
 	if position, ok := dest[3].(int64); ok {
 		d.Ref = persist.Ref{Lane: laneOfPosition(position), Position: position}
 	}
-	body, _ := dest[10].([]byte)
+	body, _ := dest[15].([]byte)
 	m, err := wire.DecodeMessage(body)
 	if err != nil {
 		d.Reason = err.Error() // [DEAD-2]
 	}
 	d.Message = m
+	d.Message.Expiry = time.Duration(asInt(dest[14])) * time.Millisecond
 	return d
 }
 
-func filterArgs(f persist.DeadLetterFilter, limit int) []any {
-	var numbers any
+// failureOf reads an error and its time.
+func failureOf(dest []driver.Value) persist.Failure {
+	f := persist.Failure{Error: asText(dest[0])}
+	if at := asInt(dest[1]); at != 0 {
+		f.At = time.UnixMilli(at)
+	}
+	return f
+}
+
+func filterArgs(f persist.DeadLetterFilter, now int64, limit int) []any {
+	var numbers, codes, latest any
 	if f.Numbers != nil {
 		numbers = jsonInts(f.Numbers)
 	}
-	return []any{f.After, int64(f.Side), f.Group, numbers, int64(limit)}
+	if f.ReasonCodes != nil {
+		list := make([]int64, len(f.ReasonCodes))
+		for i, code := range f.ReasonCodes {
+			list[i] = int64(code)
+		}
+		codes = jsonInts(list)
+	}
+	if f.OlderThan > 0 {
+		latest = now - millis(f.OlderThan)
+	}
+	return []any{f.After, int64(f.Side), f.Group, numbers, codes, latest, int64(limit)}
 }
 
 // RetryDeadLetters moves letters back into the outbox; see
-// [persist.DeadLetters]. A letter whose message cannot be read, or sent, stays.
-// One whose message is idempotent, and in the outbox again by now, is deleted
-// without adding a second [OUTBOX-4]. A message that came without an ID, or with
-// one that is too long, gets one, made of the store's identity and the letter's
-// number.
-func (s *Store) RetryDeadLetters(ctx context.Context, filter persist.DeadLetterFilter, limit int) (int, error) {
+// [persist.DeadLetters].
+func (s *Store) RetryDeadLetters(ctx context.Context, retries []persist.Retry) ([]persist.Retried, error) {
 	const op = "retry dead letters"
-	if err := s.checkLimit(op, limit); err != nil {
-		return 0, err
+	msgs := make([]persist.Message, len(retries))
+	seen := make(map[int64]struct{}, len(retries))
+	for i := range retries {
+		r, m := &retries[i], &msgs[i]
+		*m = r.Message
+		if m.ID == "" {
+			m.ID = fmt.Sprintf("%s-%d", s.identity, r.Number)
+		}
+		err := checkMessage(m)
+		if _, twice := seen[r.Number]; twice {
+			err = errors.New("the number occurs twice")
+		}
+		if err != nil {
+			return nil, &persist.Error{Op: op, Object: fmt.Sprintf("letter %d", r.Number), Kind: persist.ErrInvalid, Err: err}
+		}
+		seen[r.Number] = struct{}{}
 	}
-	t := &retryTask{call: newCall(op, s.name, limit), s: s, filter: filter, limit: limit}
+	if len(retries) == 0 {
+		return nil, nil
+	}
+	t := &retryTask{call: newCall(op, s.name, len(retries)), s: s, retries: retries, msgs: msgs}
 	t.wakes = true
-	err := s.submit(ctx, t)
-	return t.moved, err
+	if err := s.submit(ctx, t); err != nil {
+		return nil, err
+	}
+	return t.out, nil
 }
 
 type retryTask struct {
 	call
-	s      *Store
-	filter persist.DeadLetterFilter
-	limit  int
-	moved  int
+	s       *Store
+	retries []persist.Retry
+	msgs    []persist.Message
+	out     []persist.Retried
 }
 
 func (t *retryTask) run(ctx context.Context, tx *txn) error {
-	t.moved = 0
-	var numbers []int64
+	t.out = make([]persist.Retried, len(t.retries))
+	var chosen []int // of retries whose letters are there
 	var msgs []persist.Message
-	filter := t.filter
-	for len(msgs) < t.limit {
-		letters, err := listLetters(ctx, tx, tx.q, filter, min(retryPage, t.limit-len(msgs)))
+	keys := make([][2]string, 0, len(t.retries)) // group and key of the chosen
+	for i := range t.retries {
+		var dest [2]driver.Value
+		found, err := queryRow(ctx, tx, dest[:], tx.q.deadKey, t.retries[i].Number)
 		if err != nil {
 			return err
 		}
-		if len(letters) == 0 {
-			break
+		if !found {
+			t.out[i].Gone = true
+			continue
 		}
-		for i := range letters {
-			d := &letters[i]
-			filter.After = d.Number
-			m := d.Message
-			if m.ID == "" || len(m.ID) > persist.MaxMessageID { // of a message from elsewhere
-				m.ID = fmt.Sprintf("%s-%d", t.s.identity, d.Number)
-			}
-			m.Expiry, m.Delay = 0, 0
-			if checkMessage(&m) != nil {
-				continue
-			}
-			msgs = append(msgs, m)
-			numbers = append(numbers, d.Number)
-		}
+		chosen, msgs = append(chosen, i), append(msgs, t.msgs[i])
+		keys = append(keys, [2]string{asText(dest[0]), asText(dest[1])})
 	}
 	if len(msgs) == 0 {
 		return nil
 	}
 	add, err := t.s.newEnqueue(msgs)
 	if err != nil {
-		t.err = err
-		return nil //nolint:nilerr // a refusal, which undoes nothing of others
+		return err // they were checked
 	}
 	var e enqueuer
 	if err := e.enqueue(ctx, tx, t.s, []*enqueueTask{add}); err != nil {
@@ -187,12 +220,20 @@ func (t *retryTask) run(ctx context.Context, tx *txn) error {
 	if add.err != nil {
 		return t.refuse(persist.ErrOutboxFull) // nothing else refuses these
 	}
-	for _, number := range numbers {
-		if _, err := tx.exec(ctx, tx.q.deadDelete, number); err != nil {
+	for n, i := range chosen {
+		r := &t.retries[i]
+		t.out[i].Enqueued = add.out[n]
+		if _, err := tx.exec(ctx, tx.q.deadDelete, r.Number); err != nil {
+			return err
+		}
+		group, key := keys[n][0], keys[n][1]
+		if key == "" || r.KeepMark {
+			continue
+		}
+		if _, err := tx.exec(ctx, tx.q.claimForgetDead, group, storedKey(key)); err != nil { // [DEAD-4]
 			return err
 		}
 	}
-	t.moved = len(numbers)
 	return nil
 }
 
@@ -215,7 +256,7 @@ type purgeLettersTask struct {
 }
 
 func (t *purgeLettersTask) run(ctx context.Context, tx *txn) (err error) {
-	t.purged, err = tx.exec(ctx, tx.q.deadPurge, filterArgs(t.filter, t.limit)...)
+	t.purged, err = tx.exec(ctx, tx.q.deadPurge, filterArgs(t.filter, tx.now, t.limit)...)
 	return err
 }
 

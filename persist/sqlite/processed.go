@@ -17,6 +17,7 @@ const (
 	keyInWork    = 0
 	keyCompleted = 1
 	keyReleased  = 2
+	keyDead      = 3 // completed, with a dead letter
 )
 
 // maxKeyBytes is up to which length a dedup key is stored as it is. Of a longer
@@ -157,8 +158,8 @@ func putKey(ctx context.Context, tx *txn, group int64, claim *persist.Claim, sta
 func (k knownKey) decide(now int64, claim *persist.Claim) bool {
 	live := k.found && k.until > now
 	switch {
-	case live && k.state == keyCompleted:
-		*claim = persist.Claim{Key: claim.Key, State: persist.ClaimCompleted}
+	case live && (k.state == keyCompleted || k.state == keyDead):
+		*claim = persist.Claim{Key: claim.Key, State: persist.ClaimCompleted, Dead: k.state == keyDead}
 		return false
 	case live && k.state == keyInWork:
 		*claim = persist.Claim{
@@ -170,7 +171,7 @@ func (k knownKey) decide(now int64, claim *persist.Claim) bool {
 	}
 	claim.State = persist.ClaimGranted
 	claim.Attempts = 1
-	if k.found && k.state != keyCompleted {
+	if k.found && (k.state == keyInWork || k.state == keyReleased) {
 		claim.Attempts += int(k.attempts)
 	}
 	return true
@@ -282,10 +283,10 @@ func (t *keysTask) run(ctx context.Context, tx *txn) error {
 		switch t.kind {
 		case renewKeys:
 			c := &t.claims[i]
-			t.done[i], err = changes(tx.exec(ctx, tx.q.claimRenew, t.group, storedKey(c.Key), c.Epoch, until))
+			t.done[i], err = changes(tx.exec(ctx, tx.q.claimRenew, t.group, storedKey(c.Key), c.Epoch, until, int64(max(0, c.Attempts))))
 		case releaseKeys:
 			c := &t.claims[i]
-			t.done[i], err = changes(tx.exec(ctx, tx.q.claimRelease, t.group, storedKey(c.Key), c.Epoch))
+			t.done[i], err = changes(tx.exec(ctx, tx.q.claimRelease, t.group, storedKey(c.Key), c.Epoch, int64(max(0, c.Attempts))))
 		case completeKeys:
 			t.done[i], err = t.complete(ctx, tx, &t.completions[i], until)
 		case forgetKeys:
@@ -302,7 +303,7 @@ func (t *keysTask) run(ctx context.Context, tx *txn) error {
 
 // complete marks one key, and stores its dead letter with it [CLAIM-6].
 func (t *keysTask) complete(ctx context.Context, tx *txn, c *persist.Completion, until int64) (bool, error) {
-	first := true
+	first, state := true, int64(keyCompleted)
 	if failpoint.Mutant(failpoint.EpochUnchecked) {
 		known, err := getKey(ctx, tx, t.group, c.Claim.Key)
 		if err != nil {
@@ -313,6 +314,7 @@ func (t *keysTask) complete(ctx context.Context, tx *txn, c *persist.Completion,
 		c = &unchecked
 	}
 	if c.Dead != nil {
+		state = keyDead
 		// Done twice with one claim, the letter is stored once.
 		known, err := getKey(ctx, tx, t.group, c.Claim.Key)
 		if err != nil {
@@ -320,7 +322,7 @@ func (t *keysTask) complete(ctx context.Context, tx *txn, c *persist.Completion,
 		}
 		first = known.state == keyInWork
 	}
-	done, err := changes(tx.exec(ctx, tx.q.claimComplete, t.group, storedKey(c.Claim.Key), c.Claim.Epoch, until))
+	done, err := changes(tx.exec(ctx, tx.q.claimComplete, t.group, storedKey(c.Claim.Key), c.Claim.Epoch, until, state))
 	if err == nil && done && first && c.Dead != nil {
 		err = addDeadLetter(ctx, tx, c.Dead)
 	}

@@ -38,10 +38,10 @@ type queries struct {
 	claimEpoch, claimGet, claimPut, claimRenew        *statement
 	claimComplete, claimRelease, claimForget          *statement
 	sweepFrom, sweepEnd, sweepDelete, sweepDeleteRest *statement
-	sweepSave, claimAdd                               *statement
+	sweepSave, claimAdd, claimDead, claimForgetDead   *statement
 	sessionGet, sessionPut                            *statement
 	packetList, packetClear, packetDelete             *statement
-	deadAdd, deadList, deadDelete, deadPurge          *statement
+	deadAdd, deadList, deadKey, deadDelete, deadPurge *statement
 	totals, processedCount                            *statement
 	relayList, relayPut, relayDelete                  *statement
 
@@ -138,6 +138,8 @@ func (q *queries) files() map[string]**statement {
 		"claim_complete":     &q.claimComplete,
 		"claim_release":      &q.claimRelease,
 		"claim_forget":       &q.claimForget,
+		"claim_forget_dead":  &q.claimForgetDead,
+		"claim_dead":         &q.claimDead,
 		"sweep_from":         &q.sweepFrom,
 		"sweep_end":          &q.sweepEnd,
 		"sweep_delete":       &q.sweepDelete,
@@ -151,6 +153,7 @@ func (q *queries) files() map[string]**statement {
 		"dead_add":           &q.deadAdd,
 		"dead_list":          &q.deadList,
 		"dead_delete":        &q.deadDelete,
+		"dead_key":           &q.deadKey,
 		"dead_purge":         &q.deadPurge,
 		"totals":             &q.totals,
 		"processed_count":    &q.processedCount,

@@ -97,7 +97,7 @@ func (t *settleTask) run(ctx context.Context, tx *txn) error {
 			}
 			t.delivered = append(t.delivered, delivery{st.Position, st.ReceiptTimeout})
 		case persist.OutcomeRetry:
-			_, err = tx.exec(ctx, tx.q.settleRetry, st.Position, st.Reason)
+			_, err = tx.exec(ctx, tx.q.settleRetry, st.Position, st.Reason, tx.now)
 		case persist.OutcomeFailed:
 			err = t.bury(ctx, tx, st, persist.StateFailed, 1) // this attempt
 		case persist.OutcomeExpired:

@@ -258,7 +258,13 @@ func (p *process) AddDeadLetter(ctx context.Context, letter persist.DeadLetter) 
 	}
 	ctx, err := p.ready(ctx)
 	if err == nil {
-		err = p.use(func(tx *txn) error { return addDeadLetter(ctx, tx, &letter) })
+		err = p.use(func(tx *txn) error {
+			if err := addDeadLetter(ctx, tx, &letter); err != nil || letter.Key == "" {
+				return err
+			}
+			_, err := tx.exec(ctx, tx.q.claimDead, letter.Group, storedKey(letter.Key))
+			return err
+		})
 	}
 	return translate(op, p.s.name, err)
 }

@@ -72,6 +72,9 @@ CREATE TABLE oncemq.outbox (
   expires     bigint,
   id          bytea,
   last_error  bytea,
+  last_at     bigint,
+  first_error bytea,
+  first_at    bigint,
   body        bytea NOT NULL
 ) WITH (toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 5000,
   autovacuum_vacuum_insert_scale_factor = 1, autovacuum_vacuum_cost_delay = 0, toast.autovacuum_vacuum_cost_delay = 0);
@@ -104,11 +107,13 @@ CREATE TABLE oncemq.claims (
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 5000,
   autovacuum_vacuum_insert_scale_factor = 1, autovacuum_vacuum_cost_delay = 0);
 
--- Completed keys. epoch is that of the claim that completed the key.
+-- Completed keys. epoch is that of the claim that completed the key; dead tells that
+-- it ended with a dead letter.
 CREATE TABLE oncemq.processed (
   epoch    bigint NOT NULL,
   until    bigint NOT NULL,
   group_id integer NOT NULL,
+  dead     boolean NOT NULL DEFAULT false,
   key      bytea NOT NULL,
   PRIMARY KEY (group_id, key)
 ) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_cost_delay = 0);
@@ -149,11 +154,15 @@ CREATE TABLE oncemq.relays (
 );
 
 -- side is 1 for the outbox and 2 for consumers, state 3 for failed and 4 for
--- expired.
+-- expired. expiry is the message's, in milliseconds. first_at and last_at are 0 if
+-- there is no such error.
 CREATE TABLE oncemq.dead_letters (
   number      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   at          bigint NOT NULL,
   position    bigint,
+  first_at    bigint NOT NULL DEFAULT 0,
+  last_at     bigint NOT NULL DEFAULT 0,
+  expiry      bigint NOT NULL DEFAULT 0,
   attempts    integer NOT NULL,
   side        smallint NOT NULL,
   state       smallint NOT NULL,
@@ -161,6 +170,8 @@ CREATE TABLE oncemq.dead_letters (
   group_name  bytea,
   key         bytea,
   reason      bytea NOT NULL,
+  first_error bytea NOT NULL DEFAULT '',
+  last_error  bytea NOT NULL DEFAULT '',
   body        bytea NOT NULL
 );
 ALTER TABLE oncemq.dead_letters ALTER COLUMN body SET STORAGE EXTERNAL;

@@ -11,7 +11,7 @@ WITH t AS MATERIALIZED (SELECT oncemq.now_ms() AS now), gone AS (
 ), marked AS (
   INSERT INTO oncemq.processed (group_id, key, epoch, until)
   SELECT $1::int, key, epoch, t.now + $4::bigint FROM gone, t
-  ON CONFLICT (group_id, key) DO UPDATE SET epoch = excluded.epoch, until = excluded.until
+  ON CONFLICT (group_id, key) DO UPDATE SET epoch = excluded.epoch, until = excluded.until, dead = false
 ), again AS (
   UPDATE oncemq.processed p SET until = t.now + $4::bigint
   FROM t, unnest(array_fill($1::int, ARRAY[cardinality($2::bytea[])]), $2::bytea[], $3::bigint[])

@@ -1,8 +1,4 @@
--- Purpose: as dead_list, for who is about to delete them.
--- Parameters: as of dead_list.
--- Result: as of dead_list.
-SELECT number, side, state, position, group_name, key, reason_code, reason, attempts, at, body
-FROM oncemq.dead_letters
-WHERE number > $1::bigint AND ($2::int = 0 OR side = $2::int) AND ($3::bytea IS NULL OR group_name = $3::bytea)
-  AND ($4::bigint[] IS NULL OR number = ANY ($4::bigint[]))
-ORDER BY number LIMIT $5::bigint FOR UPDATE
+-- Purpose: lock the dead letters that are about to be deleted.
+-- Parameters: $1 numbers.
+-- Result: number, group_name and key of those that are there.
+SELECT number, group_name, key FROM oncemq.dead_letters WHERE number = ANY ($1::bigint[]) ORDER BY number FOR UPDATE

@@ -11,4 +11,4 @@ WITH t AS MATERIALIZED (
 )
 INSERT INTO oncemq.processed (group_id, key, epoch, until)
 SELECT $1::int, gone.key, gone.epoch, t.now + $3::bigint FROM gone, t
-ON CONFLICT (group_id, key) DO UPDATE SET epoch = excluded.epoch, until = excluded.until
+ON CONFLICT (group_id, key) DO UPDATE SET epoch = excluded.epoch, until = excluded.until, dead = false

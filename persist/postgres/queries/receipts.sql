@@ -14,10 +14,14 @@ WITH found AS MATERIALIZED (
   ORDER BY o.position, r.n
 ), gone AS (
   DELETE FROM oncemq.outbox o USING found f WHERE o.position = f.position
-  RETURNING o.position, o.state, o.attempts, o.body, f.failed, f.reason, f.n
+  RETURNING o.position, o.state, o.attempts, o.first_error, o.first_at, o.expires - o.enqueued_at AS expiry, o.body,
+    f.failed, f.reason, f.n
 ), buried AS (
-  INSERT INTO oncemq.dead_letters (side, state, position, reason_code, reason, attempts, at, body)
-  SELECT 1, 3, position, 0, reason, attempts, (SELECT oncemq.now_ms()), body FROM gone WHERE failed ORDER BY n, position
+  INSERT INTO oncemq.dead_letters (side, state, position, reason_code, reason, attempts, at,
+    first_error, first_at, last_error, last_at, expiry, body)
+  SELECT 1, 3, position, 0, reason, attempts, t.now, coalesce(first_error, reason), coalesce(first_at, t.now),
+    reason, t.now, coalesce(expiry, 0), body
+  FROM gone, (SELECT oncemq.now_ms() AS now) t WHERE failed ORDER BY n, position
 ), counted AS (
   UPDATE oncemq.lanes l SET pending = l.pending - c.pending, delivered = l.delivered - c.delivered
   FROM (SELECT count(*) FILTER (WHERE state = 0) AS pending, count(*) FILTER (WHERE state = 1) AS delivered FROM gone) c

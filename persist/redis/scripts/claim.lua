@@ -3,8 +3,8 @@
 -- in once it is completed.
 -- ARGV: number of the group, its name, owner, ttl, then the field of each key.
 -- Result: the epoch of what was granted, then for each key that was not simply
--- granted for the first time its index and: 0 and attempts (granted), 1
--- (completed), or 2, epoch, attempts, what is left of the lease, owner (busy).
+-- granted for the first time its index and: 0 and attempts (granted), 1 and 1 if
+-- with a dead letter (completed), or 2, epoch, attempts, what is left of the lease, owner (busy).
 -- Atomicity: all is read before anything is written. Run twice the second finds
 -- the keys busy.
 --#include clock
@@ -23,9 +23,9 @@ for i = 1, #ARGV - 4 do
     out[#out + 1] = {i, 0, w.attempts + 1}
   else
     local value = redis.call('HGET', KEYS[i + 3], field)
-    local _, over = read_done(value)
+    local _, over, dead = read_done(value)
     if over and over > now then
-      out[#out + 1] = {i, 1}
+      out[#out + 1] = {i, 1, dead and 1 or 0}
     else
       if value then stale[#stale + 1] = i end
       news = news + 1

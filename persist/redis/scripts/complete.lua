@@ -2,9 +2,8 @@
 -- KEYS: totals, work of the group, used buckets of the group, dead letters, fates,
 -- then for each completion the bucket of its key, whose name ends with its number
 -- in five hexadecimal digits.
--- ARGV: window, number of letters, for each the index of its completion, side,
--- state, place, group, key, reason code, reason, attempts and message; then field
--- and epoch of each completion.
+-- ARGV: window, number of letters, for each the index of its completion and what
+-- add_letter takes from side on; then field and epoch of each completion.
 -- Result: for each completion 1 if it was done.
 -- Atomicity: what is not the caller's is left as it is. Run twice the second
 -- extends the windows, and stores no letter.
@@ -14,8 +13,8 @@
 --#include claims
 local till = now + ARGV[1]
 local letters = {}
-local first = 3 + 10 * ARGV[2]
-for at = 3, first - 1, 10 do letters[tonumber(ARGV[at])] = at + 1 end
+local first = 3 + 15 * ARGV[2]
+for at = 3, first - 1, 15 do letters[tonumber(ARGV[at])] = at + 1 end
 local work = read_fields(KEYS[2], first, 2)
 local out, over, bits = {}, {}, {}
 local added = 0
@@ -26,16 +25,19 @@ for i = 1, (#ARGV - first + 1) / 2 do
   out[i] = 0
   if w then
     if w.state == IN_WORK and w.epoch == epoch then
-      added = added + redis.call('HSET', bucket, field, struct.pack('>I6I6', epoch, till))
+      added = added + redis.call('HSET', bucket, field, write_done(epoch, till, letters[i]))
       work[field] = false
       over[#over + 1] = field
       for _, part in ipairs({'SET', 'u1', tonumber(string.sub(bucket, -5), 16), 1}) do bits[#bits + 1] = part end
-      if letters[i] then add_letter(KEYS[1], KEYS[4], KEYS[5], unpack(ARGV, letters[i], letters[i] + 8)) end
+      if letters[i] then add_letter(KEYS[1], KEYS[4], KEYS[5], unpack(ARGV, letters[i], letters[i] + 13)) end
       out[i] = 1
     end
-  elseif read_done(redis.call('HGET', bucket, field)) == epoch then
-    redis.call('HSET', bucket, field, struct.pack('>I6I6', epoch, till))
-    out[i] = 1
+  else
+    local done, _, dead = read_done(redis.call('HGET', bucket, field))
+    if done == epoch then
+      redis.call('HSET', bucket, field, write_done(epoch, till, dead))
+      out[i] = 1
+    end
   end
 end
 call_many('HDEL', KEYS[2], over)

@@ -29,7 +29,8 @@ for _ = 1, tonumber(ARGV[5]) do
   local m = read_state(s)
   if outcome == '1' then
     if s or #redis.call('XRANGE', lane.messages, position, position) > 0 then
-      m.attempts, m.code, m.reason = m.attempts + 1, tonumber(code), reason
+      m.attempts, m.code = m.attempts + 1, tonumber(code)
+      write_error(m, reason)
       write_state(lane, position, m)
     end
   elseif bury(lane, ids, totals, dead, fates, position, m,

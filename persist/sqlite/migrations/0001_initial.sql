@@ -47,6 +47,9 @@ CREATE TABLE oncemq_outbox (
   enqueued_at INTEGER NOT NULL,
   attempts    INTEGER NOT NULL DEFAULT 0,
   last_error  TEXT,
+  last_at     INTEGER,
+  first_error TEXT,
+  first_at    INTEGER,
   id          TEXT,
   receipt     INTEGER NOT NULL DEFAULT 0,
   droppable   INTEGER NOT NULL DEFAULT 0,
@@ -62,8 +65,8 @@ CREATE TABLE oncemq_groups (
   name TEXT NOT NULL UNIQUE
 ) STRICT;
 
--- state is 0 for a key in work, 1 for a completed one, 2 for a released one.
--- until ends the lease or the window. key is TEXT, or the SHA-256 of a long key
+-- state is 0 for a key in work, 1 for a completed one, 2 for a released one, 3 for
+-- one that was completed with a dead letter. until ends the lease or the window. key is TEXT, or the SHA-256 of a long key
 -- as BLOB: SQLite never takes the one for the other.
 CREATE TABLE oncemq_processed (
   group_id INTEGER NOT NULL,
@@ -94,7 +97,8 @@ CREATE TABLE oncemq_packets (
 ) STRICT, WITHOUT ROWID;
 
 -- side is 1 for the outbox and 2 for consumers, state 3 for failed and 4 for
--- expired. AUTOINCREMENT, because a number is a cursor and must not come twice.
+-- expired. expiry is the message's, in milliseconds. first_at and last_at are 0 if
+-- there is no such error. AUTOINCREMENT, because a number is a cursor and must not come twice.
 CREATE TABLE oncemq_dead_letters (
   number      INTEGER PRIMARY KEY AUTOINCREMENT,
   side        INTEGER NOT NULL,
@@ -106,6 +110,11 @@ CREATE TABLE oncemq_dead_letters (
   reason      TEXT NOT NULL,
   attempts    INTEGER NOT NULL,
   at          INTEGER NOT NULL,
+  first_error TEXT NOT NULL DEFAULT '',
+  first_at    INTEGER NOT NULL DEFAULT 0,
+  last_error  TEXT NOT NULL DEFAULT '',
+  last_at     INTEGER NOT NULL DEFAULT 0,
+  expiry      INTEGER NOT NULL DEFAULT 0,
   body        BLOB NOT NULL
 ) STRICT;
 CREATE INDEX oncemq_dead_letters_position ON oncemq_dead_letters (position) WHERE position IS NOT NULL;

@@ -5,4 +5,4 @@
 -- Result: changes the deleted rows.
 DELETE FROM oncemq_processed
 WHERE (group_id, key) > (?1, ?2) AND (group_id, key) <= (?3, ?4)
-  AND until <= iif(state = 1, ?5, ?6)
+  AND until <= iif(state IN (1, 3), ?5, ?6)

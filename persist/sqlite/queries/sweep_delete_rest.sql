@@ -3,4 +3,4 @@
 -- before which an uncompleted key is forgotten.
 -- Result: changes the deleted rows.
 DELETE FROM oncemq_processed
-WHERE (group_id, key) > (?1, ?2) AND until <= iif(state = 1, ?3, ?4)
+WHERE (group_id, key) > (?1, ?2) AND until <= iif(state IN (1, 3), ?3, ?4)

@@ -104,7 +104,7 @@ local function add(at, n, checked, limit)
         local id = flags % 4 >= 2 and string.sub(how, 15) or ''
         if flags ~= 0 or delay > 0 then
           local due = delay > 0 and now + delay or 0
-          write_state(lane, position, {flags = flags, attempts = 0, code = 0, due = due, id = id, reason = ''})
+          write_state(lane, position, {flags = flags, attempts = 0, code = 0, due = due, id = id, last_at = 0})
           if due > 0 then redis.call('ZADD', lane.due, due, member(position)) end
         end
         if delay == 0 then due_now = true end

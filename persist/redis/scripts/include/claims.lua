@@ -1,7 +1,8 @@
 -- A key in work is a field of its group's hash of work: a byte that is 1 once it
 -- was released, epoch (6), end of the lease (6), attempts (4), owner. A completed
--- key is a field of a small hash, one of 131,072 by the time of a message ID and a hash of the key: epoch (6),
--- end of the window (6). A key is in one of the two. Bytes that cannot be read
+-- key is a field of a small hash, one of 131,072 by the time of a message ID and a
+-- hash of the key: epoch (6), end of the window (6), and a byte more if it ended with
+-- a dead letter. A key is in one of the two. Bytes that cannot be read
 -- count as absent.
 local IN_WORK, RELEASED = 0, 1
 
@@ -16,9 +17,13 @@ local function write_work(w)
 end
 
 local function read_done(s)
-  if not s or #s ~= 12 then return nil end
+  if not s or #s < 12 or #s > 13 then return nil end
   local epoch, till = struct.unpack('>I6I6', s)
-  return epoch, till
+  return epoch, till, #s == 13
+end
+
+local function write_done(epoch, till, dead)
+  return struct.pack('>I6I6', epoch, till) .. (dead and '\1' or '')
 end
 
 -- Fields of a hash by their names, read in a few calls. The names are in ARGV

@@ -1,6 +1,8 @@
 -- What is kept of a message beside the message, in the hash of states. A plain
 -- pending message has nothing there. The bytes are: flags, attempts (4), reason
--- code, due (6), length of the ID, ID, reason of the last refusal. Due is the
+-- code, due (6), length of the ID, ID; and if it was refused, time of the first
+-- refusal (6) and of the last (6), length of the first one's reason (4), that, and
+-- the reason of the last. Due is the
 -- time from which Next hands the message out, zero for one that is due in its
 -- place, or delivered and awaited for ever; where it is not zero it is in the
 -- sorted set of dues as well.
@@ -9,15 +11,34 @@ local RECEIPT, KNOWN, DROPPABLE, DELIVERED = 1, 2, 4, 8
 local function has(state, flag) return math.floor(state.flags / flag) % 2 == 1 end
 
 local function read_state(s)
-  if not s or #s < 13 then return {flags = 0, attempts = 0, code = 0, due = 0, id = '', reason = ''} end
-  local flags, attempts, code, due, n = struct.unpack('>BI4BI6B', s)
-  return {flags = flags, attempts = attempts, code = code, due = due,
-    id = string.sub(s, 14, 13 + n), reason = string.sub(s, 14 + n)}
+  local state = {flags = 0, attempts = 0, code = 0, due = 0, id = '', reason = '', first = '', first_at = 0, last_at = 0}
+  if not s or #s < 13 then return state end
+  local n
+  state.flags, state.attempts, state.code, state.due, n = struct.unpack('>BI4BI6B', s)
+  state.id = string.sub(s, 14, 13 + n)
+  local at = 14 + n
+  if #s >= at + 15 then
+    local size
+    state.first_at, state.last_at, size = struct.unpack('>I6I6I4', s, at)
+    state.first = string.sub(s, at + 16, at + 15 + size)
+    state.reason = string.sub(s, at + 16 + size)
+  end
+  return state
+end
+
+-- Records a refusal.
+local function write_error(state, reason)
+  if state.last_at == 0 then state.first, state.first_at = reason, now end
+  state.reason, state.last_at = reason, now
 end
 
 local function write_state(lane, position, state)
   local s = struct.pack('>BI4BI6B', state.flags, state.attempts, state.code, state.due, #state.id)
-  redis.call('HSET', lane.states, position, s .. state.id .. state.reason)
+  local tail = ''
+  if state.last_at > 0 then
+    tail = struct.pack('>I6I6I4', state.first_at, state.last_at, #state.first) .. state.first .. state.reason
+  end
+  redis.call('HSET', lane.states, position, s .. state.id .. tail)
 end
 
 -- Members of the sorted set of dues are as long as any other, so that those of

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/oncemq/oncemq/autopaho"
+	"github.com/oncemq/oncemq/persist"
+)
+
+func deadListCommand(sh *shell) *cli.Command {
+	o := &deadOptions{limit: 100}
+	options := append(o.filterOptions("100"), o.options()...)
+	return &cli.Command{
+		Name:      "list",
+		Usage:     "list dead letters, oldest first, without their payloads",
+		UsageText: "oncemq dead list [--store URL] [--side SIDE] [--group NAME] [--topic FILTER] [--json]",
+		Flags:     toFlags(options),
+		Action: deadAction(sh, o, options, func(ctx context.Context, store persist.Store) error {
+			return listDead(ctx, sh.stdout, store, o)
+		}),
+	}
+}
+
+func listDead(ctx context.Context, w io.Writer, store persist.Store, o *deadOptions) error {
+	p := letterPrinter{w: w, json: o.json, table: tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
+	err := autopaho.EachDeadLetter(ctx, store, o.filter, func(l *persist.DeadLetter) (bool, error) {
+		err := p.print(l)
+		return o.limit == 0 || p.rows < o.limit, err
+	})
+	if err != nil {
+		return err
+	}
+	if p.rows == 0 {
+		return nil
+	}
+	return p.table.Flush()
+}
+
+// letterPrinter prints letters as a table or as JSON.
+type letterPrinter struct {
+	w     io.Writer
+	json  bool
+	table *tabwriter.Writer
+	rows  int
+}
+
+func (p *letterPrinter) print(l *persist.DeadLetter) error {
+	p.rows++
+	if p.json {
+		return writeLine(p.w, newLetterObject(l))
+	}
+	if (p.rows-1)%listPage == 0 {
+		// A table of its own now and then: tabwriter holds a whole one.
+		if err := p.table.Flush(); err != nil {
+			return err
+		}
+		_, _ = fmt.Fprintln(p.table, "NUMBER\tSIDE\tSTATE\tAT\tGROUP\tATTEMPTS\tBYTES\tCODE\tID\tTOPIC\tREASON")
+	}
+	_, err := fmt.Fprintf(p.table, "%d\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\n", l.Number, l.Side, l.State, instant(l.At),
+		orDash(l.Group), l.Attempts, len(l.Message.Payload), codeText(l.ReasonCode), orDash(l.Message.ID), orDash(l.Message.Topic),
+		visible(l.Reason))
+	return err
+}
+
+// orDash is a cell of a table that may be empty.
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return visible(s)
+}

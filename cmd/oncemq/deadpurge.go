@@ -1,0 +1,47 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/oncemq/oncemq/autopaho"
+	"github.com/oncemq/oncemq/persist"
+)
+
+func deadPurgeCommand(sh *shell) *cli.Command {
+	o := new(deadOptions)
+	all := false
+	options := append(o.filterOptions("all"), &option{name: "all", category: catFilter, set: on(&all), usage: "all of them"})
+	options = append(options, o.options()...)
+	return &cli.Command{
+		Name:  "purge",
+		Usage: "delete dead letters, oldest first",
+		UsageText: `oncemq dead purge (--number NUMBER | --older-than TIME | ... | --all) [--store URL] [--json]
+
+Their messages are lost. oncemq dead list shows what the same options choose.`,
+		Flags: toFlags(options),
+		Action: func(c *cli.Context) error {
+			switch {
+			case !all && !o.chosen():
+				return &usageError{problem: "nothing says which letters to delete; give one of --side, --group, --topic, --reason-code, --number, --older-than, or --all"}
+			case all && o.chosen():
+				return &usageError{option: "--all", problem: "cannot stand beside an option that chooses letters"}
+			}
+			return deadAction(sh, o, options, func(ctx context.Context, store persist.Store) error {
+				n, err := autopaho.PurgeDeadLetters(ctx, store, o.filter, o.limit)
+				if err != nil {
+					return err
+				}
+				if o.json {
+					return writeLine(sh.stdout, struct {
+						Purged int `json:"purged"`
+					}{n})
+				}
+				_, err = fmt.Fprintf(sh.stdout, "purged %d\n", n)
+				return err
+			})(c)
+		},
+	}
+}

@@ -55,9 +55,7 @@ func (l *Link) refusedForGood(err error) bool {
 	if !errors.Is(err, ErrRefused) {
 		return false
 	}
-	l.mu.Lock()
-	changing := l.cfg.Credentials != nil && l.known
-	l.mu.Unlock()
+	changing := l.cfg.Credentials != nil && l.cfg.Accepted.Load()
 	return !changing || !aboutCredentials(err)
 }
 

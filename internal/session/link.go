@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pahoauto "github.com/eclipse/paho.golang/autopaho"
@@ -28,6 +29,9 @@ type Config struct {
 	// for Username, Password and TLS. Its time is part of ConnectTimeout; its
 	// error is the attempt's.
 	Credentials func(context.Context) (Credentials, error)
+	// Accepted is set once the server has taken a connection; links that log in
+	// alike share it. Nil for one of the link's own.
+	Accepted *atomic.Bool
 	// TLS is for mqtts and wss; nil uses the system's roots.
 	TLS *tls.Config
 	// Header is sent with the WebSocket handshake.
@@ -79,7 +83,6 @@ type Link struct {
 	mu      sync.Mutex // guards the following
 	conn    *conn      // the latest one
 	upSince time.Time
-	known   bool   // the server has accepted a connection
 	secret  string // the password that was sent last
 	err     error  // why the link ended for good
 }
@@ -89,6 +92,9 @@ func Start(cfg Config) (*Link, error) {
 	// The life of a link is bounded by Close, not by the caller's context: what
 	// was accepted goes on being delivered after the call that accepted it.
 	ctx, cancel := context.WithCancel(context.Background())
+	if cfg.Accepted == nil {
+		cfg.Accepted = new(atomic.Bool)
+	}
 	l := &Link{cfg: cfg, engine: NewEngine(cfg.Engine), retry: newReconnect(cmp.Or(cfg.backoff, backoffBase)), cancel: cancel, done: make(chan struct{})}
 
 	servers := make([]*url.URL, len(cfg.Servers))
@@ -205,8 +211,9 @@ func (l *Link) connectPacket(p *paho.Connect, _ *url.URL) (*paho.Connect, error)
 
 func (l *Link) up(*pahoauto.ConnectionManager, *paho.Connack) {
 	l.mu.Lock()
-	l.upSince, l.known = time.Now(), true
+	l.upSince = time.Now()
 	l.mu.Unlock()
+	l.cfg.Accepted.Store(true)
 	if l.cfg.OnUp != nil {
 		l.cfg.OnUp(l.engine.Snapshot())
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/oncemq/oncemq/internal/session"
@@ -20,6 +21,9 @@ type Client struct {
 	tracker tracker
 	relay   *relay
 	status  statusBoard
+	store   *storeBreaker
+	// accepted: the broker has taken a connection of this client.
+	accepted atomic.Bool
 
 	// closing ends when Close begins; calls counts those that must finish
 	// before anything is taken down.
@@ -50,9 +54,11 @@ func New(ctx context.Context, cfg Config) (*Client, error) {
 		tracker: tracker{waiting: make(map[string]tracked)},
 		status:  newStatusBoard(),
 	}
+	c.store = newStoreBreaker(c)
 	if cfg.Store != nil && !cfg.Relay.Off {
 		r, err := newRelay(ctx, c)
 		if err != nil {
+			c.store.close()
 			return nil, fmt.Errorf("start relay: %w", err)
 		}
 		c.relay = r
@@ -173,6 +179,7 @@ func (c *Client) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		// A call still waits for the store; it returns when that answers.
 	}
+	c.store.close()
 	c.closeErr = errors.Join(errs...)
 	close(c.closeDone)
 	return c.closeErr
@@ -183,6 +190,7 @@ func (c *Client) sessionConfig(clientID string) session.Config {
 	urls, username, password := c.cfg.servers()
 	return session.Config{
 		Servers: urls, ClientID: clientID, Username: username, Password: password,
+		Credentials: c.cfg.Credentials, Accepted: &c.accepted,
 		TLS: c.cfg.TLS, Header: c.cfg.Header, KeepAlive: c.cfg.KeepAlive,
 		SessionExpiry:  c.cfg.sessionExpiry(),
 		ConnectTimeout: c.cfg.ConnectTimeout, PacketTimeout: c.cfg.PacketTimeout,

@@ -1,6 +1,7 @@
 package autopaho
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -36,6 +37,15 @@ type Config struct {
 	// error of this package.
 	Username string
 	Password []byte
+
+	// Credentials, if set, is asked before each attempt to connect, and what it
+	// returns stands for Username, Password and TLS: so credentials that change
+	// are used without a restart. It may be called from several goroutines; the
+	// context ends with ConnectTimeout. After an error the attempt counts as
+	// failed and is made again. A broker that refuses credentials which it took
+	// before is tried again as well, since they are being changed; otherwise
+	// such a refusal is ErrRefused.
+	Credentials func(context.Context) (Credentials, error)
 
 	// TLS is for mqtts and wss. Default: the system's roots, TLS 1.2 or newer.
 	TLS *tls.Config
@@ -99,6 +109,16 @@ type Config struct {
 	// Policies tell how messages are delivered, by topic.
 	Policies qos.Policies
 
+	// ReceiptKeys prove where receipts come from: publisher and consumers have
+	// the same. A consumer signs with the first (HMAC-SHA-256 over message ID,
+	// status and reason); a publisher takes those that were signed with any of
+	// them, and ignores and counts all others (Counters.ForgedReceipts), also
+	// those without a signature. At least 16 bytes each. To change a key, add
+	// the new one as the last to all, then make it the first, then leave out the
+	// old one. Nil, the default: who may publish to the receipt topic may
+	// acknowledge, so its ACL is what protects it.
+	ReceiptKeys [][]byte
+
 	// Relay tells how the outbox is drained.
 	Relay RelayConfig
 
@@ -110,9 +130,19 @@ type Config struct {
 	// while it does, connections and acknowledgements wait.
 	OnEvent func(Event)
 
+	// OnBreaker is told that a circuit breaker has opened, and that it is closed
+	// again: the place to shed load or to fall back on something else, and to
+	// stop doing so. The calls for one breaker come one at a time and in order.
+	// It must not block.
+	OnBreaker func(BreakerStatus)
+
 	// passing tells that the session of subscriptions is this process's alone.
 	passing bool
 }
+
+// Credentials are what one connection logs in with: Username and Password, as
+// those of [Config], and TLS, nil for Config.TLS.
+type Credentials = session.Credentials
 
 // RelayConfig tells how a client drains the outbox of its store.
 type RelayConfig struct {
@@ -242,6 +272,11 @@ func (c *Config) Validate() error {
 	count("MaxPayload", c.MaxPayload, 1, 256<<20)
 	count("Relay.Window", c.Relay.Window, 1, 65000)
 	count("Relay.WindowBytes", c.Relay.WindowBytes, 1, 1<<30)
+	for i, key := range c.ReceiptKeys {
+		if len(key) < leastKey {
+			bad("ReceiptKeys", "key %d has %d bytes; use %d random ones or more", i+1, len(key), leastKey)
+		}
+	}
 	if t := c.Relay.ReceiptTopic; t != "" {
 		if err := qos.ValidateTopic(t); err != nil {
 			bad("Relay.ReceiptTopic", "%s", err)

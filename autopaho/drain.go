@@ -93,6 +93,14 @@ func (d *drain) setLink(l *session.Link) {
 	d.mu.Unlock()
 }
 
+// wasUseful tells whether the connection that has just ended moved a message.
+func (d *drain) wasUseful() bool {
+	d.mu.Lock()
+	l := d.link
+	d.mu.Unlock()
+	return l != nil && l.Engine().Snapshot().Progress
+}
+
 // wakeEngine tells the engine that there may be something to send.
 func (d *drain) wakeEngine() {
 	d.mu.Lock()
@@ -143,10 +151,15 @@ func (d *drain) run() error {
 	cfg.Engine.Gate = true
 	cfg.Engine.Completed = d.completed
 	cfg.Engine.Received = d.receipts.received
+	breaker := d.relay.breaker
 	cfg.OnUp = func(session.Snapshot) {
+		breaker.up(d)
 		signal(d.tenure.up)
 		d.receipts.signal()
 	}
+	cfg.OnDown = func(err error) { breaker.down(d, err, d.wasUseful()) }
+	cfg.OnError = func(err error) { breaker.down(d, err, false) }
+	defer breaker.gone(d)
 	cfg.Permit = d.tenure.permit
 	board := d.client.follow(&cfg)
 	link, err := session.Start(cfg)
@@ -324,6 +337,7 @@ func (d *drain) hold(ctx context.Context, what string, err error) error {
 	if ctx.Err() != nil {
 		return nil //nolint:nilerr // it is the drain that ends, not the store
 	}
+	d.client.store.note(err)
 	d.relay.trouble(what, err)
 	d.sleep(ctx, 200*time.Millisecond)
 	d.signal()

@@ -212,12 +212,18 @@ func (q *Enqueued) resolve(i int, r Result, final bool) {
 //
 // The error wraps ErrInvalidMessage (nothing was stored, the message names the
 // field), ErrNoStore, ErrClosed, or what the store says: persist.ErrOutboxFull,
-// persist.ErrStoreFull, persist.ErrUnavailable.
+// persist.ErrStoreFull, persist.ErrUnavailable. While the store's circuit breaker
+// is open it is a *BreakerError, at once; see [BreakerStore].
 //
 // Payloads and properties must not be changed before Enqueue has returned.
 func (c *Client) Enqueue(ctx context.Context, msgs ...Message) (*Enqueued, error) {
 	return c.enqueue(ctx, false, msgs, func(prepared []Message) ([]persist.Enqueued, error) {
-		return c.cfg.Store.Enqueue(ctx, prepared)
+		if err := c.store.permit(); err != nil {
+			return nil, err
+		}
+		refs, err := c.cfg.Store.Enqueue(ctx, prepared)
+		c.store.note(err)
+		return refs, err
 	})
 }
 

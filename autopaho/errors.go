@@ -3,6 +3,7 @@ package autopaho
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/oncemq/oncemq/internal/session"
 	"github.com/oncemq/oncemq/persist"
@@ -64,10 +65,32 @@ func (e *DeliveryError) Error() string {
 // Is makes every DeliveryError match ErrNotDelivered.
 func (e *DeliveryError) Is(target error) bool { return target == ErrNotDelivered }
 
+// BreakerError is what Enqueue returns while the store's circuit breaker is not
+// closed: the store was not asked, and nothing was stored. It wraps
+// persist.ErrUnavailable.
+type BreakerError struct {
+	// Since is when the breaker came into its present state.
+	Since time.Time
+	// Err is the last failure of the store. It is not wrapped: it is another
+	// call's.
+	Err error
+}
+
+// Error tells what the store said last.
+func (e *BreakerError) Error() string {
+	return fmt.Sprintf("%s: circuit breaker is open, last failure: %v", persist.ErrUnavailable, e.Err)
+}
+
+// Unwrap makes every BreakerError match persist.ErrUnavailable.
+func (e *BreakerError) Unwrap() error { return persist.ErrUnavailable }
+
 // reasonText says in words why the broker refused a message.
 func reasonText(c *session.Completion) string {
-	if c.Expired {
+	switch {
+	case c.Expired:
 		return "its expiry passed before it could be sent"
+	case c.Code == 0 && c.Reason != "":
+		return c.Reason // of the engine: the broker said nothing
 	}
 	return qos.Describe(c.Code, c.Reason)
 }

@@ -30,6 +30,8 @@ const (
 	EventTooOld EventKind = "too_old"
 	// EventStoreBack: the store answers again after an EventError.
 	EventStoreBack EventKind = "store_back"
+	// EventBreaker: a circuit breaker has another state; Breaker tells.
+	EventBreaker EventKind = "breaker"
 	// EventError: something is wrong that needs attention or time; Err tells.
 	EventError EventKind = "error"
 )
@@ -44,6 +46,8 @@ type Event struct {
 	MessageID, Topic string
 	// ReasonCode is the broker's, of EventDelivered: 0x10 if nobody subscribes.
 	ReasonCode byte
+	// Breaker is the new state, of EventBreaker.
+	Breaker BreakerStatus
 	// Err is the reason; nil if there is none.
 	Err error
 }

@@ -1,5 +1,7 @@
 package autopaho
 
+import "time"
+
 // Unsettled counts the received messages in the work of all subscriptions.
 func (c *Client) Unsettled() int {
 	c.consumer.mu.Lock()
@@ -15,3 +17,13 @@ func (c *Client) Unsettled() int {
 
 // TargetOf is how many lanes a relay drains.
 func TargetOf(rank, relays, lanes int) int { return targetOf(rank, relays, lanes) }
+
+// ReceiptMAC signs a receipt.
+func ReceiptMAC(key []byte, id, status, reason string) string {
+	return string(receiptMAC(key, id, status, reason))
+}
+
+// ReceiptTimeout is how long a receipt is waited for.
+func ReceiptTimeout(first time.Duration, attempts int) time.Duration {
+	return receiptTimeout(first, attempts)
+}

@@ -114,6 +114,7 @@ func (r *relay) look(wg *sync.WaitGroup, ended chan<- *drain) time.Duration {
 	infos, err := r.store.Lanes(ctx)
 	cancel()
 	if err != nil {
+		r.client.store.note(err)
 		r.trouble("look for free lanes", err)
 		return again
 	}

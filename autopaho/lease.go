@@ -126,6 +126,7 @@ func (d *drain) renew(ctx context.Context, link *session.Link) error {
 		rctx, cancel := context.WithTimeout(ctx, lease/3)
 		err := d.lane.Renew(rctx, lease, sending)
 		cancel()
+		d.client.store.note(err)
 		switch {
 		case err == nil:
 			stopped := !d.tenure.maySend(time.Now())

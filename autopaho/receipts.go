@@ -14,7 +14,8 @@ import (
 
 // A receipt is a message to the Response Topic of the one that it answers, with
 // the same Correlation Data, which is the message ID. These user properties
-// tell what the consumer did.
+// tell what the consumer did; with Config.ReceiptKeys another one proves who says
+// so.
 const (
 	propertyReceipt = "receipt"
 	propertyReason  = "reason"
@@ -126,24 +127,37 @@ func (in *receiptInbox) received(batch []*session.Delivery) {
 	in.drain.signal()
 }
 
+// genuine reads receipts, and acknowledges and leaves out those that were not
+// made with one of the keys.
+func (in *receiptInbox) genuine(arrived []*session.Delivery) (batch []*session.Delivery, receipts []persist.Receipt) {
+	client := in.drain.client
+	for _, del := range arrived {
+		p := &del.Message.Properties
+		status, _ := p.Get(propertyReceipt)
+		reason, _ := p.Get(propertyReason)
+		mac, _ := p.Get(propertyMAC)
+		id := string(p.CorrelationData)
+		if !isGenuine(client.cfg.ReceiptKeys, id, status, reason, mac) {
+			client.status.counters.forgedReceipts.Add(1)
+			del.Ack(0)
+			continue
+		}
+		batch = append(batch, del)
+		receipts = append(receipts, persist.Receipt{ID: id, Failed: status == receiptDead, Reason: reason})
+	}
+	return batch, receipts
+}
+
 // record has the lane record the receipts that have come, and acknowledges them
 // to the broker once that is durable.
 func (in *receiptInbox) record(ctx context.Context) error {
 	in.mu.Lock()
-	batch := in.arrived
+	arrived := in.arrived
 	in.arrived = nil
 	in.mu.Unlock()
+	batch, receipts := in.genuine(arrived)
 	if len(batch) == 0 {
 		return nil
-	}
-	receipts := make([]persist.Receipt, len(batch))
-	for i, del := range batch {
-		p := &del.Message.Properties
-		status, _ := p.Get(propertyReceipt)
-		reason, _ := p.Get(propertyReason)
-		receipts[i] = persist.Receipt{
-			ID: string(p.CorrelationData), Failed: status == receiptDead, Reason: reason,
-		}
 	}
 	known, err := in.drain.lane.Acknowledge(ctx, receipts)
 	if err != nil {

@@ -29,6 +29,8 @@ type relay struct {
 	stop   chan struct{} // closed when Close begins
 	done   chan struct{} // closed when everything has ended
 
+	breaker *brokerBreaker
+
 	looking     context.Context //nolint:containedctx // ends with stop: what only looks does not hold Close up
 	stopLooking context.CancelFunc
 	withdrawn   chan struct{} // closed once the other relays may take the lanes
@@ -56,6 +58,7 @@ func newRelay(ctx context.Context, c *Client) (*relay, error) {
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background()) // ended by close
 	r.looking, r.stopLooking = context.WithCancel(r.ctx)
+	r.breaker = newBrokerBreaker(r)
 	go r.run()
 	return r, nil
 }
@@ -217,6 +220,19 @@ func (r *relay) wakeAll() {
 	}
 }
 
+// wakeEngines has every drain's engine ask for messages.
+func (r *relay) wakeEngines() {
+	r.mu.Lock()
+	drains := make([]*drain, 0, len(r.drains))
+	for _, d := range r.drains {
+		drains = append(drains, d)
+	}
+	r.mu.Unlock()
+	for _, d := range drains {
+		d.wakeEngine()
+	}
+}
+
 // close ends the relay: see drain.finish for the order.
 func (r *relay) close(ctx context.Context) error {
 	r.mu.Lock()
@@ -225,5 +241,6 @@ func (r *relay) close(ctx context.Context) error {
 	cut := context.AfterFunc(ctx, r.cancel)
 	defer cut()
 	<-r.done
+	r.breaker.close()
 	return nil
 }

@@ -1,6 +1,9 @@
 package autopaho
 
 import (
+	"strings"
+	"unicode"
+
 	"github.com/oncemq/oncemq/dedup"
 	"github.com/oncemq/oncemq/internal/session"
 	"github.com/oncemq/oncemq/persist"
@@ -13,6 +16,9 @@ func (s *Subscription) wantsReceipt(it *item) bool {
 	p := &it.received.Properties
 	if p.ResponseTopic == "" || len(p.CorrelationData) == 0 {
 		return false
+	}
+	if qos.ValidateTopic(p.ResponseTopic) != nil {
+		return false // with wildcards, for one [MQTT-3.3.2-14]: it would cost us the connection
 	}
 	for _, f := range s.cfg.ReceiptTopics {
 		if qos.Match(f, p.ResponseTopic) {
@@ -42,8 +48,12 @@ func (s *Subscription) sendReceipt(it *item, o dedup.Outcome) {
 			User:            []UserProperty{{Name: propertyReceipt, Value: status}},
 		},
 	}
-	if reason != "" {
-		m.Properties.User = append(m.Properties.User, UserProperty{Name: propertyReason, Value: bounded(reason)})
+	if reason = bounded(plain(reason)); reason != "" {
+		m.Properties.User = append(m.Properties.User, UserProperty{Name: propertyReason, Value: reason})
+	}
+	if keys := s.client.cfg.ReceiptKeys; len(keys) > 0 {
+		mac := receiptMAC(keys[0], string(in.CorrelationData), status, reason)
+		m.Properties.User = append(m.Properties.User, UserProperty{Name: propertyMAC, Value: string(mac)})
 	}
 	s.client.mu.Lock()
 	pub := s.client.publisher
@@ -58,6 +68,18 @@ func (s *Subscription) sendReceipt(it *item, o dedup.Outcome) {
 		}
 		s.over(it, o)
 	})
+}
+
+// plain makes of a handler's error, which may be a panic with its stack, what a
+// UTF-8 string of MQTT may be: brokers end the connection over a line break in it
+// [MQTT-1.5.4-1], section 1.5.4.
+func plain(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, " "))
 }
 
 // bounded cuts a reason to what a user property may well hold.

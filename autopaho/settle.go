@@ -3,6 +3,8 @@ package autopaho
 import (
 	"context"
 	"fmt"
+	"math"
+	"math/bits"
 	"time"
 
 	"github.com/oncemq/oncemq/internal/failpoint"
@@ -23,7 +25,9 @@ func (d *drain) Take(dst []*session.Outgoing, limit int) []*session.Outgoing {
 		return dst
 	}
 	taken := len(dst)
-	dst = d.queue.take(dst, limit)
+	breaker := d.relay.breaker
+	dst = d.queue.take(dst, breaker.permit(limit))
+	breaker.spend(len(dst) - taken)
 	stamp(dst[taken:], now)
 	low := d.queue.len() < pageSize/2
 	d.mu.Unlock()
@@ -70,6 +74,7 @@ func (d *drain) completed(done []session.Completion) {
 		})
 		d.client.event(Event{Kind: EventDelivered, MessageID: m.ID, Topic: m.Topic, ReasonCode: c.Code})
 	}
+	d.relay.breaker.answered(done)
 	if pending > 0 {
 		d.signal()
 	}
@@ -90,7 +95,7 @@ func (d *drain) judge(c *session.Completion, now time.Time) ending {
 	case c.Class == qos.Success || c.Class == qos.NoSubscribers:
 		s.Outcome = persist.OutcomeDelivered
 		if m.Receipt {
-			s.ReceiptTimeout = d.client.cfg.Policies.For(m.Topic).ReceiptTimeout
+			s.ReceiptTimeout = receiptTimeout(d.client.cfg.Policies.For(m.Topic).ReceiptTimeout, o.Attempts)
 			d.keepStamp(o)
 		}
 	case c.Class == qos.Retry:
@@ -133,6 +138,23 @@ func (d *drain) attempts(m *persist.Message) int {
 		return m.MaxAttempts
 	}
 	return d.client.cfg.Policies.For(m.Topic).Attempts
+}
+
+// receiptTimeoutGrowth bounds by how much the wait for a receipt grows.
+const receiptTimeoutGrowth = 16
+
+// receiptTimeout is how long to wait for a receipt of a message that was sent in
+// vain so often: twice as long each time, since a consumer that is away is not
+// brought back by asking.
+func receiptTimeout(first time.Duration, attempts int) time.Duration {
+	factor := time.Duration(receiptTimeoutGrowth)
+	if attempts < bits.Len(receiptTimeoutGrowth) {
+		factor = min(factor, 1<<max(attempts, 0))
+	}
+	if first > math.MaxInt64/factor {
+		return first
+	}
+	return first * factor
 }
 
 // giveUp settles a message whose receipt never came.

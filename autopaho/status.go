@@ -56,8 +56,10 @@ type Counters struct {
 	// those that ended so.
 	Sent, Delivered, NoSubscribers, Acknowledged, Retried, Failed, Expired uint64
 	// Resent counts messages that were sent again because their receipt did
-	// not come in time. UnknownReceipts answered nothing that is here.
-	Resent, UnknownReceipts uint64
+	// not come in time. UnknownReceipts answered nothing that is here;
+	// ForgedReceipts were not made with one of Config.ReceiptKeys, and were
+	// ignored.
+	Resent, UnknownReceipts, ForgedReceipts uint64
 	// Received counts messages that the broker sent, Redelivered those with
 	// the DUP flag; Processed, Duplicates, Dead and HandlerErrors what became
 	// of them; TooOld those of the Dead that came after the dedup window;
@@ -76,6 +78,9 @@ type Status struct {
 	// Lanes are the numbers of the lanes that this client drains.
 	Lanes    []int
 	Counters Counters
+	// Breakers are the circuit breakers: the store's if there is a store, and the
+	// broker's if this client drains the outbox.
+	Breakers []BreakerStatus
 	// Outbox is what the store holds; nil without a store, or if it could not
 	// be asked.
 	Outbox *persist.Stats
@@ -86,7 +91,7 @@ type Status struct {
 // counters are the live Counters.
 type counters struct {
 	sent, delivered, noSubscribers, acknowledged, retried, failed, expired atomic.Uint64
-	resent, unknownReceipts                                                atomic.Uint64
+	resent, unknownReceipts, forgedReceipts                                atomic.Uint64
 	received, redelivered, processed, duplicates, dead, handlerErrors      atomic.Uint64
 	tooOld, unkeyed, unrouted, droppedQoS0, receiptsSent                   atomic.Uint64
 }
@@ -96,7 +101,8 @@ func (c *counters) snapshot() Counters {
 		Sent: c.sent.Load(), Delivered: c.delivered.Load(), NoSubscribers: c.noSubscribers.Load(),
 		Acknowledged: c.acknowledged.Load(), Retried: c.retried.Load(), Failed: c.failed.Load(),
 		Expired: c.expired.Load(), Resent: c.resent.Load(), UnknownReceipts: c.unknownReceipts.Load(),
-		Received: c.received.Load(), Redelivered: c.redelivered.Load(), Processed: c.processed.Load(),
+		ForgedReceipts: c.forgedReceipts.Load(),
+		Received:       c.received.Load(), Redelivered: c.redelivered.Load(), Processed: c.processed.Load(),
 		Duplicates: c.duplicates.Load(), Dead: c.dead.Load(), HandlerErrors: c.handlerErrors.Load(),
 		Unkeyed: c.unkeyed.Load(), Unrouted: c.unrouted.Load(), DroppedQoS0: c.droppedQoS0.Load(),
 		ReceiptsSent: c.receiptsSent.Load(), TooOld: c.tooOld.Load(),
@@ -246,8 +252,13 @@ func (c *Client) Status(ctx context.Context) Status {
 	}
 	if c.relay != nil {
 		s.Lanes = c.relay.held()
+		s.Breakers = append(s.Breakers, c.relay.breaker.snapshot())
 	}
 	if c.cfg.Store != nil {
+		s.Breakers = append(s.Breakers, c.store.snapshot())
+		if s.StoreErr = c.store.permit(); s.StoreErr != nil {
+			return s // without waiting for a time-out
+		}
 		st, err := c.cfg.Store.Stats(ctx)
 		if err != nil {
 			s.StoreErr = err

@@ -46,6 +46,7 @@ func newSubscription(in *consumer, cfg SubscribeConfig) (*Subscription, error) {
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background()) // ended by closeWork
 	storeError := func(err error) {
+		c.store.note(err)
 		c.event(Event{Kind: EventError, Err: fmt.Errorf("group %s: %w", cfg.Group, err)})
 	}
 	storeBack := func() { c.event(Event{Kind: EventStoreBack}) }

@@ -112,7 +112,8 @@ type Policy struct {
 	Receipt bool
 
 	// ReceiptTimeout is how long to wait for a receipt, whoever asked for it,
-	// before the message is sent again; 1 ms or more. Zero means
+	// before the message is sent again; 1 ms or more. It doubles with each time
+	// that it was sent in vain, up to 16 times. Zero means
 	// [DefaultReceiptTimeout]. A time below what a consumer needs doubles the
 	// traffic, and its dedup has to sort that out; a long one delays what a
 	// broker forgot.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -177,4 +179,33 @@ func TestTrouble(t *testing.T) {
 	require.Equal(t, "oncemq pub: cannot connect: stopped; trying again\noncemq pub: connected\n", b.String())
 	event(autopaho.EventError, errStopped)
 	require.Equal(t, 2, strings.Count(b.String(), "trying again"))
+}
+
+// TestPasswordFileIsReadAgain: a password that is changed while the command runs
+// is used for the next connection.
+func TestPasswordFileIsReadAgain(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "password")
+	require.NoError(t, os.WriteFile(file, []byte("one\n"), 0o600))
+	l := brokertest.Listen(t)
+	ended := make(chan outcome, 1)
+	go func() {
+		ended <- runOnce(t, command("pub", "-L", l.URL(), "-t", "a", "-m", "x", "-u", "me", "--password-file", file))
+	}()
+	for _, password := range []string{"one", "two"} {
+		c := l.Accept(t.Context())
+		require.Equal(t, password, *c.ExpectConnect().Connect.Password)
+		require.NoError(t, os.WriteFile(file, []byte("two\r\n"), 0o600))
+		c.SendConnack(false, 0)
+		p := c.ExpectPublish()
+		if password == "one" {
+			c.Reset()
+			continue
+		}
+		c.SendPuback(p.PacketID, 0)
+		c.ExpectDisconnect()
+		c.Close()
+	}
+	got := <-ended
+	require.Equal(t, exitDone, got.code, got.stderr)
 }

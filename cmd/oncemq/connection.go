@@ -299,7 +299,7 @@ func (o *connectionOptions) config(sh *shell) (cfg autopaho.Config, topic string
 	if !given {
 		password = t.password
 	}
-	cfg.Password = []byte(password)
+	cfg.Password, cfg.Credentials = []byte(password), o.password.renewed(cfg.Username)
 	if err := o.checkNames(cfg.Username); err != nil {
 		return cfg, "", err
 	}

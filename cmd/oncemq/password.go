@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strings"
+
+	"github.com/oncemq/oncemq/autopaho"
 )
 
 // passwordOptions are the ways to give a password. What one of them gives is
@@ -26,7 +29,7 @@ func (o *passwordOptions) options() []*option {
 		},
 		{
 			name: "password-file", category: catConnection, env: "ONCEMQ_PASSWORD_FILE", set: name(&o.file),
-			usage: "`FILE` whose first line is the password",
+			usage: "`FILE` whose first line is the password; it is read again for each connection",
 		},
 	}
 	return o.all
@@ -65,12 +68,30 @@ func (o *passwordOptions) read(sh *shell) (string, bool, error) {
 		}
 		return value, true, nil
 	case o.file != "":
-		data, err := os.ReadFile(o.file)
+		password, err := readPassword(o.file)
 		if err != nil {
 			return "", false, &usageError{option: "--password-file", problem: err.Error()}
 		}
-		line, _, _ := strings.Cut(string(data), "\n")
-		return strings.TrimSuffix(line, "\r"), true, nil
+		return password, true, nil
 	}
 	return o.plain, true, nil
+}
+
+// readPassword returns the first line of a file.
+func readPassword(file string) (string, error) {
+	data, err := os.ReadFile(file)
+	line, _, _ := strings.Cut(string(data), "\n")
+	return strings.TrimSuffix(line, "\r"), err
+}
+
+// renewed has the password of a file read anew for every connection, so that one
+// that was changed is used without a restart. It is nil for other passwords.
+func (o *passwordOptions) renewed(username string) func(context.Context) (autopaho.Credentials, error) {
+	if o.file == "" {
+		return nil
+	}
+	return func(context.Context) (autopaho.Credentials, error) {
+		password, err := readPassword(o.file)
+		return autopaho.Credentials{Username: username, Password: []byte(password)}, err
+	}
 }

@@ -11,8 +11,10 @@ import (
 
 const (
 	backoffBase = 100 * time.Millisecond
-	// eagerCap bounds the wait while an outage is young, lateCap after that.
-	eagerCap    = time.Second
+	// eagerCap bounds the wait while an outage is young, lateCap after that. With
+	// full jitter a server that is back is then found within 0.23 s in half of
+	// the cases; with a second it would take 0.3 s, and leave no time to connect.
+	eagerCap    = 800 * time.Millisecond
 	eagerPeriod = 30 * time.Second
 	lateCap     = 30 * time.Second
 	// stableUptime is how long a connection must have lasted to count as

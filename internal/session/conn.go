@@ -155,7 +155,7 @@ func (c *conn) fill(size int) error {
 		return nil
 	}
 	if err != nil {
-		err = fmt.Errorf("read from server: %w", err)
+		err = &transportError{"read from server", err}
 		c.engine.noteCause(c, err)
 	}
 	return err
@@ -228,7 +228,7 @@ func (c *conn) flushLocked() error {
 	}
 	c.out = c.out[:0]
 	if err != nil {
-		c.outErr = fmt.Errorf("write to server: %w", err)
+		c.outErr = &transportError{"write to server", err}
 		c.engine.noteCause(c, c.outErr)
 		// The reader ends the connection. A server that has gone may have said
 		// why: a client that missed that its session was taken over would

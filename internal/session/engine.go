@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"math"
@@ -49,6 +50,8 @@ type EngineConfig struct {
 	// Received is handed what the server published, in order, by the reader.
 	// While it blocks nothing else is read. It must not keep the slice.
 	Received func([]*Delivery)
+
+	firstQuiet time.Duration // firstQuiet if zero; tests have less time
 }
 
 // Engine is the session engine: paho's session.SessionManager, and the owner of
@@ -81,8 +84,10 @@ type Engine struct {
 	replies     []reply   // PUBREL and PUBCOMP in the order in which they are due
 	requests    map[uint16]chan<- packets.ControlPacket
 
-	isolating bool // suspects are sent one at a time
-	condemned int  // suspects failed in a row, without one that was accepted
+	isolating  bool      // suspects are sent one at a time
+	condemned  int       // suspects failed in a row, without one that was accepted
+	since      time.Time // when the connection began
+	controlled uint64    // the connection on which an experiment has begun; see trial
 
 	inbox   inbox
 	done    []Completion // ended in this read batch
@@ -103,6 +108,7 @@ var _ pahosession.SessionManager = (*Engine)(nil)
 
 // NewEngine makes an engine; run must be started for it to write anything.
 func NewEngine(cfg EngineConfig) *Engine {
+	cfg.firstQuiet = cmp.Or(cfg.firstQuiet, firstQuiet)
 	return &Engine{
 		cfg: cfg, wake: make(chan struct{}, 1),
 		requests: make(map[uint16]chan<- packets.ControlPacket),
@@ -144,6 +150,7 @@ func (e *Engine) ConAckReceived(w io.Writer, connect *packets.Connect, connack *
 	e.mu.Lock()
 	c.begun = true
 	e.conn, e.present, e.cause, e.progress = c, connack.SessionPresent, nil, false
+	e.since = time.Now()
 	e.gen++
 	e.gated = e.cfg.Gate && !connack.SessionPresent
 	e.limits = limitsOf(connect, connack)

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pahoauto "github.com/eclipse/paho.golang/autopaho"
@@ -24,6 +25,13 @@ type Config struct {
 	ClientID string     // not empty: an assigned one would change at each connection
 	Username string
 	Password []byte
+	// Credentials, if set, is asked before each attempt to connect, and stands
+	// for Username, Password and TLS. Its time is part of ConnectTimeout; its
+	// error is the attempt's.
+	Credentials func(context.Context) (Credentials, error)
+	// Accepted is set once the server has taken a connection; links that log in
+	// alike share it. Nil for one of the link's own.
+	Accepted *atomic.Bool
 	// TLS is for mqtts and wss; nil uses the system's roots.
 	TLS *tls.Config
 	// Header is sent with the WebSocket handshake.
@@ -70,12 +78,13 @@ type Link struct {
 	retry   *reconnect
 	cancel  context.CancelFunc
 	done    chan struct{}
-	connect []byte // the CONNECT of the attempt under way; autopaho's goroutine's
+	connect *paho.Connect // of the attempt under way; autopaho's goroutine's
 
 	mu      sync.Mutex // guards the following
 	conn    *conn      // the latest one
 	upSince time.Time
-	err     error // why the link ended for good
+	secret  string // the password that was sent last
+	err     error  // why the link ended for good
 }
 
 // Start begins to connect and returns at once.
@@ -83,6 +92,9 @@ func Start(cfg Config) (*Link, error) {
 	// The life of a link is bounded by Close, not by the caller's context: what
 	// was accepted goes on being delivered after the call that accepted it.
 	ctx, cancel := context.WithCancel(context.Background())
+	if cfg.Accepted == nil {
+		cfg.Accepted = new(atomic.Bool)
+	}
 	l := &Link{cfg: cfg, engine: NewEngine(cfg.Engine), retry: newReconnect(cmp.Or(cfg.backoff, backoffBase)), cancel: cancel, done: make(chan struct{})}
 
 	servers := make([]*url.URL, len(cfg.Servers))
@@ -169,12 +181,16 @@ func (l *Link) attempt(ctx context.Context, _ pahoauto.ClientConfig, u *url.URL)
 			return nil, err
 		}
 	}
-	nc, err := dial(ctx, u, l.cfg.TLS, l.cfg.Header)
+	connect, tlsConfig, err := l.credentials(ctx)
+	if err != nil {
+		return nil, err
+	}
+	nc, err := dial(ctx, u, tlsConfig, l.cfg.Header)
 	if err != nil {
 		return nil, err
 	}
 	c := newConn(nc, l.engine)
-	c.connect = l.connect
+	c.connect = appendConnect(nil, connect, &l.cfg)
 	l.mu.Lock()
 	l.conn = c
 	l.mu.Unlock()
@@ -184,7 +200,7 @@ func (l *Link) attempt(ctx context.Context, _ pahoauto.ClientConfig, u *url.URL)
 // connectPacket takes the CONNECT as autopaho and paho will have it, which is not
 // all of it: see appendConnect.
 func (l *Link) connectPacket(p *paho.Connect, _ *url.URL) (*paho.Connect, error) {
-	l.connect = appendConnect(nil, p, &l.cfg)
+	l.connect = p
 	if p.Properties == nil {
 		p.Properties = &paho.ConnectProperties{}
 	}
@@ -197,6 +213,7 @@ func (l *Link) up(*pahoauto.ConnectionManager, *paho.Connack) {
 	l.mu.Lock()
 	l.upSince = time.Now()
 	l.mu.Unlock()
+	l.cfg.Accepted.Store(true)
 	if l.cfg.OnUp != nil {
 		l.cfg.OnUp(l.engine.Snapshot())
 	}
@@ -220,7 +237,7 @@ func (l *Link) down() bool {
 		var fault *protocolError
 		l.retry.ended(uptime, s.Progress && !errors.As(cause, &fault))
 	}
-	final := errors.Is(cause, ErrRefused) || errors.Is(cause, ErrSessionTakenOver)
+	final := l.refusedForGood(cause) || errors.Is(cause, ErrSessionTakenOver)
 	if final {
 		l.end(cause)
 		l.cancel() // autopaho's queue goroutine would wait for a connection for ever
@@ -241,7 +258,7 @@ func (l *Link) failed(err error) {
 	} else {
 		err = &redacted{err: err, secrets: secrets}
 	}
-	if errors.Is(err, ErrRefused) {
+	if l.refusedForGood(err) {
 		l.end(err)
 		l.cancel() // ends autopaho's loop
 	}
@@ -264,6 +281,11 @@ func (l *Link) secrets() []string {
 	}
 	if len(l.cfg.Password) > 0 {
 		all = append(all, string(l.cfg.Password))
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.secret != "" {
+		all = append(all, l.secret)
 	}
 	return all
 }

@@ -55,7 +55,7 @@ func testConfig(server string) Config {
 		Logger: slog.New(slog.DiscardHandler), backoff: 5 * time.Millisecond,
 		Engine: EngineConfig{
 			Window: 100, WindowBytes: 8 << 20, ReceiveMaximum: 20, MaximumPacketSize: 1 << 20,
-			WriteTimeout: patience,
+			WriteTimeout: patience, firstQuiet: 20 * time.Millisecond,
 		},
 	}
 }

@@ -35,6 +35,7 @@ type Outgoing struct {
 	step     persist.PacketStep // zero until it was written once
 	suspect  bool               // in flight when the server dropped us for what we sent
 	strikes  int                // how often it was alone in flight when that happened
+	trial    *trial             // nil unless it may be why the server drops us without a word
 	size     int                // payload bytes, for the byte window
 	listed   bool               // in the engine's list of flights
 	noted    byte               // reason code of PUBREC below 0x80, kept for the completion

@@ -6,17 +6,10 @@ import (
 	"math"
 	"time"
 
-	"github.com/eclipse/paho.golang/packets"
-
 	"github.com/oncemq/oncemq/internal/failpoint"
 	"github.com/oncemq/oncemq/persist"
 	"github.com/oncemq/oncemq/qos"
 )
-
-// maxCondemned is how many suspects in a row may be failed without one that is
-// accepted in between. A server that drops us whatever we send has another
-// quarrel than the messages.
-const maxCondemned = 3
 
 // takeAtOnce is how many messages are asked of the source at a time.
 const takeAtOnce = 64
@@ -114,6 +107,9 @@ func (e *Engine) fill(out []byte, ended *[]Completion) (_ []byte, bare []*Outgoi
 				return out, bare, false
 			}
 			o := e.resume
+			if wait := e.quiet(o, now); wait > 0 {
+				return e.control(out, wait), bare, false
+			}
 			e.resume = o.next
 			if o.gen != e.gen { // else an answer came before we sent it again
 				out, bare = e.send(out, bare, o, now, ended)
@@ -133,7 +129,7 @@ func (e *Engine) fill(out []byte, ended *[]Completion) (_ []byte, bare []*Outgoi
 			if o.Message.Expiry != 0 && o.ExpiresAt.IsZero() {
 				o.ExpiresAt = now.Add(o.Message.Expiry)
 			}
-			o.packetID, o.gen, o.step, o.suspect, o.strikes, o.noted = 0, 0, 0, false, 0, 0
+			o.packetID, o.gen, o.step, o.suspect, o.strikes, o.trial, o.noted = 0, 0, 0, false, 0, nil, 0
 			e.flights.push(o)
 		}
 	}
@@ -213,10 +209,11 @@ func (e *Engine) begun(o *Outgoing, now time.Time) {
 
 // abandon drops an exchange that the server has not ended. If its QoS 2
 // PUBLISH was sent the server may keep the packet identifier until a PUBREL
-// that will never come, and take the next message under it for a repetition
-// [MQTT-4.3.3-10]: it is not used again in this session.
+// that will never come, or that ends the connection, and take the next message
+// under it for a repetition [MQTT-4.3.3-10]: it is not used again in this
+// session.
 func (e *Engine) abandon(o *Outgoing, c Completion) Completion {
-	id, sent := o.packetID, o.Message.QoS == 2 && o.step == persist.StepPublished
+	id, sent := o.packetID, o.Message.QoS == 2 && o.step != 0
 	c = e.drop(o, c)
 	if sent {
 		e.ids.set(id, &e.burnt)
@@ -326,40 +323,4 @@ func (e *Engine) finish(o *Outgoing, c Completion) {
 		e.condemned = 0
 	}
 	e.done = append(e.done, e.drop(o, c))
-}
-
-// judge looks for the message that made the server end the connection. A code
-// that complains about what we sent makes all that was in flight suspect; they
-// are then sent one at a time, and one that was alone in flight twice when it
-// happened again is failed. It is not alone if a SUBSCRIBE was under way, which
-// may as well have been what the server did not like. e.mu is held.
-func (e *Engine) judge(dp *packets.Disconnect) []Completion {
-	if dp == nil || qos.ClassOf(qos.DISCONNECT, dp.ReasonCode) != qos.Suspect {
-		return nil
-	}
-	var alone *Outgoing
-	count := 0
-	for o := e.flights.head; o != nil; o = o.next {
-		if o.gen == e.gen && o.step == persist.StepPublished {
-			alone = o
-			o.suspect = true
-			count++
-		}
-	}
-	if count == 0 {
-		return nil
-	}
-	e.isolating = true
-	if count > 1 || len(e.requests) > 0 || e.condemned >= maxCondemned {
-		return nil
-	}
-	if alone.strikes++; alone.strikes < 2 {
-		return nil
-	}
-	e.condemned++
-	return []Completion{e.abandon(alone, Completion{
-		Out: alone, Code: dp.ReasonCode, Class: qos.Permanent,
-		Reason: "the server ends the connection whenever it is sent this message: " +
-			qos.Describe(dp.ReasonCode, reasonOf(dp.Properties)),
-	})}
 }

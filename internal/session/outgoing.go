@@ -36,7 +36,9 @@ type Outgoing struct {
 	suspect  bool               // in flight when the server dropped us for what we sent
 	strikes  int                // how often it was alone in flight when that happened
 	size     int                // payload bytes, for the byte window
-	listed   bool               // in the engine's list of flights
+	listed   bool               // in one of the engine's lists
+	ended    bool               // over, but for the word that it is settled
+	orphan   bool               // there is no message, only an exchange to end
 	noted    byte               // reason code of PUBREC below 0x80, kept for the completion
 	sentAt   time.Time
 	prev     *Outgoing

@@ -28,13 +28,14 @@ func (e *Engine) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-e.wake:
-			e.pump()
+			e.pump(ctx)
 		}
 	}
 }
 
-// pump writes whatever may be written, a buffer at a time.
-func (e *Engine) pump() {
+// pump writes whatever may be written, a buffer at a time, each once the store
+// knows what it must know before.
+func (e *Engine) pump(ctx context.Context) {
 	e.mu.Lock()
 	c := e.conn
 	e.mu.Unlock()
@@ -42,27 +43,34 @@ func (e *Engine) pump() {
 		return
 	}
 	var ended []Completion
-	for more := true; more; {
-		c.mu.Lock()
+	for more := true; more && !c.broken(); {
 		e.mu.Lock()
-		if e.conn != c || c.outErr != nil {
+		if e.conn != c || e.barrier.lost {
 			e.mu.Unlock()
-			c.mu.Unlock()
 			break
 		}
 		var bare []*Outgoing // QoS 0: over once written
-		c.out, bare, more = e.fill(c.out, &ended)
+		e.out, bare, more = e.fill(e.out[:0], &ended)
+		states, due := e.collect()
+		e.writing = true
 		e.mu.Unlock()
-		err := c.flushLocked()
-		c.mu.Unlock()
-		if err == nil && len(bare) > 0 {
-			ended = e.written(bare, ended)
+		if due {
+			e.complete(ended) // which need not wait for the store
+			ended = nil
+			if !e.commit(ctx, states) {
+				break
+			}
 		}
-		if err != nil {
+		var err error
+		if e.out, err = c.write(e.out); err != nil {
 			break
+		}
+		if len(bare) > 0 {
+			ended = e.written(bare, ended)
 		}
 	}
 	e.mu.Lock()
+	e.writing = false
 	e.tellWaiters()
 	e.mu.Unlock()
 	e.complete(ended)
@@ -125,6 +133,7 @@ func (e *Engine) fill(out []byte, ended *[]Completion) (_ []byte, bare []*Outgoi
 				o.ExpiresAt = now.Add(o.Message.Expiry)
 			}
 			o.packetID, o.gen, o.step, o.suspect, o.strikes, o.noted = 0, 0, 0, false, 0, 0
+			e.adopt(o)
 			e.flights.push(o)
 		}
 	}
@@ -146,7 +155,7 @@ func (e *Engine) window() int {
 	if e.isolating {
 		return 1
 	}
-	return min(e.pace, e.limits.ReceiveMaximum, math.MaxUint16-spareIDs-e.burntIDs)
+	return min(e.pace, e.limits.ReceiveMaximum, math.MaxUint16-spareIDs-e.barrier.heldIDs())
 }
 
 // suspects tells whether a suspect is still in flight.
@@ -190,6 +199,7 @@ func (e *Engine) send(out []byte, bare []*Outgoing, o *Outgoing, now time.Time, 
 		o.packetID = e.allocateID() // the window leaves some free
 		e.ids.set(o.packetID, o)
 		o.step = persist.StepPublished
+		e.barrier.changed = e.barrier.changed || o.Message.QoS == 2
 	}
 	e.begun(o, now)
 	return appendPublish(out, o, props, remaining, dup, max(expiry, 1)), bare
@@ -202,16 +212,13 @@ func (e *Engine) begun(o *Outgoing, now time.Time) {
 	e.activeBytes += o.size
 }
 
-// abandon drops an exchange that the server has not ended. If its QoS 2
-// PUBLISH was sent the server may keep the packet identifier until a PUBREL
-// that will never come, and take the next message under it for a repetition
-// [MQTT-4.3.3-10]: it is not used again in this session.
+// abandon drops an exchange that the server has not ended. If its QoS 2 PUBLISH
+// was sent, the packet identifier is burnt.
 func (e *Engine) abandon(o *Outgoing, c Completion) Completion {
-	id, sent := o.packetID, o.Message.QoS == 2 && o.step == persist.StepPublished
+	state := persist.PacketState{PacketID: o.packetID, Step: o.step, Position: o.Ref.Position}
 	c = e.drop(o, c)
-	if sent {
-		e.ids.set(id, &e.burnt)
-		e.burntIDs++
+	if o.Message.QoS == 2 && state.Step == persist.StepPublished {
+		e.end(state)
 	}
 	return c
 }
@@ -238,7 +245,7 @@ func (e *Engine) drop(o *Outgoing, c Completion) Completion {
 // exchange that ended in an earlier life of this session.
 func (e *Engine) flight(a ack, level byte) (*Outgoing, error) {
 	o := e.ids.get(a.packetID)
-	if o == &e.burnt {
+	if e.idle(o) {
 		return nil, nil
 	}
 	if o != nil && o.Message.QoS != level {
@@ -271,6 +278,9 @@ func (e *Engine) acknowledged(a ack, level byte) error {
 
 // recorded handles PUBREC. e.mu is held.
 func (e *Engine) recorded(a ack) error {
+	if e.ids.get(a.packetID) == &e.barrier.mark {
+		return nil // its message was not handed out yet; it is answered once more
+	}
 	o, err := e.flight(a, 2)
 	if err != nil {
 		return err
@@ -288,6 +298,7 @@ func (e *Engine) recorded(a ack) error {
 	}
 	if o.step != persist.StepReleased {
 		o.step, o.noted, o.sentAt = persist.StepReleased, a.code, time.Now()
+		e.barrier.changed = true
 	}
 	return e.reply(typePubrel, o.packetID, 0)
 }
@@ -312,7 +323,11 @@ func (e *Engine) finish(o *Outgoing, c Completion) {
 	if c.Class == qos.Success || c.Class == qos.NoSubscribers {
 		e.condemned = 0
 	}
-	e.done = append(e.done, e.drop(o, c))
+	if o.orphan {
+		e.drop(o, c)
+		return
+	}
+	e.done = append(e.done, e.retire(o, c))
 }
 
 // judge looks for the message that made the server end the connection. A code

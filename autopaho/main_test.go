@@ -24,6 +24,8 @@ func TestMain(m *testing.M) {
 	case os.Getenv(envReplica) != "":
 	case os.Getenv(envLease) != "":
 		process = relayProcess
+	case os.Getenv(envSuicide) != "":
+		process = publisherProcess
 	default:
 		goleak.VerifyTestMain(m)
 		return

@@ -45,6 +45,7 @@ type drain struct {
 
 	receipts *receiptInbox
 
+	lost      chan error // why the lane or its session is not ours any more
 	tenure    *tenure
 	mayBeMore atomic.Bool   // the lane has not been read to its end
 	yield     chan struct{} // closed once the lane is to be given back
@@ -64,12 +65,16 @@ type drain struct {
 // ending is a message whose end is to be settled, and what to report then.
 type ending struct {
 	settlement persist.Settlement
-	report     *outcome // nil if it was reported before, or is none
-	over       bool     // the lane's hand-out has ended
+	report     *outcome          // nil if it was reported before, or is none
+	over       bool              // the lane's hand-out has ended
+	exchange   *session.Outgoing // what the engine keeps until this is durable; nil for nothing
 }
 
 func newDrain(r *relay, lane persist.Lane, t *tenure) *drain {
-	d := &drain{relay: r, client: r.client, lane: lane, work: make(chan struct{}, 1), tenure: t, yield: make(chan struct{})}
+	d := &drain{
+		relay: r, client: r.client, lane: lane, work: make(chan struct{}, 1), tenure: t, yield: make(chan struct{}),
+		lost: make(chan error, 2), // one of the lease, one of the session
+	}
 	d.queue.init()
 	d.receipts = newReceiptInbox(d)
 	d.mayBeMore.Store(true)
@@ -95,19 +100,24 @@ func (d *drain) setLink(l *session.Link) {
 
 // wasUseful tells whether the connection that has just ended moved a message.
 func (d *drain) wasUseful() bool {
+	e := d.engine()
+	return e != nil && e.Snapshot().Progress
+}
+
+// engine is the link's; nil until that is started.
+func (d *drain) engine() *session.Engine {
 	d.mu.Lock()
-	l := d.link
-	d.mu.Unlock()
-	return l != nil && l.Engine().Snapshot().Progress
+	defer d.mu.Unlock()
+	if d.link == nil {
+		return nil
+	}
+	return d.link.Engine()
 }
 
 // wakeEngine tells the engine that there may be something to send.
 func (d *drain) wakeEngine() {
-	d.mu.Lock()
-	l := d.link
-	d.mu.Unlock()
-	if l != nil {
-		l.Engine().Wake()
+	if e := d.engine(); e != nil {
+		e.Wake()
 	}
 }
 
@@ -138,12 +148,18 @@ func (d *drain) run() error {
 	defer wg.Wait()
 	defer cancel()
 
+	wg.Go(func() { d.renew(ctx) })
+	before, err := d.restore(ctx)
+	if err != nil {
+		d.release(err)
+		return unlessStopped(err)
+	}
 	cfg := d.client.sessionConfig(d.clientID())
-	// Without its packet state a new process cannot tell what a kept session
-	// means by its packet identifiers, and a QoS 2 message under one of them
-	// would pass for a repetition of another. So the first connection starts
-	// clean; later ones of this process keep the session.
-	cfg.CleanStart = true
+	// A session in which nothing was in flight at QoS 2 is of no use to go on
+	// with. Later connections of this process keep it in any case.
+	cfg.CleanStart = len(before.exchanges) == 0
+	cfg.Engine.Restored = before.exchanges
+	cfg.Engine.Save = d.savePackets
 	if d.lane.Number() == 0 {
 		cfg.Will, cfg.WillProperties = session.Will(d.client.cfg.Relay.Will, d.client.cfg.WillDelay)
 	}
@@ -164,15 +180,17 @@ func (d *drain) run() error {
 	board := d.client.follow(&cfg)
 	link, err := session.Start(cfg)
 	if err != nil {
+		d.release(err)
 		return err
 	}
 	d.setLink(link)
 	board.started(link)
 	defer board.ended()
 	wg.Go(func() { d.receipts.listen(ctx, link) })
-	lost := make(chan error, 1)
-	wg.Go(func() { lost <- d.renew(ctx, link) })
-	err = d.loop(ctx, link, lost)
+	if err = d.put(ctx, before.entries); err == nil {
+		err = d.loop(ctx, link)
+	}
+	err = unlessStopped(err)
 	if kept := d.finish(link, err); !kept && errors.Is(err, ErrDuplicateClientID) {
 		// Who took the session is the lane's next holder, and right to do so.
 		return fmt.Errorf("lane %d: %w", d.lane.Number(), persist.ErrLeaseLost)
@@ -184,8 +202,15 @@ func (d *drain) run() error {
 // back.
 var errDrainStops = errors.New("drain stops")
 
+func unlessStopped(err error) error {
+	if errors.Is(err, errDrainStops) {
+		return nil
+	}
+	return err
+}
+
 // loop reads, settles and records receipts as they become due.
-func (d *drain) loop(ctx context.Context, link *session.Link, lost <-chan error) error {
+func (d *drain) loop(ctx context.Context, link *session.Link) error {
 	settle := time.NewTimer(time.Hour)
 	defer settle.Stop()
 	retry := time.NewTimer(time.Hour)
@@ -201,9 +226,6 @@ func (d *drain) loop(ctx context.Context, link *session.Link, lost <-chan error)
 			return err
 		}
 		if err := d.refill(ctx); err != nil {
-			if errors.Is(err, errDrainStops) {
-				return nil
-			}
 			return err
 		}
 		switch waiting := d.waiting(); {
@@ -231,7 +253,7 @@ func (d *drain) loop(ctx context.Context, link *session.Link, lost <-chan error)
 			}
 		case <-link.Done():
 			return link.Err()
-		case err := <-lost:
+		case err := <-d.lost:
 			return err
 		case <-d.yield:
 			return nil
@@ -304,6 +326,13 @@ func (d *drain) put(ctx context.Context, entries []persist.Entry) error {
 		if e.State == persist.StateDelivered {
 			d.client.status.counters.resent.Add(1)
 		}
+	}
+	if len(given) > 0 {
+		gone := make([]int64, len(given))
+		for i := range given {
+			gone[i] = given[i].settlement.Position
+		}
+		d.engine().Gone(gone...)
 	}
 	if wantReceipts {
 		// Nobody may answer before we listen.

@@ -36,7 +36,7 @@ func (d *drain) finish(link *session.Link, cause error) (kept bool) {
 		cancel()
 	}
 	_ = link.Close(last)
-	engine.Withdraw()
+	defer engine.Withdraw()
 	if lostLease {
 		return false
 	}
@@ -47,6 +47,17 @@ func (d *drain) finish(link *session.Link, cause error) (kept bool) {
 	if err := d.settle(last, true); err != nil && !errors.Is(err, persist.ErrLeaseLost) {
 		d.relay.trouble("settle", err)
 	}
+	d.saveLast(last, engine)
+	return d.release(nil)
+}
+
+// release gives the lane back, and is false if it was another's.
+func (d *drain) release(cause error) (kept bool) {
+	if errors.Is(cause, persist.ErrLeaseLost) {
+		return false
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(d.relay.ctx), closeTimeout)
+	defer cancel()
 	if d.relay.closing() {
 		select {
 		case <-d.relay.withdrawn:

@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/oncemq/oncemq/internal/session"
 	"github.com/oncemq/oncemq/persist"
 )
 
@@ -103,17 +102,17 @@ func (t *tenure) permit(ctx context.Context) error {
 const renewAgain = 200 * time.Millisecond
 
 // renew keeps the lease. It returns once the lease is lost.
-func (d *drain) renew(ctx context.Context, link *session.Link) error {
+func (d *drain) renew(ctx context.Context) {
 	lease := d.client.cfg.Relay.Lease
 	tick := time.NewTicker(lease / 3)
 	defer tick.Stop()
 	again := time.NewTimer(lease)
 	again.Stop()
-	sender := sender{link: link, tenure: d.tenure}
+	sender := sender{drain: d}
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-tick.C:
 		case <-d.tenure.up:
 			if d.tenure.maySend(time.Now()) {
@@ -132,11 +131,12 @@ func (d *drain) renew(ctx context.Context, link *session.Link) error {
 			stopped := !d.tenure.maySend(time.Now())
 			d.tenure.extend(asked, lease, sending)
 			if stopped && sending {
-				link.Engine().Wake()
+				d.wakeEngine()
 			}
 		case errors.Is(err, persist.ErrLeaseLost):
 			d.tenure.end() // the next holder sends
-			return fmt.Errorf("lane %d: %w", d.lane.Number(), err)
+			d.lost <- fmt.Errorf("lane %d: %w", d.lane.Number(), err)
+			return
 		case ctx.Err() == nil:
 			d.relay.trouble("renew lease", err)
 			if sending && !d.tenure.maySend(time.Now()) {
@@ -148,8 +148,7 @@ func (d *drain) renew(ctx context.Context, link *session.Link) error {
 
 // sender tells whether a drain sends, or is about to.
 type sender struct {
-	link   *session.Link
-	tenure *tenure
+	drain *drain
 
 	told       bool   // the store may know that we send
 	generation uint64 // of the link, when it was looked at last
@@ -158,7 +157,11 @@ type sender struct {
 // sends is asked before each renewal. A link that was down, with nothing in
 // flight, at two of them with no connection in between sends no more.
 func (s *sender) sends() bool {
-	now := s.link.Engine().Snapshot()
+	engine := s.drain.engine()
+	if engine == nil {
+		return false
+	}
+	now := engine.Snapshot()
 	still := now.Generation == s.generation
 	s.generation = now.Generation
 	if now.Connected {
@@ -167,9 +170,9 @@ func (s *sender) sends() bool {
 	if !s.told || !still || now.Connected || now.InFlight > 0 {
 		return s.told
 	}
-	s.tenure.sending.Store(nil)
+	s.drain.tenure.sending.Store(nil)
 	// A connection may have come up before that.
-	now = s.link.Engine().Snapshot()
+	now = engine.Snapshot()
 	s.told = now.Connected || now.InFlight > 0
 	return s.told
 }

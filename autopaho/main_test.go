@@ -26,6 +26,8 @@ func TestMain(m *testing.M) {
 		process = relayProcess
 	case os.Getenv(envPoison) != "":
 		process = poisoned
+	case os.Getenv(envSuicide) != "":
+		process = publisherProcess
 	default:
 		goleak.VerifyTestMain(m)
 		return

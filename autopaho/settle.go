@@ -94,6 +94,9 @@ func (d *drain) judge(c *session.Completion, now time.Time) ending {
 		s.Outcome, s.Reason = persist.OutcomeExpired, reasonText(c)
 	case c.Class == qos.Success || c.Class == qos.NoSubscribers:
 		s.Outcome = persist.OutcomeDelivered
+		if m.QoS == 2 {
+			e.exchange = o
+		}
 		if m.Receipt {
 			s.ReceiptTimeout = receiptTimeout(d.client.cfg.Policies.For(m.Topic).ReceiptTimeout, o.Attempts)
 			d.keepStamp(o)
@@ -208,6 +211,15 @@ func (d *drain) settle(ctx context.Context, all bool) error {
 // settled reports what became true by a settlement.
 func (d *drain) settled(batch []ending) {
 	counters := d.client.status.counters
+	var over []*session.Outgoing
+	for i := range batch {
+		if o := batch[i].exchange; o != nil {
+			over = append(over, o)
+		}
+	}
+	if len(over) > 0 {
+		d.engine().Settled(over)
+	}
 	for i := range batch {
 		r := batch[i].report
 		if r == nil {

@@ -24,38 +24,40 @@ type PacketState struct {
 	// Position is the message's place in its lane, for StepPublished and
 	// StepReleased.
 	Position int64
-	// Sequence orders the exchanges: retransmission keeps it [MQTT-4.6.0-1].
-	Sequence int64
 }
 
-// SessionChange is one write of packet state.
-type SessionChange struct {
-	// ClientID names the MQTT session.
+// Session is the packet state of one MQTT session.
+type Session struct {
+	// ClientID names the session.
 	ClientID string
 	// Epoch is the epoch of the lane or of whatever else gives the right to
 	// use the client ID.
 	Epoch int64
-	// Clear forgets everything that was there before.
-	Clear bool
-	// Put adds or replaces states by their packet identifier and direction.
-	Put []PacketState
-	// Delete removes the exchanges that this client began.
-	Delete []uint16
-	// DeleteReceived removes the exchanges that the server began.
-	DeleteReceived []uint16
+	// States are the exchanges under way, in the order in which they began:
+	// retransmission keeps it [MQTT-4.6.0-1]. A packet identifier occurs at
+	// most once among those that this client began, and once among those that
+	// the server began.
+	States []PacketState
 }
 
 // Sessions keeps the packet state of MQTT sessions across a crash, for QoS 2.
+//
+// A session is saved as a whole, not by what has changed: who uses it has all of
+// it in memory, and all of it is small, since exchanges begin and end nearly in
+// order (see internal/wire). So a write is one row however many packets it is
+// about, a repetition of it does no harm, and an exchange ends by being left out.
 type Sessions interface {
-	// LoadSession returns the packet state of a client ID in the order of
-	// Sequence; none if nothing is known. It raises the session's epoch
+	// LoadSession returns the packet state of a client ID in the order in which
+	// it was saved; none if nothing is known. It raises the session's epoch
 	// [SESSION-1]: later changes with a lower one are refused, and so is a
-	// later load, with an error that wraps ErrLeaseLost.
+	// later load, with an error that wraps ErrLeaseLost. The error wraps
+	// ErrCorrupt if what is stored cannot be read [SESSION-4]; the epoch is
+	// raised all the same, and the next save puts it right.
 	LoadSession(ctx context.Context, clientID string, epoch int64) ([]PacketState, error)
 
-	// SaveSession applies a change, all or nothing [SESSION-2]: Clear first,
-	// then what is to be deleted, then Put, so that a packet identifier may end
-	// and begin in one change. The error wraps ErrLeaseLost if a higher epoch
-	// has loaded or saved the session [SESSION-3].
-	SaveSession(ctx context.Context, change SessionChange) error
+	// SaveSession replaces what is known of a client ID, all or nothing
+	// [SESSION-2]. It keeps neither the session nor its slice. The error wraps
+	// ErrLeaseLost if a higher epoch has loaded or saved the session
+	// [SESSION-3], and ErrInvalid for a step that there is not.
+	SaveSession(ctx context.Context, session Session) error
 }

@@ -2,6 +2,7 @@ package session
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"math"
@@ -12,6 +13,7 @@ import (
 	paholog "github.com/eclipse/paho.golang/paho/log"
 	pahosession "github.com/eclipse/paho.golang/paho/session"
 
+	"github.com/oncemq/oncemq/persist"
 	"github.com/oncemq/oncemq/qos"
 )
 
@@ -50,6 +52,15 @@ type EngineConfig struct {
 	// Received is handed what the server published, in order, by the reader.
 	// While it blocks nothing else is read. It must not keep the slice.
 	Received func([]*Delivery)
+	// Save makes the packet state of the session's QoS 2 exchanges durable, in
+	// place of what was saved before. The writer calls it, without a lock, before
+	// it writes what depends on it, and writes nothing until it returns: it may
+	// block for as long as the store is away. After an error nothing is written
+	// any more. It must not keep the slice. Nil keeps the state in memory.
+	Save func(ctx context.Context, states []persist.PacketState) error
+	// Restored is what was saved last, in its order. A message whose exchange is
+	// among them goes on where that stands once the source hands it out.
+	Restored []Exchange
 
 	firstQuiet time.Duration // firstQuiet if zero; tests have less time
 }
@@ -58,7 +69,7 @@ type EngineConfig struct {
 // packet identifiers, of the window and of every PUBLISH and acknowledgement.
 //
 // Locks are taken in the order conn.mu, Engine.mu, the source's own. The reader
-// takes Engine.mu only.
+// takes Engine.mu only, and goes on while the writer waits for the store.
 type Engine struct {
 	cfg  EngineConfig
 	wake chan struct{} // holds one: there may be something to write
@@ -75,8 +86,8 @@ type Engine struct {
 	flights     flightList
 	ids         idTable
 	lastID      uint16
-	burnt       Outgoing // stands in ids for identifiers that must not be used; see drop
-	burntIDs    int
+	burnt       Outgoing // stands in ids for identifiers that must not be used; see barrier.burnt
+	barrier     barrier
 	active      int       // flights that were sent on this connection
 	pace        int       // the window that the link has earned; see window
 	activeBytes int       // their payloads
@@ -95,6 +106,8 @@ type Engine struct {
 	stir    bool         // the writer has something to do once the batch ends
 	scratch []*Outgoing
 	waiters []*waiter
+	writing bool   // a buffer was filled and is not written yet
+	out     []byte // that buffer; the writer's
 }
 
 // reply is a PUBREL or PUBCOMP that is due.
@@ -109,12 +122,14 @@ var _ pahosession.SessionManager = (*Engine)(nil)
 // NewEngine makes an engine; run must be started for it to write anything.
 func NewEngine(cfg EngineConfig) *Engine {
 	cfg.firstQuiet = cmp.Or(cfg.firstQuiet, firstQuiet)
-	return &Engine{
+	e := &Engine{
 		cfg: cfg, wake: make(chan struct{}, 1),
 		requests: make(map[uint16]chan<- packets.ControlPacket),
 		limits:   unlimited(), pace: cfg.Window,
 		inbox: inbox{exactly: make(map[uint16]*Delivery)},
 	}
+	e.restore(cfg.Restored)
+	return e
 }
 
 // Wake tells the engine that its source may have something. It never blocks.
@@ -156,15 +171,7 @@ func (e *Engine) ConAckReceived(w io.Writer, connect *packets.Connect, connack *
 	e.limits = limitsOf(connect, connack)
 	e.active, e.activeBytes = 0, 0
 	if !connack.SessionPresent {
-		// The server forgot the session, or never had it. Everything that it
-		// did not acknowledge for good is new again [MQTT-3.2.2-5]; order is
-		// kept, and nothing newer is sent before it.
-		for o := e.flights.head; o != nil; o = o.next {
-			o.packetID, o.step = 0, 0
-		}
-		e.ids.clear()
-		e.burntIDs = 0
-		e.inbox.forget()
+		e.newSession()
 	}
 	e.resume = e.flights.head
 	e.mu.Unlock()
@@ -350,12 +357,14 @@ func (e *Engine) Withdraw() []*Outgoing {
 	for o := e.flights.head; o != nil; {
 		next := o.next
 		o.prev, o.next, o.listed = nil, nil, false
-		all = append(all, o)
+		if !o.orphan {
+			all = append(all, o)
+		}
 		o = next
 	}
 	e.flights = flightList{}
 	e.ids.clear()
-	e.burntIDs = 0
+	e.barrier.burnt, e.barrier.reserved, e.barrier.ended = nil, nil, flightList{}
 	e.active, e.activeBytes, e.resume = 0, 0, nil
 	e.tellWaiters()
 	return all
@@ -368,7 +377,8 @@ func (e *Engine) Withdraw() []*Outgoing {
 func (e *Engine) dropStalled(now time.Time, limit time.Duration) bool {
 	e.mu.Lock()
 	c, o := e.conn, e.flights.head
-	stalled := c != nil && o != nil && o.gen == e.gen && now.Sub(o.sentAt) > limit
+	stalled := c != nil && o != nil && o.gen == e.gen && now.Sub(o.sentAt) > limit &&
+		!e.barrier.saving && now.Sub(e.barrier.passed) > limit
 	if stalled && e.cause == nil {
 		e.cause = fmt.Errorf("no acknowledgement within %s", limit)
 	}

@@ -139,7 +139,11 @@ func (e *Engine) dropped(now time.Time) []Completion {
 func (e *Engine) condemn(o *Outgoing, code byte, reason string) []Completion {
 	e.condemned++
 	e.progress = true // the next attempt to connect does not wait for what this one did
-	return []Completion{e.abandon(o, Completion{Out: o, Code: code, Class: qos.Permanent, Reason: reason})}
+	ended := e.abandon(o, Completion{Out: o, Code: code, Class: qos.Permanent, Reason: reason})
+	if o.orphan {
+		return nil // nobody waits for it
+	}
+	return []Completion{ended}
 }
 
 // acquit ends all suspicions.

@@ -83,7 +83,7 @@ func TestMessageThatMakesTheServerDropUs(t *testing.T) {
 			// server may have kept the exchanges.
 			e := p.link.Engine()
 			e.mu.Lock()
-			require.Equal(t, 3*int(test.level-1), e.burntIDs)
+			require.Equal(t, 3*int(test.level-1), len(e.barrier.burnt))
 			e.mu.Unlock()
 			p.allEnd(p.send(messages(test.level, 100, 50)...))
 		})

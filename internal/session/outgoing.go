@@ -37,7 +37,9 @@ type Outgoing struct {
 	strikes  int                // how often it was alone in flight when that happened
 	trial    *trial             // nil unless it may be why the server drops us without a word
 	size     int                // payload bytes, for the byte window
-	listed   bool               // in the engine's list of flights
+	listed   bool               // in one of the engine's lists
+	ended    bool               // over, but for the word that it is settled
+	orphan   bool               // there is no message, only an exchange to end
 	noted    byte               // reason code of PUBREC below 0x80, kept for the completion
 	sentAt   time.Time
 	prev     *Outgoing

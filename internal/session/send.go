@@ -22,13 +22,14 @@ func (e *Engine) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-e.wake:
-			e.pump()
+			e.pump(ctx)
 		}
 	}
 }
 
-// pump writes whatever may be written, a buffer at a time.
-func (e *Engine) pump() {
+// pump writes whatever may be written, a buffer at a time, each once the store
+// knows what it must know before.
+func (e *Engine) pump(ctx context.Context) {
 	e.mu.Lock()
 	c := e.conn
 	e.mu.Unlock()
@@ -36,34 +37,41 @@ func (e *Engine) pump() {
 		return
 	}
 	var ended []Completion
-	for more := true; more; {
-		c.mu.Lock()
+	for more := true; more && !c.broken(); {
 		e.mu.Lock()
-		if e.conn != c || c.outErr != nil {
+		if e.conn != c || e.barrier.lost {
 			e.mu.Unlock()
-			c.mu.Unlock()
 			break
 		}
 		var bare []*Outgoing // QoS 0: over once written
-		c.out, bare, more = e.fill(c.out, &ended)
+		e.out, bare, more = e.fill(e.out[:0], &ended)
+		states, due := e.collect()
+		e.writing = true
 		e.mu.Unlock()
-		writes := len(c.out) > 0
+		if due {
+			e.complete(ended) // which need not wait for the store
+			ended = nil
+			if !e.commit(ctx, states) {
+				break
+			}
+		}
+		writes := len(e.out) > 0
 		if writes {
 			failpoint.Hit(failpoint.BeforeWrite)
 		}
-		err := c.flushLocked()
+		var err error
+		if e.out, err = c.write(e.out); err != nil {
+			break
+		}
 		if writes {
 			failpoint.Hit(failpoint.AfterWrite)
 		}
-		c.mu.Unlock()
-		if err == nil && len(bare) > 0 {
+		if len(bare) > 0 {
 			ended = e.written(bare, ended)
-		}
-		if err != nil {
-			break
 		}
 	}
 	e.mu.Lock()
+	e.writing = false
 	e.tellWaiters()
 	e.mu.Unlock()
 	e.complete(ended)
@@ -130,6 +138,7 @@ func (e *Engine) fill(out []byte, ended *[]Completion) (_ []byte, bare []*Outgoi
 				o.ExpiresAt = now.Add(o.Message.Expiry)
 			}
 			o.packetID, o.gen, o.step, o.suspect, o.strikes, o.trial, o.noted = 0, 0, 0, false, 0, nil, 0
+			e.adopt(o)
 			e.flights.push(o)
 		}
 	}
@@ -151,7 +160,7 @@ func (e *Engine) window() int {
 	if e.isolating {
 		return 1
 	}
-	return min(e.pace, e.limits.ReceiveMaximum, math.MaxUint16-spareIDs-e.burntIDs)
+	return min(e.pace, e.limits.ReceiveMaximum, math.MaxUint16-spareIDs-e.barrier.heldIDs())
 }
 
 // suspects tells whether a suspect is still in flight.
@@ -195,6 +204,7 @@ func (e *Engine) send(out []byte, bare []*Outgoing, o *Outgoing, now time.Time, 
 		o.packetID = e.allocateID() // the window leaves some free
 		e.ids.set(o.packetID, o)
 		o.step = persist.StepPublished
+		e.barrier.changed = e.barrier.changed || o.Message.QoS == 2
 	}
 	e.begun(o, now)
 	return appendPublish(out, o, props, remaining, dup, max(expiry, 1)), bare
@@ -207,17 +217,15 @@ func (e *Engine) begun(o *Outgoing, now time.Time) {
 	e.activeBytes += o.size
 }
 
-// abandon drops an exchange that the server has not ended. If its QoS 2
-// PUBLISH was sent the server may keep the packet identifier until a PUBREL
-// that will never come, or that ends the connection, and take the next message
-// under it for a repetition [MQTT-4.3.3-10]: it is not used again in this
-// session.
+// abandon drops an exchange that the server has not ended. If its QoS 2 PUBLISH was
+// sent, the packet identifier is burnt: the PUBREL never comes, or ends the
+// connection.
 func (e *Engine) abandon(o *Outgoing, c Completion) Completion {
-	id, sent := o.packetID, o.Message.QoS == 2 && o.step != 0
+	sent := o.Message.QoS == 2 && o.step != 0
+	state := persist.PacketState{PacketID: o.packetID, Step: persist.StepPublished, Position: o.Ref.Position}
 	c = e.drop(o, c)
 	if sent {
-		e.ids.set(id, &e.burnt)
-		e.burntIDs++
+		e.end(state)
 	}
 	return c
 }
@@ -244,7 +252,7 @@ func (e *Engine) drop(o *Outgoing, c Completion) Completion {
 // exchange that ended in an earlier life of this session.
 func (e *Engine) flight(a ack, level byte) (*Outgoing, error) {
 	o := e.ids.get(a.packetID)
-	if o == &e.burnt {
+	if e.idle(o) {
 		return nil, nil
 	}
 	if o != nil && o.Message.QoS != level {
@@ -281,6 +289,9 @@ func (e *Engine) acknowledged(a ack, level byte) error {
 // recorded handles PUBREC. e.mu is held.
 func (e *Engine) recorded(a ack) error {
 	failpoint.Hit(failpoint.AfterPubrec)
+	if e.ids.get(a.packetID) == &e.barrier.mark {
+		return nil // its message was not handed out yet; it is answered once more
+	}
 	o, err := e.flight(a, 2)
 	if err != nil {
 		return err
@@ -298,6 +309,7 @@ func (e *Engine) recorded(a ack) error {
 	}
 	if o.step != persist.StepReleased {
 		o.step, o.noted, o.sentAt = persist.StepReleased, a.code, time.Now()
+		e.barrier.changed = true
 	}
 	return e.reply(typePubrel, o.packetID, 0)
 }
@@ -322,5 +334,9 @@ func (e *Engine) finish(o *Outgoing, c Completion) {
 	if c.Class == qos.Success || c.Class == qos.NoSubscribers {
 		e.condemned = 0
 	}
-	e.done = append(e.done, e.drop(o, c))
+	if o.orphan {
+		e.drop(o, c)
+		return
+	}
+	e.done = append(e.done, e.retire(o, c))
 }

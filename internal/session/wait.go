@@ -8,13 +8,19 @@ import (
 // WaitFlushed returns once no acknowledgement waits to be written, or the
 // context ends.
 func (e *Engine) WaitFlushed(ctx context.Context) error {
-	return e.wait(ctx, func() bool { return len(e.replies) == 0 && !e.inbox.due() })
+	return e.wait(ctx, e.flushed)
 }
 
 // WaitIdle returns once nothing is in flight and no acknowledgement waits to be
 // written, or the context ends.
 func (e *Engine) WaitIdle(ctx context.Context) error {
-	return e.wait(ctx, func() bool { return e.flights.len == 0 && len(e.replies) == 0 && !e.inbox.due() })
+	return e.wait(ctx, func() bool { return e.barrier.lost || e.flights.len == 0 && e.flushed() })
+}
+
+// flushed tells whether nothing waits to be written, or nothing is written any
+// more. e.mu is held.
+func (e *Engine) flushed() bool {
+	return e.barrier.lost || !e.writing && len(e.replies) == 0 && !e.inbox.due()
 }
 
 // waiter is somebody who waits for a state of the engine.

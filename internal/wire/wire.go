@@ -1,9 +1,11 @@
-// Package wire encodes a message as the bytes that a store keeps.
+// Package wire encodes a message, and the packet state of a session, as the bytes
+// that a store keeps.
 //
 // The first byte is the version. What a version wrote is read by every later
 // one: a change of the layout is a new version, and the old reader stays.
 //
-// Version 1, in this order; lengths and numbers are unsigned varints:
+// Version 1 of a message, in this order; lengths and numbers are unsigned varints
+// (see session.go for the layout of packet state):
 //
 //	byte      version, 1
 //	byte      flags: QoS in bits 0 and 1, then from bit 2 on Retain, Receipt,

@@ -1,9 +1,7 @@
 package memory
 
 import (
-	"cmp"
 	"context"
-	"maps"
 	"slices"
 
 	"github.com/oncemq/oncemq/persist"
@@ -11,15 +9,8 @@ import (
 
 // session is the packet state of one client ID.
 type session struct {
-	epoch     int64
-	exchanges map[exchange]persist.PacketState
-}
-
-// exchange is a packet identifier with its direction: client and server give
-// theirs out independently (MQTT 5, section 2.2.1).
-type exchange struct {
-	id       uint16
-	received bool
+	epoch  int64
+	states []persist.PacketState
 }
 
 // session returns what is known of a client ID, for the holder of an epoch,
@@ -27,7 +18,7 @@ type exchange struct {
 func (s *Store) session(op, clientID string, epoch int64) (*session, error) {
 	known := s.sessions[clientID]
 	if known == nil {
-		known = &session{epoch: epoch, exchanges: make(map[exchange]persist.PacketState)}
+		known = &session{epoch: epoch}
 		s.sessions[clientID] = known
 	}
 	if epoch < known.epoch {
@@ -48,15 +39,13 @@ func (s *Store) LoadSession(ctx context.Context, clientID string, epoch int64) (
 	if err != nil {
 		return nil, err
 	}
-	return slices.SortedFunc(maps.Values(known.exchanges), func(a, b persist.PacketState) int {
-		return cmp.Compare(a.Sequence, b.Sequence)
-	}), nil
+	return slices.Clone(known.states), nil
 }
 
 // SaveSession implements persist.Sessions.
-func (s *Store) SaveSession(ctx context.Context, change persist.SessionChange) error {
-	for i := range change.Put {
-		if p := &change.Put[i]; p.Step < persist.StepPublished || p.Step > persist.StepReceived {
+func (s *Store) SaveSession(ctx context.Context, session persist.Session) error {
+	for i := range session.States {
+		if p := &session.States[i]; p.Step < persist.StepPublished || p.Step > persist.StepReceived {
 			return refuse("save", "session", "packet %d has step %d", p.PacketID, p.Step)
 		}
 	}
@@ -65,21 +54,10 @@ func (s *Store) SaveSession(ctx context.Context, change persist.SessionChange) e
 	if err := s.begin(ctx, "save", "session"); err != nil {
 		return err
 	}
-	known, err := s.session("save", change.ClientID, change.Epoch)
+	known, err := s.session("save", session.ClientID, session.Epoch)
 	if err != nil {
 		return err
 	}
-	if change.Clear {
-		clear(known.exchanges)
-	}
-	for _, id := range change.Delete {
-		delete(known.exchanges, exchange{id, false})
-	}
-	for _, id := range change.DeleteReceived {
-		delete(known.exchanges, exchange{id, true})
-	}
-	for _, p := range change.Put {
-		known.exchanges[exchange{p.PacketID, p.Step == persist.StepReceived}] = p
-	}
+	known.states = append(known.states[:0], session.States...)
 	return nil
 }

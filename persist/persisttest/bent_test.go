@@ -25,7 +25,7 @@ type bent struct {
 	expire   func(ctx context.Context, limit int) (int, error)
 	forget   func(ctx context.Context, group string, keys []string) (int, error)
 	load     func(ctx context.Context, clientID string, epoch int64) ([]persist.PacketState, error)
-	save     func(ctx context.Context, change persist.SessionChange) error
+	save     func(ctx context.Context, session persist.Session) error
 	add      func(ctx context.Context, letters []persist.DeadLetter) error
 	letters  func(ctx context.Context, filter persist.DeadLetterFilter, limit int) ([]persist.DeadLetter, error)
 	retry    func(ctx context.Context, retries []persist.Retry) ([]persist.Retried, error)
@@ -110,8 +110,8 @@ func (b *bent) LoadSession(ctx context.Context, clientID string, epoch int64) ([
 	return b.load(ctx, clientID, epoch)
 }
 
-func (b *bent) SaveSession(ctx context.Context, change persist.SessionChange) error {
-	return b.save(ctx, change)
+func (b *bent) SaveSession(ctx context.Context, session persist.Session) error {
+	return b.save(ctx, session)
 }
 
 func (b *bent) AddDeadLetters(ctx context.Context, letters []persist.DeadLetter) error {

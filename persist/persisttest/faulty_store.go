@@ -175,8 +175,8 @@ func (s *faultyStore) LoadSession(ctx context.Context, clientID string, epoch in
 	})
 }
 
-func (s *faultyStore) SaveSession(ctx context.Context, change persist.SessionChange) error {
-	return s.faults.call(ctx, OpSaveSession, func() error { return s.inner.SaveSession(ctx, change) })
+func (s *faultyStore) SaveSession(ctx context.Context, session persist.Session) error {
+	return s.faults.call(ctx, OpSaveSession, func() error { return s.inner.SaveSession(ctx, session) })
 }
 
 func (s *faultyStore) AddDeadLetters(ctx context.Context, letters []persist.DeadLetter) error {

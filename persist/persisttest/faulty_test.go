@@ -35,7 +35,7 @@ func changes(e *env, op Op, before map[string]any, lane persist.Lane, claim pers
 	case OpRenewClaims:
 		return e.claim(claim.Key).Remaining > lease
 	case OpLoadSession:
-		return errors.Is(e.store.SaveSession(e.ctx, persist.SessionChange{ClientID: "client", Epoch: 1}), persist.ErrLeaseLost)
+		return errors.Is(e.store.SaveSession(e.ctx, persist.Session{ClientID: "client", Epoch: 1}), persist.ErrLeaseLost)
 	case OpSaveSession:
 		return len(e.load("client", 2)) == 0
 	case OpAnnounceRelay:

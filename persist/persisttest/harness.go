@@ -67,4 +67,6 @@ type Corrupter interface {
 	CorruptMessage(ctx context.Context, ref persist.Ref) error
 	// CorruptDeadLetter makes the message of one dead letter unreadable.
 	CorruptDeadLetter(ctx context.Context, number int64) error
+	// CorruptSession makes the packet state of one client ID unreadable.
+	CorruptSession(ctx context.Context, clientID string) error
 }

@@ -1,10 +1,6 @@
 package persisttest
 
 import (
-	"cmp"
-	"maps"
-	"slices"
-
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
@@ -14,13 +10,7 @@ import (
 // modelSession is the packet state of one client ID.
 type modelSession struct {
 	epoch  int64
-	states map[exchange]persist.PacketState
-}
-
-// exchange is a packet identifier with its direction.
-type exchange struct {
-	id       uint16
-	received bool
+	states []persist.PacketState
 }
 
 // drawSession draws a client, and an epoch about that of its session.
@@ -28,7 +18,7 @@ func (m *model) drawSession(t *rapid.T) (client string, s *modelSession, epoch i
 	client = rapid.SampledFrom([]string{"client", ""}).Draw(t, "client")
 	s = m.sessions[client]
 	if s == nil {
-		s = &modelSession{states: make(map[exchange]persist.PacketState)}
+		s = &modelSession{}
 		m.sessions[client] = s
 	}
 	return client, s, max(s.epoch+int64(rapid.SampledFrom([]int{0, 0, 0, 1, -1}).Draw(t, "epoch")), 0)
@@ -48,44 +38,29 @@ func (m *model) loadSession(t *rapid.T) {
 
 func (m *model) saveSession(t *rapid.T) {
 	client, s, epoch := m.drawSession(t)
-	change := persist.SessionChange{ClientID: client, Epoch: epoch, Clear: rapid.IntRange(0, 5).Draw(t, "clear") == 0}
-	id := rapid.Uint16Range(1, 4)
-	change.Delete = rapid.SliceOfN(id, 0, 2).Draw(t, "delete")
-	change.DeleteReceived = rapid.SliceOfN(id, 0, 2).Draw(t, "delete received")
-	for _, id := range rapid.SliceOfNDistinct(id, 0, 3, rapid.ID[uint16]).Draw(t, "put") {
-		m.serial++
-		change.Put = append(change.Put, persist.PacketState{
-			PacketID: id, Step: persist.PacketStep(rapid.IntRange(1, 3).Draw(t, "step")), Position: 7, Sequence: int64(m.serial),
+	session := persist.Session{ClientID: client, Epoch: epoch}
+	id := rapid.Uint16Range(1, 8)
+	for _, id := range rapid.SliceOfNDistinct(id, 0, 6, rapid.ID[uint16]).Draw(t, "identifiers") {
+		session.States = append(session.States, persist.PacketState{
+			PacketID: id, Step: persist.PacketStep(rapid.IntRange(1, 3).Draw(t, "step")),
+			Position: int64(rapid.IntRange(0, 3).Draw(t, "position")) + int64(id),
 		})
 	}
-	err := m.store.SaveSession(m.ctx, change)
+	err := m.store.SaveSession(m.ctx, session)
 	if epoch < s.epoch {
 		require.ErrorIs(m, err, persist.ErrLeaseLost)
 		return
 	}
 	require.NoError(m, err)
-	s.epoch = epoch
-	if change.Clear {
-		clear(s.states)
-	}
-	for _, id := range change.Delete {
-		delete(s.states, exchange{id, false})
-	}
-	for _, id := range change.DeleteReceived {
-		delete(s.states, exchange{id, true})
-	}
-	for _, p := range change.Put {
-		s.states[exchange{p.PacketID, p.Step == persist.StepReceived}] = p
-	}
+	s.epoch, s.states = epoch, session.States
 }
 
-// sameSession compares packet states, which come in the order of their
-// sequence.
+// sameSession compares packet states, which come in the order in which they were
+// saved.
 func (m *model) sameSession(s *modelSession, got []persist.PacketState) {
-	want := slices.SortedFunc(maps.Values(s.states), func(a, b persist.PacketState) int { return cmp.Compare(a.Sequence, b.Sequence) })
-	if len(want) == 0 {
+	if len(s.states) == 0 {
 		require.Empty(m, got)
 		return
 	}
-	require.Equal(m, want, got)
+	require.Equal(m, s.states, got)
 }

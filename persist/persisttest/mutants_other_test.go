@@ -2,6 +2,7 @@ package persisttest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -22,50 +23,52 @@ func sessionMutants() []mutant {
 			b.load = func(ctx context.Context, clientID string, _ int64) ([]persist.PacketState, error) {
 				return b.Store.LoadSession(ctx, clientID, math.MinInt64)
 			}
-			b.save = func(ctx context.Context, change persist.SessionChange) error {
-				change.Epoch = math.MinInt64
-				return b.Store.SaveSession(ctx, change)
+			b.save = func(ctx context.Context, session persist.Session) error {
+				session.Epoch = math.MinInt64
+				return b.Store.SaveSession(ctx, session)
 			}
 		}},
 		{name: "whoever saves is let in", caught: []string{"SESSION-1", "SESSION-3"}, model: true, bend: func(b *bent) {
-			b.save = func(ctx context.Context, change persist.SessionChange) error {
-				change.Epoch = max(change.Epoch, 1<<40)
-				return b.Store.SaveSession(ctx, change)
+			b.save = func(ctx context.Context, session persist.Session) error {
+				session.Epoch = max(session.Epoch, 1<<40)
+				return b.Store.SaveSession(ctx, session)
 			}
 			b.load = func(ctx context.Context, clientID string, epoch int64) ([]persist.PacketState, error) {
 				return b.Store.LoadSession(ctx, clientID, max(epoch, 1<<40))
 			}
 		}},
-		{name: "saves in steps", caught: []string{"SESSION-2"}, bend: func(b *bent) {
-			b.save = func(ctx context.Context, change persist.SessionChange) error {
-				for _, p := range change.Put {
-					step := change
-					step.Put = []persist.PacketState{p}
-					if err := b.Store.SaveSession(ctx, step); err != nil {
-						return err
-					}
-					change.Clear, change.Delete, change.DeleteReceived = false, nil, nil
+		{name: "adds to what there is", caught: []string{"SESSION-2"}, model: true, bend: func(b *bent) {
+			b.save = func(ctx context.Context, session persist.Session) error {
+				known, err := b.Store.LoadSession(ctx, session.ClientID, session.Epoch)
+				if err != nil {
+					return err
 				}
-				change.Put = nil
-				return b.Store.SaveSession(ctx, change)
+				session.States = slices.Concat(slices.DeleteFunc(known, func(p persist.PacketState) bool {
+					return slices.ContainsFunc(session.States, func(s persist.PacketState) bool { return s.PacketID == p.PacketID })
+				}), session.States)
+				return b.Store.SaveSession(ctx, session)
 			}
 		}},
-		{name: "deletes after it puts", caught: []string{"SESSION-2"}, model: true, bend: func(b *bent) {
-			b.save = func(ctx context.Context, change persist.SessionChange) error {
-				change.Put = slices.DeleteFunc(slices.Clone(change.Put), func(p persist.PacketState) bool {
-					if p.Step == persist.StepReceived {
-						return slices.Contains(change.DeleteReceived, p.PacketID)
+		{name: "saves what is left of a bad session", caught: []string{"SESSION-2"}, bend: func(b *bent) {
+			b.save = func(ctx context.Context, session persist.Session) error {
+				err := b.Store.SaveSession(ctx, session)
+				if errors.Is(err, persist.ErrInvalid) {
+					session.States = session.States[:1]
+					return errors.Join(err, b.Store.SaveSession(ctx, session))
+				}
+				return err
+			}
+		}},
+		{name: "knows one direction", caught: []string{"SESSION-2"}, bend: func(b *bent) {
+			b.save = func(ctx context.Context, session persist.Session) error {
+				var states []persist.PacketState
+				for _, p := range session.States {
+					if !slices.ContainsFunc(states, func(s persist.PacketState) bool { return s.PacketID == p.PacketID }) {
+						states = append(states, p)
 					}
-					return slices.Contains(change.Delete, p.PacketID)
-				})
-				return b.Store.SaveSession(ctx, change)
-			}
-		}},
-		{name: "knows one direction", caught: []string{"SESSION-2"}, model: true, bend: func(b *bent) {
-			b.save = func(ctx context.Context, change persist.SessionChange) error {
-				change.Delete = append(slices.Clone(change.Delete), change.DeleteReceived...)
-				change.DeleteReceived = change.Delete
-				return b.Store.SaveSession(ctx, change)
+				}
+				session.States = states
+				return b.Store.SaveSession(ctx, session)
 			}
 		}},
 		{name: "sorts by packet identifier", caught: []string{"Session"}, model: true, bend: func(b *bent) {
@@ -80,9 +83,9 @@ func sessionMutants() []mutant {
 			b.load = func(ctx context.Context, clientID string, epoch int64) ([]persist.PacketState, error) {
 				return b.Store.LoadSession(ctx, fold(clientID), epoch)
 			}
-			b.save = func(ctx context.Context, change persist.SessionChange) error {
-				change.ClientID = fold(change.ClientID)
-				return b.Store.SaveSession(ctx, change)
+			b.save = func(ctx context.Context, session persist.Session) error {
+				session.ClientID = fold(session.ClientID)
+				return b.Store.SaveSession(ctx, session)
 			}
 		}},
 	}

@@ -12,12 +12,14 @@ import (
 func sessionCases() []testCase {
 	return []testCase{
 		{tag: "SESSION-1", name: "loading raises the epoch", run: checkSessionEpoch},
-		{tag: "SESSION-2", name: "a change is applied whole", run: checkSessionChange},
+		{tag: "SESSION-2", name: "a session is replaced whole", run: checkSessionReplaced},
 		{tag: "SESSION-2", name: "identifiers of both directions", run: checkDirections},
-		{tag: "SESSION-2", name: "an identifier ends and begins in one change", run: checkReuse},
 		{tag: "SESSION-2", name: "all 65,535 identifiers", run: checkAllIdentifiers},
+		{tag: "SESSION-2", name: "the slice is the caller's", run: checkSessionSlice},
 		{tag: "SESSION-3", name: "a lower epoch changes nothing", run: checkSessionFenced},
-		{tag: "Session", name: "order of sequence", run: checkSessionOrder},
+		{tag: "SESSION-4", name: "an unreadable session", needs: needsCorruption, run: checkUnreadableSession},
+		{tag: "Session", name: "order of exchanges", run: checkSessionOrder},
+		{tag: "Session", name: "extreme numbers", run: checkSessionNumbers},
 		{tag: "Session", name: "survives a crash", run: checkSessionCrash},
 		{tag: "Session", name: "hostile client IDs", run: checkHostileClients},
 	}
@@ -30,130 +32,146 @@ func (e *env) load(client string, epoch int64) []persist.PacketState {
 	return states
 }
 
-func (e *env) save(change persist.SessionChange) {
+func (e *env) save(client string, epoch int64, states ...persist.PacketState) {
 	e.Helper()
-	require.NoError(e, e.store.SaveSession(e.ctx, change), "save session")
+	require.NoError(e, e.store.SaveSession(e.ctx, persist.Session{ClientID: client, Epoch: epoch, States: states}), "save session")
 }
 
-func published(id uint16, sequence int64) persist.PacketState {
-	return persist.PacketState{PacketID: id, Step: persist.StepPublished, Position: 100 + sequence, Sequence: sequence}
+func published(id uint16) persist.PacketState {
+	return persist.PacketState{PacketID: id, Step: persist.StepPublished, Position: 100 + int64(id)}
 }
 
 func checkSessionEpoch(e *env) {
 	require.Empty(e, e.load("c", 5))
-	err := e.store.SaveSession(e.ctx, persist.SessionChange{ClientID: "c", Epoch: 4, Put: []persist.PacketState{published(1, 1)}})
+	err := e.store.SaveSession(e.ctx, persist.Session{ClientID: "c", Epoch: 4, States: []persist.PacketState{published(1)}})
 	require.ErrorIs(e, err, persist.ErrLeaseLost)
 	_, err = e.store.LoadSession(e.ctx, "c", 4)
 	require.ErrorIs(e, err, persist.ErrLeaseLost)
 	require.Empty(e, e.load("c", 5))
-	e.save(persist.SessionChange{ClientID: "c", Epoch: 5, Put: []persist.PacketState{published(1, 1)}})
-	e.save(persist.SessionChange{ClientID: "other", Epoch: 1, Put: []persist.PacketState{published(2, 1)}})
+	e.save("c", 5, published(1))
+	e.save("other", 1, published(2))
 	require.Len(e, e.load("c", 6), 1)
-	err = e.store.SaveSession(e.ctx, persist.SessionChange{ClientID: "c", Epoch: 5, Clear: true})
-	require.ErrorIs(e, err, persist.ErrLeaseLost)
+	require.ErrorIs(e, e.store.SaveSession(e.ctx, persist.Session{ClientID: "c", Epoch: 5}), persist.ErrLeaseLost)
 	require.Len(e, e.load("c", 6), 1)
 }
 
-func checkSessionChange(e *env) {
+func checkSessionReplaced(e *env) {
 	e.load("c", 1)
-	e.save(persist.SessionChange{ClientID: "c", Epoch: 1, Put: []persist.PacketState{published(1, 1), published(2, 2), published(3, 3)}})
-	released := persist.PacketState{PacketID: 2, Step: persist.StepReleased, Position: 102, Sequence: 2}
-	e.save(persist.SessionChange{ClientID: "c", Epoch: 1, Put: []persist.PacketState{released, published(4, 4)}, Delete: []uint16{1, 9}})
-	require.Equal(e, []persist.PacketState{released, published(3, 3), published(4, 4)}, e.load("c", 1))
-	e.save(persist.SessionChange{ClientID: "c", Epoch: 1})
-	require.Len(e, e.load("c", 1), 3)
-	e.save(persist.SessionChange{ClientID: "c", Epoch: 1, Clear: true, Put: []persist.PacketState{published(7, 1)}})
-	require.Equal(e, []persist.PacketState{published(7, 1)}, e.load("c", 1))
-	e.save(persist.SessionChange{ClientID: "c", Epoch: 1, Clear: true})
+	e.save("c", 1, published(1), published(2), published(3))
+	released := persist.PacketState{PacketID: 2, Step: persist.StepReleased, Position: 102}
+	next := []persist.PacketState{released, published(3), published(4)}
+	e.save("c", 1, next...)
+	require.Equal(e, next, e.load("c", 1))
+	e.save("c", 1, next...)
+	require.Equal(e, next, e.load("c", 1), "the same once more")
+	e.save("c", 1)
 	require.Empty(e, e.load("c", 1))
 
-	err := e.store.SaveSession(e.ctx, persist.SessionChange{ClientID: "c", Epoch: 1, Put: []persist.PacketState{published(1, 1), {PacketID: 2}}})
-	require.ErrorIs(e, err, persist.ErrInvalid)
-	require.Empty(e, e.load("c", 1), "half a change")
+	for _, step := range []persist.PacketStep{0, persist.StepReceived + 1, math.MaxUint8} {
+		err := e.store.SaveSession(e.ctx, persist.Session{ClientID: "c", Epoch: 1, States: []persist.PacketState{published(1), {PacketID: 2, Step: step}}})
+		require.ErrorIs(e, err, persist.ErrInvalid)
+	}
+	require.Empty(e, e.load("c", 1), "half a session")
 }
 
 func checkDirections(e *env) {
-	received := persist.PacketState{PacketID: 5, Step: persist.StepReceived, Sequence: 2}
-	e.save(persist.SessionChange{ClientID: "c", Epoch: 1, Put: []persist.PacketState{published(5, 1), received}})
-	require.Equal(e, []persist.PacketState{published(5, 1), received}, e.load("c", 1))
-	e.save(persist.SessionChange{ClientID: "c", Epoch: 1, Delete: []uint16{5}})
-	require.Equal(e, []persist.PacketState{received}, e.load("c", 1))
-	e.save(persist.SessionChange{ClientID: "c", Epoch: 1, Put: []persist.PacketState{published(5, 3)}, DeleteReceived: []uint16{5}})
-	require.Equal(e, []persist.PacketState{published(5, 3)}, e.load("c", 1))
-	e.save(persist.SessionChange{ClientID: "c", Epoch: 1, Clear: true, Put: []persist.PacketState{received}})
-	require.Equal(e, []persist.PacketState{received}, e.load("c", 1), "clear forgets both directions")
-}
-
-func checkReuse(e *env) {
-	received := persist.PacketState{PacketID: 1, Step: persist.StepReceived, Sequence: 9}
-	e.save(persist.SessionChange{ClientID: "c", Epoch: 1, Put: []persist.PacketState{published(1, 1), received}})
-	next := received
-	next.Sequence = 10
-	e.save(persist.SessionChange{
-		ClientID: "c", Epoch: 1, Delete: []uint16{1}, DeleteReceived: []uint16{1}, Put: []persist.PacketState{published(1, 2), next},
-	})
-	require.Equal(e, []persist.PacketState{published(1, 2), next}, e.load("c", 1))
+	received := persist.PacketState{PacketID: 5, Step: persist.StepReceived}
+	both := []persist.PacketState{published(5), received}
+	e.save("c", 1, both...)
+	require.Equal(e, both, e.load("c", 1))
+	e.save("c", 1, received)
+	require.Equal(e, both[1:], e.load("c", 1))
 }
 
 func checkAllIdentifiers(e *env) {
 	states := make([]persist.PacketState, math.MaxUint16)
-	del := make([]uint16, 0, len(states))
 	for i := range states {
-		states[i] = published(uint16(i+1), int64(i+1))
-		del = append(del, uint16(i+1))
+		states[i] = published(uint16(i + 1))
 	}
-	e.save(persist.SessionChange{ClientID: "c", Epoch: 1, Put: states})
+	e.save("c", 1, states...)
 	require.Equal(e, states, e.load("c", 1))
-	e.save(persist.SessionChange{ClientID: "c", Epoch: 1, Delete: del[1:]})
-	require.Equal(e, states[:1], e.load("c", 1))
+	for i := range states { // none beside the one before it
+		states[i].PacketID = uint16(i*2%math.MaxUint16 + 1)
+		states[i].Position = int64(i * 7919)
+		states[i].Step = persist.PacketStep(i%2 + 1)
+	}
+	e.save("c", 1, states...)
+	require.Equal(e, states, e.load("c", 1))
+}
+
+func checkSessionSlice(e *env) {
+	states := []persist.PacketState{published(1), published(2)}
+	e.save("c", 1, states...)
+	states[0] = published(9)
+	loaded := e.load("c", 1)
+	require.Equal(e, []persist.PacketState{published(1), published(2)}, loaded)
+	loaded[0] = published(9)
+	require.Equal(e, []persist.PacketState{published(1), published(2)}, e.load("c", 1))
 }
 
 func checkSessionFenced(e *env) {
-	e.save(persist.SessionChange{ClientID: "c", Epoch: 3, Put: []persist.PacketState{published(1, 1)}})
-	for _, stale := range []persist.SessionChange{
-		{Clear: true}, {Put: []persist.PacketState{published(2, 2)}}, {Delete: []uint16{1}}, {DeleteReceived: []uint16{1}}, {},
-	} {
-		stale.ClientID, stale.Epoch = "c", 2
-		err := e.store.SaveSession(e.ctx, stale)
+	e.save("c", 3, published(1))
+	for _, stale := range [][]persist.PacketState{nil, {published(2)}, {published(1)}} {
+		err := e.store.SaveSession(e.ctx, persist.Session{ClientID: "c", Epoch: 2, States: stale})
 		require.ErrorIs(e, err, persist.ErrLeaseLost)
 		require.NotErrorIs(e, err, persist.ErrUnknownOutcome)
 	}
-	e.save(persist.SessionChange{ClientID: "c", Epoch: 4, Put: []persist.PacketState{published(2, 2)}})
-	require.Equal(e, []persist.PacketState{published(1, 1), published(2, 2)}, e.load("c", 4))
-	require.ErrorIs(e, e.store.SaveSession(e.ctx, persist.SessionChange{ClientID: "c", Epoch: 3}), persist.ErrLeaseLost)
+	require.Equal(e, []persist.PacketState{published(1)}, e.load("c", 3))
+	e.save("c", 4, published(2))
+	require.Equal(e, []persist.PacketState{published(2)}, e.load("c", 4))
+	require.ErrorIs(e, e.store.SaveSession(e.ctx, persist.Session{ClientID: "c", Epoch: 3}), persist.ErrLeaseLost)
+}
+
+func checkUnreadableSession(e *env) {
+	e.save("c", 1, published(1), published(2))
+	require.NoError(e, e.backend.(Corrupter).CorruptSession(e.ctx, "c"))
+	e.crash()
+	states, err := e.store.LoadSession(e.ctx, "c", 2)
+	require.ErrorIs(e, err, persist.ErrCorrupt)
+	require.Empty(e, states, "a guess in place of what cannot be read")
+	require.ErrorIs(e, e.store.SaveSession(e.ctx, persist.Session{ClientID: "c", Epoch: 1}), persist.ErrLeaseLost)
+	e.save("c", 2, published(3))
+	require.Equal(e, []persist.PacketState{published(3)}, e.load("c", 2))
 }
 
 func checkSessionOrder(e *env) {
 	// A packet identifier is given out anew while an older exchange lives, so
-	// the order of identifiers is not that of the exchanges [MQTT-4.6.0-1].
-	e.save(persist.SessionChange{ClientID: "c", Epoch: 1, Put: []persist.PacketState{published(9, 1), published(2, 30), published(5, 4)}})
-	e.save(persist.SessionChange{ClientID: "c", Epoch: 1, Put: []persist.PacketState{published(1, 200), published(7, 3)}})
-	e.save(persist.SessionChange{ClientID: "c", Epoch: 1, Put: []persist.PacketState{{PacketID: 5, Step: persist.StepReleased, Position: 104, Sequence: 4}}})
-	var sequences []int64
-	for _, state := range e.load("c", 1) {
-		sequences = append(sequences, state.Sequence)
+	// the order of identifiers is not that of the exchanges [MQTT-4.6.0-1], and
+	// what was refused for a time is sent after what came later.
+	states := []persist.PacketState{published(9), published(2), {PacketID: 5, Step: persist.StepReleased, Position: 1}, published(6), published(7), published(1)}
+	e.save("c", 1, states...)
+	require.Equal(e, states, e.load("c", 1))
+}
+
+func checkSessionNumbers(e *env) {
+	states := []persist.PacketState{
+		{PacketID: math.MaxUint16, Step: persist.StepPublished, Position: math.MaxInt64},
+		{PacketID: 1, Step: persist.StepReleased, Position: 0},
+		{PacketID: 2, Step: persist.StepReleased, Position: math.MaxInt64 - 1},
+		{PacketID: 3, Step: persist.StepReleased, Position: math.MaxInt64},
 	}
-	require.Equal(e, []int64{1, 3, 4, 30, 200}, sequences)
+	e.save("c", 1, states...)
+	require.Equal(e, states, e.load("c", math.MaxInt64>>11)) // exact in Lua's numbers
 }
 
 func checkSessionCrash(e *env) {
 	e.load("c", 7)
-	e.save(persist.SessionChange{ClientID: "c", Epoch: 7, Put: []persist.PacketState{published(1, 1)}})
+	e.save("c", 7, published(1))
 	e.crash()
 	if !e.h.Durable {
 		require.Empty(e, e.load("c", 1))
 		return
 	}
-	require.ErrorIs(e, e.store.SaveSession(e.ctx, persist.SessionChange{ClientID: "c", Epoch: 6, Clear: true}), persist.ErrLeaseLost)
-	require.Equal(e, []persist.PacketState{published(1, 1)}, e.load("c", 8))
+	require.ErrorIs(e, e.store.SaveSession(e.ctx, persist.Session{ClientID: "c", Epoch: 6}), persist.ErrLeaseLost)
+	require.Equal(e, []persist.PacketState{published(1)}, e.load("c", 8))
 }
 
 func checkHostileClients(e *env) {
 	clients := hostile()
 	for i, client := range clients {
-		e.save(persist.SessionChange{ClientID: client, Epoch: 1, Put: []persist.PacketState{published(uint16(i+1), 1)}})
+		e.save(client, 1, published(uint16(i+1)))
 	}
 	for i, client := range clients {
-		require.Equal(e, []persist.PacketState{published(uint16(i+1), 1)}, e.load(client, 1))
+		require.Equal(e, []persist.PacketState{published(uint16(i + 1))}, e.load(client, 1))
 	}
 }

@@ -67,6 +67,11 @@ func (f *file) CorruptDeadLetter(ctx context.Context, number int64) error {
 	return err
 }
 
+func (f *file) CorruptSession(ctx context.Context, clientID string) error {
+	_, err := f.DB().ExecContext(ctx, "UPDATE oncemq_sessions SET states = x'01' WHERE client_id = ?", clientID)
+	return err
+}
+
 func onFile(bend func(s *sqlite.Store) persist.Store) Harness {
 	return Harness{
 		New: func(t T, opts Options) Backend {
@@ -86,6 +91,7 @@ type bentSQL struct {
 	process   func(p *bentProcess) // replaces methods of each transaction
 	next      func(l persist.Lane, ctx context.Context, limit, maxBytes int) ([]persist.Entry, error)
 	letters   func(ctx context.Context, filter persist.DeadLetterFilter, limit int) ([]persist.DeadLetter, error)
+	load      func(ctx context.Context, clientID string, epoch int64) ([]persist.PacketState, error)
 }
 
 func bendSQL(change func(b *bentSQL)) func(s *sqlite.Store) persist.Store {
@@ -95,7 +101,7 @@ func bendSQL(change func(b *bentSQL)) func(s *sqlite.Store) persist.Store {
 			enqueueTx: func(ctx context.Context, tx *sql.Tx, msgs []persist.Message) ([]persist.Enqueued, error) {
 				return s.WithTx(tx).Enqueue(ctx, msgs)
 			}, process: func(*bentProcess) {},
-			next: persist.Lane.Next, letters: s.ListDeadLetters,
+			next: persist.Lane.Next, letters: s.ListDeadLetters, load: s.LoadSession,
 		}
 		change(b)
 		return b
@@ -124,6 +130,10 @@ func (b *bentSQL) ProcessTx(ctx context.Context, fn func(ctx context.Context, p 
 
 func (b *bentSQL) ListDeadLetters(ctx context.Context, filter persist.DeadLetterFilter, limit int) ([]persist.DeadLetter, error) {
 	return b.letters(ctx, filter, limit)
+}
+
+func (b *bentSQL) LoadSession(ctx context.Context, clientID string, epoch int64) ([]persist.PacketState, error) {
+	return b.load(ctx, clientID, epoch)
 }
 
 func (b *bentSQL) AcquireLane(ctx context.Context, number int, owner string, ttl time.Duration) (persist.Lane, error) {
@@ -281,6 +291,15 @@ func sqlMutants() map[string]struct {
 					}
 				}
 				return kept, err
+			}
+		}},
+		"takes a session that cannot be read for an empty one": {[]string{"SESSION-4"}, func(b *bentSQL) {
+			b.load = func(ctx context.Context, clientID string, epoch int64) ([]persist.PacketState, error) {
+				states, err := b.Store.LoadSession(ctx, clientID, epoch)
+				if errors.Is(err, persist.ErrCorrupt) {
+					err = nil
+				}
+				return states, err
 			}
 		}},
 		"lists nothing beside what cannot be read": {[]string{"DEAD-2", "OUTBOX-8"}, func(b *bentSQL) {

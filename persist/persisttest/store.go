@@ -100,7 +100,7 @@ func operations(store persist.Store, lane persist.Lane, claim persist.Claim) map
 			return err
 		},
 		"SaveSession": func(ctx context.Context) error {
-			return store.SaveSession(ctx, persist.SessionChange{ClientID: "client", Epoch: 1, Clear: true})
+			return store.SaveSession(ctx, persist.Session{ClientID: "client", Epoch: 1})
 		},
 		"AddDeadLetters": func(ctx context.Context) error {
 			return store.AddDeadLetters(ctx, []persist.DeadLetter{letter("new")})
@@ -161,8 +161,8 @@ func furnish(e *env) (persist.Lane, persist.Claim) {
 	}
 	e.complete(lease, e.claim("completed"))
 	require.NoError(e, e.store.AddDeadLetters(e.ctx, []persist.DeadLetter{letter("dead")}))
-	require.NoError(e, e.store.SaveSession(e.ctx, persist.SessionChange{
-		ClientID: "client", Epoch: 1, Put: []persist.PacketState{{PacketID: 7, Step: persist.StepPublished, Sequence: 1}},
+	require.NoError(e, e.store.SaveSession(e.ctx, persist.Session{
+		ClientID: "client", Epoch: 1, States: []persist.PacketState{{PacketID: 7, Step: persist.StepPublished}},
 	}))
 	return e.acquire(0), e.claim("in work")
 }

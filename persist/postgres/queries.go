@@ -45,8 +45,7 @@ type queries struct {
 	complete, completeDead, mark                      *statement
 	sweepFrom, sweepProcessed, sweepClaims, sweepSave *statement
 	processedCount                                    *statement
-	sessionRaise, sessionHold                         *statement
-	packetList, packetClear, packetDelete, packetPut  *statement
+	sessionLoad, sessionSave                          *statement
 	relayPut, relayDelete, relayList                  *statement
 	deadAdd, deadList, deadClaim, deadDelete          *statement
 	deadPurge, deadCounts, deadCountsCompact          *statement
@@ -139,12 +138,8 @@ func (q *queries) files() map[string]**statement {
 		"sweep_claims":        &q.sweepClaims,
 		"sweep_save":          &q.sweepSave,
 		"processed_count":     &q.processedCount,
-		"session_raise":       &q.sessionRaise,
-		"session_hold":        &q.sessionHold,
-		"packet_list":         &q.packetList,
-		"packet_clear":        &q.packetClear,
-		"packet_delete":       &q.packetDelete,
-		"packet_put":          &q.packetPut,
+		"session_load":        &q.sessionLoad,
+		"session_save":        &q.sessionSave,
 		"relay_put":           &q.relayPut,
 		"relay_delete":        &q.relayDelete,
 		"relay_list":          &q.relayList,

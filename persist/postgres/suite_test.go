@@ -214,3 +214,8 @@ func (b *backend) CorruptDeadLetter(_ context.Context, number int64) error {
 	b.exec(`UPDATE %s.dead_letters SET body = '\x01' WHERE number = %d`, b.schema, number)
 	return nil
 }
+
+func (b *backend) CorruptSession(_ context.Context, clientID string) error {
+	b.exec(`UPDATE %s.sessions SET states = substr(states, 1, length(states) - 1) WHERE convert_from(client_id, 'UTF8') = '%s'`, b.schema, clientID)
+	return nil
+}

@@ -164,7 +164,7 @@ func exercise(t *testing.T, s *Store) {
 	require.NoError(t, err)
 	_, err = s.Forget(ctx, "g", []string{"a"})
 	require.NoError(t, err)
-	require.NoError(t, s.SaveSession(ctx, persist.SessionChange{ClientID: "c", Epoch: 1, Put: []persist.PacketState{{PacketID: 1, Step: persist.StepPublished}}}))
+	require.NoError(t, s.SaveSession(ctx, persist.Session{ClientID: "c", Epoch: 1, States: []persist.PacketState{{PacketID: 1, Step: persist.StepPublished}}}))
 	_, err = s.LoadSession(ctx, "c", 2)
 	require.NoError(t, err)
 	_, err = s.AnnounceRelay(ctx, "r", time.Minute)

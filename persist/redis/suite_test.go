@@ -128,3 +128,12 @@ func (b *backend) CorruptDeadLetter(ctx context.Context, number int64) error {
 	}
 	return nil
 }
+
+func (b *backend) CorruptSession(ctx context.Context, clientID string) error {
+	k := newKeys(b.opts.Prefix)
+	states, err := b.client.HGet(ctx, k.session(clientID), "states").Result()
+	if err != nil {
+		return err
+	}
+	return b.client.HSet(ctx, k.session(clientID), "states", states[:len(states)-1]).Err()
+}

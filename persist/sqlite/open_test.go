@@ -407,7 +407,7 @@ func TestStatements(t *testing.T) {
 		}
 		prepares(t, db, name, text)
 	}
-	for _, sizes := range []chunks{s.q.insertPlain, s.q.insertFull, s.q.insertClaims, s.q.insertPackets} {
+	for _, sizes := range []chunks{s.q.insertPlain, s.q.insertFull, s.q.insertClaims} {
 		for _, c := range sizes {
 			prepares(t, db, c.name, c.text)
 		}

@@ -39,13 +39,12 @@ type queries struct {
 	claimComplete, claimRelease, claimForget          *statement
 	sweepFrom, sweepEnd, sweepDelete, sweepDeleteRest *statement
 	sweepSave, claimAdd, claimDead, claimForgetDead   *statement
-	sessionGet, sessionPut                            *statement
-	packetList, packetClear, packetDelete             *statement
+	sessionLoad, sessionSave                          *statement
 	deadAdd, deadList, deadKey, deadDelete, deadPurge *statement
 	totals, processedCount                            *statement
 	relayList, relayPut, relayDelete                  *statement
 
-	insertPlain, insertFull, insertClaims, insertPackets chunks
+	insertPlain, insertFull, insertClaims chunks
 }
 
 // chunks is a multi-row statement in several sizes, largest first, the last of
@@ -79,9 +78,6 @@ func loadQueries(prefix string) (*queries, error) {
 		"INSERT INTO oncemq_processed (group_id, epoch, owner, until, state, attempts, key) VALUES ",
 		func(int) string { return "(?1, ?2, ?3, ?4, 0, 1, ?)" },
 		" ON CONFLICT (group_id, key) DO NOTHING")
-	q.insertPackets = generate("insert_packets", prefix,
-		"INSERT OR REPLACE INTO oncemq_packets (session, received, packet_id, step, position, sequence) VALUES ",
-		func(int) string { return "(?1, ?, ?, ?, ?, ?)" }, "")
 	return q, nil
 }
 
@@ -145,11 +141,8 @@ func (q *queries) files() map[string]**statement {
 		"sweep_delete":       &q.sweepDelete,
 		"sweep_delete_rest":  &q.sweepDeleteRest,
 		"sweep_save":         &q.sweepSave,
-		"session_get":        &q.sessionGet,
-		"session_put":        &q.sessionPut,
-		"packet_list":        &q.packetList,
-		"packet_clear":       &q.packetClear,
-		"packet_delete":      &q.packetDelete,
+		"session_load":       &q.sessionLoad,
+		"session_save":       &q.sessionSave,
 		"dead_add":           &q.deadAdd,
 		"dead_list":          &q.deadList,
 		"dead_delete":        &q.deadDelete,

@@ -101,6 +101,11 @@ func (b *backend) CorruptDeadLetter(ctx context.Context, number int64) error {
 	return err
 }
 
+func (b *backend) CorruptSession(ctx context.Context, clientID string) error {
+	_, err := b.DB().ExecContext(ctx, "UPDATE oncemq_sessions SET states = substr(states, 1, length(states) - 1) WHERE client_id = ?", clientID)
+	return err
+}
+
 // beginKey begins one key of a group.
 func beginKey(ctx context.Context, p persist.Process, group, key string, window time.Duration) (persist.Claim, error) {
 	claims, err := p.Begin(ctx, group, []string{key}, window)

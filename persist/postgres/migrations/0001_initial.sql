@@ -129,23 +129,16 @@ CREATE TABLE oncemq.sweep (
 );
 INSERT INTO oncemq.sweep VALUES (0, 0, '');
 
+-- states is the encoding of internal/wire; empty if there are none. It is a few
+-- bytes, since exchanges begin and end nearly in order. A row is written again and
+-- again, with room for that on its page.
 CREATE TABLE oncemq.sessions (
   id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   epoch     bigint NOT NULL,
   key       bytea NOT NULL UNIQUE,
-  client_id bytea NOT NULL
-);
-
--- received tells an exchange that the server began.
-CREATE TABLE oncemq.packets (
-  session   bigint NOT NULL,
-  position  bigint NOT NULL,
-  sequence  bigint NOT NULL,
-  packet_id integer NOT NULL,
-  step      smallint NOT NULL,
-  received  boolean NOT NULL,
-  PRIMARY KEY (session, received, packet_id)
-) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0);
+  client_id bytea NOT NULL,
+  states    bytea NOT NULL
+) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0);
 
 CREATE TABLE oncemq.relays (
   key   bytea PRIMARY KEY,

@@ -79,22 +79,14 @@ CREATE TABLE oncemq_processed (
   PRIMARY KEY (group_id, key)
 ) STRICT, WITHOUT ROWID;
 
+-- states is the encoding of internal/wire; NULL or empty if there are none. It is
+-- a few bytes, since exchanges begin and end nearly in order.
 CREATE TABLE oncemq_sessions (
   id        INTEGER PRIMARY KEY,
   client_id TEXT NOT NULL UNIQUE,
-  epoch     INTEGER NOT NULL
+  epoch     INTEGER NOT NULL,
+  states    BLOB
 ) STRICT;
-
--- received is 1 for an exchange that the server began.
-CREATE TABLE oncemq_packets (
-  session   INTEGER NOT NULL,
-  received  INTEGER NOT NULL,
-  packet_id INTEGER NOT NULL,
-  step      INTEGER NOT NULL,
-  position  INTEGER NOT NULL,
-  sequence  INTEGER NOT NULL,
-  PRIMARY KEY (session, received, packet_id)
-) STRICT, WITHOUT ROWID;
 
 -- side is 1 for the outbox and 2 for consumers, state 3 for failed and 4 for
 -- expired. expiry is the message's, in milliseconds. first_at and last_at are 0 if

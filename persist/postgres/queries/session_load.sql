@@ -1,0 +1,6 @@
+-- Purpose: read packet state and raise the session's epoch [SESSION-1].
+-- Parameters: $1 key of the client ID, $2 client ID, $3 epoch.
+-- Result: one row: states; or none if the epoch is higher.
+INSERT INTO oncemq.sessions AS s (key, client_id, epoch, states) VALUES ($1::bytea, $2::bytea, $3::bigint, '')
+ON CONFLICT (key) DO UPDATE SET epoch = excluded.epoch WHERE s.epoch <= excluded.epoch
+RETURNING states

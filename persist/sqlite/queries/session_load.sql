@@ -1,0 +1,6 @@
+-- Purpose: read packet state and raise the session's epoch [SESSION-1].
+-- Parameters: ?1 client ID, ?2 epoch.
+-- Result: one row: states; or none if the epoch is higher.
+INSERT INTO oncemq_sessions AS s (client_id, epoch) VALUES (?1, ?2)
+ON CONFLICT (client_id) DO UPDATE SET epoch = excluded.epoch WHERE s.epoch <= excluded.epoch
+RETURNING states

@@ -29,6 +29,9 @@ const (
 	earlyPeriod = time.Second
 	// closeTimeout bounds the writes of a drain that ends after its context.
 	closeTimeout = 2 * time.Second
+	// overduePause is how often the queue is looked through for messages whose time
+	// has passed, which the engine finds by itself while it sends.
+	overduePause = 250 * time.Millisecond
 )
 
 // drain empties one leased lane over one link.
@@ -59,6 +62,7 @@ type drain struct {
 	out     int // handed out by the lane and not ended
 	ended   []ending
 	stamps  map[string]int64 // by message ID, of those that await a receipt
+	dated   bool             // some of the queue must be sent within a time
 	stopped bool
 }
 
@@ -215,6 +219,8 @@ func (d *drain) loop(ctx context.Context, link *session.Link) error {
 	defer settle.Stop()
 	retry := time.NewTimer(time.Hour)
 	defer retry.Stop()
+	overdue := time.NewTicker(overduePause)
+	defer overdue.Stop()
 	armed := false // settle is running: it is not put off by what comes later
 	early := time.NewTicker(earlyPoll)
 	defer early.Stop()
@@ -246,6 +252,8 @@ func (d *drain) loop(ctx context.Context, link *session.Link) error {
 				return err
 			}
 		case <-retry.C:
+		case <-overdue.C:
+			d.endOverdue(time.Now())
 		case <-early.C:
 			d.mayBeMore.Store(true)
 			if time.Since(begun) > earlyPeriod {
@@ -267,7 +275,8 @@ func (d *drain) loop(ctx context.Context, link *session.Link) error {
 func (d *drain) refill(ctx context.Context) error {
 	for d.mayBeMore.Load() {
 		d.mu.Lock()
-		full := d.queue.len() >= pageSize/2 || d.out >= d.client.cfg.Relay.Window+2*pageSize
+		// What has ended is to be settled before more is read that ends at once.
+		full := d.queue.len() >= pageSize/2 || d.out >= d.client.cfg.Relay.Window+2*pageSize || len(d.ended) >= settleSize
 		d.mu.Unlock()
 		if full {
 			return nil
@@ -301,14 +310,20 @@ func (d *drain) refill(ctx context.Context) error {
 func (d *drain) put(ctx context.Context, entries []persist.Entry) error {
 	now, sentUntil := time.Now(), d.lane.SentUntil()
 	page := make([]session.Outgoing, len(entries)) // one allocation for all
-	wantReceipts := false
+	wantReceipts, dated, over, superseding := false, false, false, false
 	var given []ending // up
 	for i := range entries {
 		e, o := &entries[i], &page[i]
 		o.Message, o.Ref, o.Attempts = &e.Message, e.Ref, e.Attempts
 		if e.Message.Expiry != 0 {
 			o.ExpiresAt = now.Add(e.Message.Expiry)
+			dated, over = true, over || e.Message.Expiry < 0
 		}
+		if e.AgeLeft != 0 {
+			o.NotAfter = now.Add(e.AgeLeft)
+			dated, over = true, over || e.AgeLeft < 0
+		}
+		superseding = superseding || e.Message.Supersede
 		o.NeverSent = neverSent(e, sentUntil)
 		if e.Message.Receipt {
 			if limit := d.attempts(&e.Message); e.Attempts >= limit {
@@ -353,9 +368,58 @@ func (d *drain) put(ctx context.Context, entries []persist.Entry) error {
 		}
 	}
 	d.ended = append(d.ended, given...)
+	d.dated = d.dated || dated
+	if superseding {
+		d.supersede()
+	}
 	d.mu.Unlock()
+	if over {
+		d.endOverdue(now)
+	}
 	d.wakeEngine()
 	return nil
+}
+
+// supersede ends the messages of the queue that a newer one of their key there takes
+// the place of [OUTBOX-16]: the store leaves that to who has read them. d.mu is held.
+func (d *drain) supersede() {
+	newest := make(map[string]int64)
+	for _, o := range d.queue.fresh[d.queue.head:] {
+		if o.Message.Supersede {
+			newest[o.Message.Key()] = max(newest[o.Message.Key()], o.Ref.Position)
+		}
+	}
+	for _, o := range d.queue.remove(func(o *session.Outgoing) bool {
+		return o.Message.Supersede && o.Ref.Position < newest[o.Message.Key()]
+	}) {
+		d.end(o, persist.Settlement{Outcome: persist.OutcomeSuperseded, Reason: persist.ReasonSuperseded})
+	}
+}
+
+// endOverdue ends the messages of the queue whose time has passed. Those that are on
+// their way to the broker are left alone.
+func (d *drain) endOverdue(now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.dated || d.stopped {
+		return
+	}
+	d.dated = false
+	for _, o := range d.queue.remove(func(o *session.Outgoing) bool {
+		over := o.TooOld(now) || !o.ExpiresAt.IsZero() && !now.Before(o.ExpiresAt)
+		d.dated = d.dated || !over && (!o.NotAfter.IsZero() || !o.ExpiresAt.IsZero())
+		return over
+	}) {
+		d.end(o, persist.Settlement{Outcome: persist.OutcomeExpired, Reason: overdueReason(o, now)})
+	}
+}
+
+// end ends a message that was taken out of the queue; d.mu is held.
+func (d *drain) end(o *session.Outgoing, s persist.Settlement) {
+	s.Position = o.Ref.Position
+	d.out--
+	d.ended = append(d.ended, ending{settlement: s, report: reportOf(o.Message.ID, &s), over: true})
+	d.signal()
 }
 
 // hold waits a moment after an error of the store; a lost lease ends the drain.

@@ -15,13 +15,14 @@ import (
 type Result struct {
 	// ID is the message ID.
 	ID string
-	// State is StateDelivered, StateAcknowledged, StateFailed or StateExpired.
+	// State is StateDelivered, StateAcknowledged, StateFailed, StateExpired,
+	// StateDropped or StateSuperseded.
 	State persist.State
 	// ReasonCode is the broker's. 0x10 means that it took the message and
 	// nobody subscribes to the topic. Zero as well if another process
 	// delivered the message, since the outbox keeps no reason of a success.
 	ReasonCode byte
-	// Reason says in words why a message failed.
+	// Reason says in words why a message was not delivered.
 	Reason string
 }
 
@@ -32,8 +33,10 @@ func (r *Result) NoSubscribers() bool { return r.ReasonCode == 0x10 }
 // Err is nil for a message that was delivered or acknowledged, else a
 // *DeliveryError.
 func (r *Result) Err() error {
-	if r.State == persist.StateFailed || r.State == persist.StateExpired {
+	switch r.State {
+	case persist.StateFailed, persist.StateExpired, persist.StateDropped, persist.StateSuperseded:
 		return &DeliveryError{ID: r.ID, State: r.State, ReasonCode: r.ReasonCode, Reason: r.Reason}
+	case persist.StatePending, persist.StateDelivered, persist.StateAcknowledged:
 	}
 	return nil
 }
@@ -41,9 +44,10 @@ func (r *Result) Err() error {
 // Enqueued is one or many messages that were accepted. It may be dropped:
 // delivery does not depend on it.
 type Enqueued struct {
-	client *Client
-	ids    []string
-	refs   []persist.Enqueued
+	client   *Client
+	ids      []string
+	refs     []persist.Enqueued
+	yielding bool // some may give way to others
 
 	mu        sync.Mutex
 	results   []Result
@@ -71,14 +75,16 @@ func (q *Enqueued) ID() string { return q.ids[0] }
 func (q *Enqueued) Refs() []persist.Enqueued { return q.refs }
 
 // Wait returns once the broker has answered for every message, or each has
-// failed or expired; the results are in the order of the messages. A message
-// that failed is not an error of Wait: see [Result.Err].
+// failed, expired, or given way to others; the results are in the order of the
+// messages. A message that was not delivered is not an error of Wait: see
+// [Result.Err]. That one gave way, in a full outbox (a policy's drop-oldest) or to
+// a newer one of its key (supersede), is found within 2 s; of the last
+// [persist.RememberedFates] messages to which that happened the store can tell.
 //
 // The error wraps the context's if that ends first, ErrRefused or
 // ErrDuplicateClientID if this client's relay will not connect any more, or
 // ErrClosed; the messages stay in the outbox in each case, and the results are
-// those known so far. A message that gave way in a full outbox (a policy's
-// drop-oldest) is never answered.
+// those known so far.
 func (q *Enqueued) Wait(ctx context.Context) ([]Result, error) {
 	return q.wait(ctx, func() bool { return q.delivered == len(q.results) })
 }
@@ -103,6 +109,10 @@ func (q *Enqueued) wait(ctx context.Context, done func() bool) ([]Result, error)
 	poll := time.NewTicker(lookupInterval)
 	defer poll.Stop()
 	polls := 0
+	if q.yielding {
+		// What gave way in the store was reported to nobody.
+		q.ask(ctx)
+	}
 	for {
 		q.mu.Lock()
 		ok, changed := done(), q.changed
@@ -129,9 +139,7 @@ func (q *Enqueued) wait(ctx context.Context, done func() bool) ([]Result, error)
 			// may have been elsewhere for a while, so now and then the store is
 			// asked all the same.
 			if polls++; !q.client.tracks(q) || polls%slowLookups == 0 {
-				if err := q.lookup(ctx); err != nil {
-					q.client.cfg.Logger.WarnContext(ctx, "cannot look up messages", "error", err)
-				}
+				q.ask(ctx)
 			}
 		}
 	}
@@ -144,6 +152,13 @@ const lookupInterval = 200 * time.Millisecond
 // slowLookups is how many intervals pass between look-ups of what this client's
 // own relay is expected to report.
 const slowLookups = 10
+
+// ask looks up; an error is only told.
+func (q *Enqueued) ask(ctx context.Context) {
+	if err := q.lookup(ctx); err != nil && ctx.Err() == nil {
+		q.client.cfg.Logger.WarnContext(ctx, "cannot look up messages", "error", err)
+	}
+}
 
 // lookup asks the store for what is not known yet.
 func (q *Enqueued) lookup(ctx context.Context) error {
@@ -209,6 +224,10 @@ func (q *Enqueued) resolve(i int, r Result, final bool) {
 // caller chose is accepted once while it is in the outbox: enqueueing it again
 // is not an error and adds nothing, so an Enqueue whose outcome is unknown
 // (persist.ErrUnknownOutcome) may be repeated with the same IDs.
+//
+// A policy, or the message, may let it give way: to newer messages in a full outbox
+// (drop-oldest), or to a newer one of its key (supersede). That ends it visibly
+// too: see [Enqueued.Wait], and persist.Stats.
 //
 // The error wraps ErrInvalidMessage (nothing was stored, the message names the
 // field), ErrNoStore, ErrClosed, or what the store says: persist.ErrOutboxFull,
@@ -284,7 +303,8 @@ func (c *Client) enqueue(ctx context.Context, inTx bool, msgs []Message, store f
 		if prepared[i].Receipt {
 			q.flags[i] = flagReceipt
 		}
-		if inTx || prepared[i].Droppable {
+		q.yielding = q.yielding || prepared[i].Droppable || prepared[i].Supersede
+		if inTx {
 			q.flags[i] |= flagDoubt
 		}
 	}

@@ -29,7 +29,7 @@ var (
 	ErrDuplicateClientID = session.ErrSessionTakenOver
 	// ErrConnectionLost: the connection ended before the broker's answer came.
 	ErrConnectionLost = session.ErrConnectionLost
-	// ErrNotDelivered: the message failed for good or expired.
+	// ErrNotDelivered: the message failed for good, expired, or gave way to others.
 	ErrNotDelivered = errors.New("not delivered")
 )
 
@@ -46,7 +46,7 @@ type SubscribeError = session.SubscribeError
 type DeliveryError struct {
 	// ID is the message ID.
 	ID string
-	// State is StateFailed or StateExpired.
+	// State is StateFailed, StateExpired, StateDropped or StateSuperseded.
 	State persist.State
 	// ReasonCode is the broker's, zero if it gave none.
 	ReasonCode byte
@@ -84,11 +84,23 @@ func (e *BreakerError) Error() string {
 // Unwrap makes every BreakerError match persist.ErrUnavailable.
 func (e *BreakerError) Unwrap() error { return persist.ErrUnavailable }
 
+// What is said of a message whose time has passed.
+const (
+	reasonExpired = "its expiry passed before it could be sent"
+	reasonTooOld  = "it reached the maximum age of the outbox before it could be sent"
+)
+
+// overdueReason says in words which time of a message has passed.
+func overdueReason(o *session.Outgoing, now time.Time) string {
+	if o.TooOld(now) {
+		return reasonTooOld
+	}
+	return reasonExpired
+}
+
 // reasonText says in words why the broker refused a message.
 func reasonText(c *session.Completion) string {
 	switch {
-	case c.Expired:
-		return "its expiry passed before it could be sent"
 	case c.Code == 0 && c.Reason != "":
 		return c.Reason // of the engine: the broker said nothing
 	}

@@ -22,6 +22,10 @@ const (
 	EventAcknowledged EventKind = "acknowledged"
 	// EventFailed: a message of the outbox failed for good or expired.
 	EventFailed EventKind = "failed"
+	// EventSuperseded: a message of the outbox gave way to a newer one of its key
+	// after this client had read it. Of those that did before nobody is told: they
+	// are counted in the store, see persist.Stats.
+	EventSuperseded EventKind = "superseded"
 	// EventMessage: a message was received.
 	EventMessage EventKind = "message"
 	// EventTooOld: a message came when its dedup key may have been forgotten,

@@ -56,6 +56,16 @@ func validate(m *Message, maxPayload int) error {
 		return bad("expiry", "%s is out of range; use up to %s, or 0 for ever", m.Expiry, maxInterval)
 	case m.Delay < 0:
 		return bad("delay", "%s is negative", m.Delay)
+	case m.Expiry > 0 && m.Delay >= m.Expiry:
+		return bad("delay", "%s is not less than the expiry, %s, and both count from when the message is stored; "+
+			"it would expire before it is sent", m.Delay, m.Expiry)
+	case m.Supersede && m.Receipt:
+		return bad("supersede", "cannot be asked for together with a receipt: what is superseded gets none")
+	case m.Supersede && m.Droppable:
+		return bad("supersede", "cannot be asked for by a message that may be dropped as well; choose one of them")
+	case m.Supersede && m.OrderingKey != "" && m.OrderingKey != m.Topic:
+		return bad("supersede", "keeps the newest message of a topic, and this one has an ordering key of its own, %.64q; "+
+			"leave the key out, or turn supersede off", m.OrderingKey)
 	case m.MaxAttempts < 0:
 		return bad("attempts", "%d is negative", m.MaxAttempts)
 	case m.Receipt && m.Properties.ResponseTopic != "":
@@ -215,5 +225,11 @@ func (c *Client) applyPolicy(m *Message) {
 	m.Receipt = m.Receipt || p.Receipt
 	m.Strict = m.Strict || p.Order == qos.Strict
 	// What may be dropped cannot promise a receipt.
-	m.Droppable = (m.Droppable || p.WhenFull == qos.DropOldest) && !m.Receipt
+	m.Droppable = (m.Droppable || p.WhenFull == qos.DropOldest && !m.Supersede) && !m.Receipt
+	m.Supersede = m.Supersede || p.Supersede && !m.Receipt && !m.Droppable
 }
+
+// DelayUntil is the Delay of a message that is not to be sent before t, by this
+// machine's clock; zero if t has passed. The store counts it from the commit, so it
+// should be taken right before Enqueue.
+func DelayUntil(t time.Time) time.Duration { return max(0, time.Until(t)) }

@@ -2,6 +2,7 @@ package autopaho
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 
 	"github.com/oncemq/oncemq/internal/session"
@@ -63,6 +64,41 @@ func (q *sendQueue) take(dst []*session.Outgoing, limit int) []*session.Outgoing
 		q.fresh, q.head = q.fresh[:0], 0
 	}
 	return dst
+}
+
+// remove takes what fits out of the queue, wherever it waits: to be sent, to be sent
+// again, or for its key.
+func (q *sendQueue) remove(fits func(*session.Outgoing) bool) (removed []*session.Outgoing) {
+	take := func(list []*session.Outgoing) []*session.Outgoing {
+		return slices.DeleteFunc(list, func(o *session.Outgoing) bool {
+			found := fits(o)
+			if found {
+				removed = append(removed, o)
+			}
+			return found
+		})
+	}
+	q.fresh = q.fresh[:q.head+len(take(q.fresh[q.head:]))]
+	for key, waiting := range q.busy {
+		rest := take(waiting)
+		q.held -= len(waiting) - len(rest)
+		q.busy[key] = rest
+	}
+	// These hold their keys, if they are strict.
+	holders := len(removed)
+	q.again = take(q.again)
+	q.later = slices.DeleteFunc(q.later, func(it retryItem) bool {
+		found := fits(it.out)
+		if found {
+			removed = append(removed, it.out)
+		}
+		return found
+	})
+	heap.Init(&q.later)
+	for _, o := range removed[holders:] {
+		q.done(o)
+	}
+	return removed
 }
 
 // done frees the key of a strict message that has ended, for the next one.

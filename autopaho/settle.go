@@ -91,7 +91,7 @@ func (d *drain) judge(c *session.Completion, now time.Time) ending {
 	s := &e.settlement
 	switch {
 	case c.Expired:
-		s.Outcome, s.Reason = persist.OutcomeExpired, reasonText(c)
+		s.Outcome, s.Reason = persist.OutcomeExpired, overdueReason(o, now)
 	case c.Class == qos.Success || c.Class == qos.NoSubscribers:
 		s.Outcome = persist.OutcomeDelivered
 		if m.QoS == 2 {
@@ -129,6 +129,8 @@ func reportOf(id string, s *persist.Settlement) *outcome {
 		r.State = persist.StateFailed
 	case persist.OutcomeExpired:
 		r.State = persist.StateExpired
+	case persist.OutcomeSuperseded:
+		r.State = persist.StateSuperseded
 	default:
 		return nil
 	}
@@ -225,13 +227,18 @@ func (d *drain) settled(batch []ending) {
 		if r == nil {
 			continue
 		}
-		if r.result.State == persist.StateExpired {
+		kind := EventFailed
+		switch r.result.State {
+		case persist.StateExpired:
 			counters.expired.Add(1)
-		} else {
+		case persist.StateSuperseded:
+			counters.superseded.Add(1)
+			kind = EventSuperseded
+		default:
 			counters.failed.Add(1)
 		}
 		d.client.tracker.report(*r)
-		d.client.event(Event{Kind: EventFailed, MessageID: r.result.ID, Err: r.result.Err()})
+		d.client.event(Event{Kind: kind, MessageID: r.result.ID, Err: r.result.Err()})
 	}
 }
 

@@ -53,8 +53,9 @@ type Counters struct {
 	// Sent counts messages that the broker answered; Delivered those that it
 	// took, of which NoSubscribers reached nobody; Acknowledged those whose
 	// receipt came; Retried refusals that are tried again; Failed and Expired
-	// those that ended so.
-	Sent, Delivered, NoSubscribers, Acknowledged, Retried, Failed, Expired uint64
+	// those that ended so; Superseded those that gave way to a newer one of their
+	// key after they had been read from the store.
+	Sent, Delivered, NoSubscribers, Acknowledged, Retried, Failed, Expired, Superseded uint64
 	// Resent counts messages that were sent again because their receipt did
 	// not come in time. UnknownReceipts answered nothing that is here;
 	// ForgedReceipts were not made with one of Config.ReceiptKeys, and were
@@ -91,7 +92,7 @@ type Status struct {
 // counters are the live Counters.
 type counters struct {
 	sent, delivered, noSubscribers, acknowledged, retried, failed, expired atomic.Uint64
-	resent, unknownReceipts, forgedReceipts                                atomic.Uint64
+	resent, unknownReceipts, forgedReceipts, superseded                    atomic.Uint64
 	received, redelivered, processed, duplicates, dead, handlerErrors      atomic.Uint64
 	tooOld, unkeyed, unrouted, droppedQoS0, receiptsSent                   atomic.Uint64
 }
@@ -105,6 +106,7 @@ func (c *counters) snapshot() Counters {
 		Received:       c.received.Load(), Redelivered: c.redelivered.Load(), Processed: c.processed.Load(),
 		Duplicates: c.duplicates.Load(), Dead: c.dead.Load(), HandlerErrors: c.handlerErrors.Load(),
 		Unkeyed: c.unkeyed.Load(), Unrouted: c.unrouted.Load(), DroppedQoS0: c.droppedQoS0.Load(),
+		Superseded:   c.superseded.Load(),
 		ReceiptsSent: c.receiptsSent.Load(), TooOld: c.tooOld.Load(),
 	}
 }

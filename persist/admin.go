@@ -15,8 +15,14 @@ type Stats struct {
 	// Failed and Expired count dead letters of the outbox, ConsumerDead those
 	// of consumers.
 	Failed, Expired, ConsumerDead int64
-	// Dropped counts messages that gave way in a full outbox, ever [OUTBOX-9].
-	Dropped int64
+	// Bytes are those of the pending and delivered messages as they are stored:
+	// payload, topic, message ID and properties.
+	Bytes int64
+	// Limits are those of the store as it was opened here.
+	Limits Limits
+	// Dropped counts messages that gave way in a full outbox, ever [OUTBOX-9],
+	// Superseded those in whose place a newer one of their key came [OUTBOX-14].
+	Dropped, Superseded int64
 	// Completed and InWork count processed keys; both may include keys whose
 	// window or lease has ended and that were not swept yet.
 	Completed, InWork int64

@@ -128,7 +128,8 @@ type DeadLetters interface {
 	// As in Enqueue, a message whose ID the outbox holds already is not stored a
 	// second time, and the error wraps ErrOutboxFull if a limit does not leave room
 	// for all, or ErrInvalid for a message that cannot be stored or a number that
-	// occurs twice; nothing is moved then.
+	// occurs twice; nothing is moved then. They supersede nothing: what failed is
+	// older than what waits.
 	//
 	// In the same step the group of a consumer's letter forgets that it has
 	// completed the key with a dead letter, so that the message is processed once

@@ -16,7 +16,8 @@ var (
 	ErrLeaseHeld = errors.New("lease is held by another")
 	// ErrLeaseLost: the lease or claim passed to another; nothing was changed.
 	ErrLeaseLost = errors.New("lease was lost")
-	// ErrOutboxFull: a limit of the outbox is reached; nothing was stored.
+	// ErrOutboxFull: a limit of the outbox is reached; nothing was stored. A
+	// *FullError says which.
 	ErrOutboxFull = errors.New("outbox is full")
 	// ErrStoreFull: the disk or quota beneath the store is full; nothing was
 	// stored.

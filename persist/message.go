@@ -58,9 +58,14 @@ type Message struct {
 	Idempotent bool
 
 	// Droppable lets the store make room by dropping this message when the
-	// outbox is full, oldest first [OUTBOX-9]. Nothing tells a message that
-	// gave way from one that was delivered, but the count in Stats.
+	// outbox is full, oldest first [OUTBOX-9].
 	Droppable bool
+
+	// Supersede keeps only the newest message of an ordering key while it waits,
+	// for topics that tell a state [OUTBOX-14]: when it is stored, the older ones
+	// of its key that ask for it too and that no relay has read yet give way. It
+	// cannot stand beside Receipt or Droppable.
+	Supersede bool
 }
 
 // MaxMessageID is the longest message ID in bytes.

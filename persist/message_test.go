@@ -33,7 +33,7 @@ func TestUserPropertyGet(t *testing.T) {
 
 func TestStateNames(t *testing.T) {
 	t.Parallel()
-	for i, want := range []string{"pending", "delivered", "acknowledged", "failed", "expired", "unknown"} {
+	for i, want := range []string{"pending", "delivered", "acknowledged", "failed", "expired", "dropped", "superseded", "unknown"} {
 		require.Equal(t, want, persist.State(i).String())
 	}
 	for i, want := range []string{"unknown", "outbox", "consumer", "unknown"} {

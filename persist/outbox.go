@@ -10,7 +10,8 @@ type State uint8
 
 // The states of a message. Pending and delivered messages are in the outbox;
 // failed and expired ones are among the dead letters. A message that was
-// delivered and asked for no receipt, or was acknowledged, is gone.
+// delivered and asked for no receipt, or was acknowledged, is gone. Dropped and
+// superseded ones are gone too, and remembered for a while [OUTBOX-15].
 const (
 	// StatePending: accepted, not yet acknowledged by the broker.
 	StatePending State = iota
@@ -20,8 +21,14 @@ const (
 	StateAcknowledged
 	// StateFailed: refused for good, with a reason.
 	StateFailed
-	// StateExpired: its expiry passed before the broker took it.
+	// StateExpired: its expiry, or the maximum age of the outbox, passed before
+	// the broker took it.
 	StateExpired
+	// StateDropped: it gave way in a full outbox.
+	StateDropped
+	// StateSuperseded: a newer message of its key took its place before the
+	// broker had acknowledged it.
+	StateSuperseded
 )
 
 // String is the state's name in lower case.
@@ -37,6 +44,10 @@ func (s State) String() string {
 		return "failed"
 	case StateExpired:
 		return "expired"
+	case StateDropped:
+		return "dropped"
+	case StateSuperseded:
+		return "superseded"
 	}
 	return "unknown"
 }
@@ -67,6 +78,10 @@ type Entry struct {
 	LastError string
 	// EnqueuedAt is the store's time at the commit, in whole milliseconds.
 	EnqueuedAt time.Time
+	// AgeLeft is how long it is, by the store's clock, until the message reaches
+	// the maximum age of the outbox; negative, never zero, once it has. Zero if
+	// the store has no such limit. Set by Next.
+	AgeLeft time.Duration
 }
 
 // Outcome is what became of one message that a lane's holder was handed.
@@ -88,6 +103,9 @@ const (
 	// OutcomeReturned: it was not sent after all, or its fate is unknown. The
 	// message stays pending, and Next hands it out again in its place.
 	OutcomeReturned
+	// OutcomeSuperseded: a newer message of its key took its place before it was
+	// sent [OUTBOX-16]. It is deleted, counted in Stats, and remembered.
+	OutcomeSuperseded
 )
 
 // Settlement tells the outbox what became of one message.
@@ -144,21 +162,32 @@ type Outbox interface {
 	//  [OUTBOX-4] An Idempotent message whose ID is held by an idempotent or
 	//  receipt-seeking message of the outbox is not stored again: its answer
 	//  has Duplicate set and the place of the first.
-	//  [OUTBOX-9] If the store has a limit and the messages would exceed it,
-	//  the oldest pending Droppable messages of the same lane give way, as far
-	//  as the new ones are Droppable themselves; else the error wraps
-	//  ErrOutboxFull. Dropped messages are counted in Stats.
+	//  [OUTBOX-9] If the messages would exceed a limit of the store, of messages
+	//  or of bytes, the oldest pending Droppable messages of the same lane give
+	//  way, as far as the new ones are Droppable themselves, in number or in
+	//  bytes; else the error wraps ErrOutboxFull and, as a *FullError, says which
+	//  limit it is. Dropped messages are counted in Stats.
+	//  [OUTBOX-14] A Supersede message takes the place of the pending ones of its
+	//  ordering key that ask for it too and were never handed out, those before
+	//  it in the same call included; it has a position of its own. They are
+	//  deleted in the same step, so that at any time one of a key at most waits
+	//  to be handed out. What was handed out stays. They are counted in Stats,
+	//  and what they free counts as room for the new ones.
 	//
 	// Concurrent calls may share one commit. The slice may be used again once
 	// the call has returned. The error wraps ErrInvalid for an ID that is empty
-	// or longer than MaxMessageID, an empty topic, a QoS above 2, or a negative
-	// Expiry, Delay or MaxAttempts; all else that makes a message valid is for
-	// the caller to check.
+	// or longer than MaxMessageID, an empty topic, a QoS above 2, a negative
+	// Expiry, Delay or MaxAttempts, Supersede together with Receipt or Droppable,
+	// or a Delay that the maximum age does not outlast; all else that makes a
+	// message valid is for the caller to check.
 	Enqueue(ctx context.Context, msgs []Message) ([]Enqueued, error)
 
 	// Lookup tells the state of messages by their places, in the order of
 	// refs. A message that is gone is reported as delivered: that is what gone
 	// means. A failed or expired one comes with its last error.
+	//
+	//  [OUTBOX-15] Of messages that were dropped or superseded it tells that, and
+	//  not that they are gone, for the last RememberedFates of the store.
 	Lookup(ctx context.Context, refs []Ref) ([]Fate, error)
 
 	// Lanes describes every lane, in the order of their numbers. The number
@@ -178,6 +207,24 @@ type Outbox interface {
 	// now, in ascending order [LEASE-5]: they share the lanes out by it. It gives
 	// no right to anything.
 	AnnounceRelay(ctx context.Context, owner string, ttl time.Duration) ([]string, error)
+}
+
+// RememberedFates is of how many dropped and superseded messages, the latest of
+// all, a store remembers at least that they are.
+const RememberedFates = 1 << 16
+
+// The reasons that come with the fate of messages that gave way.
+const (
+	ReasonDropped    = "it gave way to newer messages in a full outbox"
+	ReasonSuperseded = "a newer message of its key took its place"
+)
+
+// FateOf is the fate of a message that gave way, in the state that says how.
+func FateOf(state State) Fate {
+	if state == StateSuperseded {
+		return Fate{State: state, LastError: ReasonSuperseded}
+	}
+	return Fate{State: state, LastError: ReasonDropped}
 }
 
 // Fate is the answer of [Outbox.Lookup] for one message.
@@ -230,6 +277,11 @@ type Lane interface { //nolint:interfacebloat // one lease, one handle
 	//
 	// A stored message that cannot be read is moved to the dead letters, and
 	// does not stop the others [OUTBOX-8].
+	//
+	// A message that waits for a transaction which supersedes it is not handed
+	// out before that has ended: another one may commit in its place
+	// [OUTBOX-14]. If the store has a maximum age, AgeLeft tells the holder what
+	// to settle as expired [OUTBOX-17].
 	Next(ctx context.Context, limit, maxBytes int) ([]Entry, error)
 
 	// Settle records what became of messages that Next handed out, all or

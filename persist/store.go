@@ -124,6 +124,8 @@ type Report struct {
 	Server string
 	// Durability says in a sentence what the store survives.
 	Durability string
+	// Limits are those of the outbox that the URL asks for.
+	Limits Limits
 	// Missing are the rights that this user lacks.
 	Missing []string
 	// Notes are what an operator should know, a sentence each.

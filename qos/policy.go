@@ -105,6 +105,13 @@ type Policy struct {
 	// WhenFull is Refuse by default.
 	WhenFull WhenFull
 
+	// Supersede keeps only the newest message of a topic while it waits to be sent,
+	// for topics that tell a state: a reading, a position, whether something is on.
+	// What it takes the place of is counted, and ends as superseded. False, the
+	// default, leaves the choice to the publisher. Topics that tell of events lose
+	// all but the last of an outage by it.
+	Supersede bool
+
 	// Receipt asks every message's consumer for an end-to-end acknowledgement.
 	// False, the default, leaves the choice to the publisher. Messages to which
 	// nobody answers are sent again and again: ask only where every consumer
@@ -161,6 +168,12 @@ func (p Policy) faults() []*FieldError {
 	}
 	if p.Receipt && p.WhenFull == DropOldest {
 		add("receipt", "a receipt cannot be promised for messages that may be dropped; set when_full to refuse, or turn receipt off")
+	}
+	if p.Supersede && p.WhenFull == DropOldest {
+		add("supersede", "contradicts when_full drop-oldest: a message gives way to the next of its topic, or to any; turn one of them off")
+	}
+	if p.Supersede && p.Receipt {
+		add("supersede", "contradicts receipt: what is superseded gets none; turn one of them off")
 	}
 	switch {
 	case p.ReceiptTimeout < 0:

@@ -32,6 +32,8 @@ const maxFileFaults = 100
 //	  - filter: telemetry/+/temperature
 //	    expiry: 5m              # default: for ever
 //	    when_full: drop-oldest  # refuse (default) or drop-oldest
+//	  - filter: doors/+/state
+//	    supersede: true         # default false: the publisher's choice
 //	# For topics that no rule matches.
 //	default:
 //	  level: 1
@@ -213,6 +215,7 @@ func (f *policyFile) policyFields(rule int, p *Policy) []field {
 		}},
 		{"order", func(n *yaml.Node) string { return readChoice(n, &p.Order, Pipelined, Strict) }},
 		{"when_full", func(n *yaml.Node) string { return readChoice(n, &p.WhenFull, Refuse, DropOldest) }},
+		{"supersede", func(n *yaml.Node) string { return readBool(n, &p.Supersede) }},
 		{"receipt", func(n *yaml.Node) string { return readBool(n, &p.Receipt) }},
 		{"receipt_timeout", func(n *yaml.Node) string { return readDuration(n, &p.ReceiptTimeout) }},
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/oncemq/oncemq/autopaho"
@@ -19,10 +20,24 @@ const lookupChunk = 500
 
 // counts are the numbers of a run.
 type counts struct {
-	stored, delivered, failed, expired int64
+	stored, delivered, failed, expired, dropped, superseded int64
 }
 
-func (c counts) settled() int64 { return c.delivered + c.failed + c.expired }
+func (c counts) settled() int64 {
+	return c.delivered + c.failed + c.expired + c.dropped + c.superseded
+}
+
+// String is the numbers in a line.
+func (c counts) String() string {
+	text := fmt.Sprintf("%d stored, %d delivered, %d failed, %d expired", c.stored, c.delivered, c.failed, c.expired)
+	if c.dropped > 0 {
+		text += fmt.Sprintf(", %d dropped", c.dropped)
+	}
+	if c.superseded > 0 {
+		text += fmt.Sprintf(", %d superseded", c.superseded)
+	}
+	return text
+}
 
 // ledger knows what became of the messages of a run: those that it stored, and
 // those of earlier runs that its client delivered.
@@ -64,6 +79,9 @@ type settlement struct {
 	reason string
 }
 
+// unhappy tells that the message was not delivered.
+func (s *settlement) unhappy() bool { return s.state >= persist.StateFailed }
+
 // firstFailures is how many failures are told one by one.
 const firstFailures = 10
 
@@ -89,6 +107,8 @@ func (l *ledger) event(e autopaho.Event) {
 		if errors.As(e.Err, &d) {
 			s.state, s.code, s.reason = d.State, d.ReasonCode, d.Reason
 		}
+	case autopaho.EventSuperseded:
+		s.state, s.reason = persist.StateSuperseded, persist.ReasonSuperseded
 	default:
 		return
 	}
@@ -191,10 +211,14 @@ func (l *ledger) settle(s settlement) {
 		}
 	case persist.StateExpired:
 		l.counts.expired++
+	case persist.StateDropped:
+		l.counts.dropped++
+	case persist.StateSuperseded:
+		l.counts.superseded++
 	default:
 		l.counts.delivered++
 	}
-	if (s.state == persist.StateFailed || s.state == persist.StateExpired) && len(l.first) < firstFailures {
+	if s.state != persist.StateSuperseded && s.unhappy() && len(l.first) < firstFailures {
 		l.first = append(l.first, &autopaho.DeliveryError{ID: s.id, State: s.state, ReasonCode: s.code, Reason: s.reason})
 	}
 	if l.out != nil {
@@ -305,7 +329,7 @@ func (l *ledger) learn(ids []string, fates []persist.Fate) (all bool) {
 			continue
 		case fate.Gone && l.receipt:
 			s.state = persist.StateAcknowledged
-		case fate.State == persist.StateFailed || fate.State == persist.StateExpired:
+		case s.unhappy():
 			l.lookedUp[s.id] = true
 		}
 		l.settle(s)

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"math"
+	"time"
 
 	"github.com/oncemq/oncemq/autopaho"
 	"github.com/oncemq/oncemq/persist"
@@ -12,6 +14,7 @@ import (
 // common.
 type messageOptions struct {
 	m          autopaho.Message
+	notBefore  time.Time
 	level      *option
 	topicGiven *option
 }
@@ -61,7 +64,16 @@ func (o *messageOptions) options() []*option {
 			name: "expiry", also: []string{"e", "message-expiry"}, category: catDelivery, set: expiry(&m.Expiry), def: "for ever",
 			usage: "`TIME` for which the message is worth delivering",
 		},
-		{name: "delay", category: catDelivery, set: span(&m.Delay), usage: "`TIME` to hold the message back after it was stored"},
+		{name: "delay", category: catDelivery, set: span(&m.Delay), usage: "`TIME` to hold the message back after it was stored; shorter than its expiry"},
+		{
+			name: "not-before", category: catDelivery, set: moment(&o.notBefore),
+			usage: "hold the message back until `MOMENT`, by this machine's clock: RFC 3339, such as 2030-01-31T08:00:00Z",
+		},
+		{
+			name: "supersede", category: catDelivery, set: on(&m.Supersede),
+			usage: "for a topic that tells a state: while it waits, the message gives way to the next one of its topic with " +
+				"this option, and is counted as superseded",
+		},
 		{
 			name: "receipt", category: catDelivery, set: on(&m.Receipt),
 			usage: "have the subscriber answer once it has processed the message, and send it again until it does; " +
@@ -79,7 +91,7 @@ func (o *messageOptions) options() []*option {
 			name: "attempts", category: catDelivery, set: number(&m.MaxAttempts, 1, math.MaxInt32), def: "30",
 			usage: "`NUMBER` of refusals for now, such as a quota, after which the message fails",
 		},
-	}, "property", "message-id", "retain")
+	}, "property", "message-id", "retain", "not-before")
 }
 
 // messageID takes a message ID.
@@ -114,10 +126,34 @@ func (o *messageOptions) template(urlTopic string, policies *qos.Policies) (auto
 			return m, &usageError{option: "--receipt", problem: "needs the response topic and the correlation data for itself; leave them out"}
 		}
 	}
+	if err := o.contradiction(&m, policies.For(m.Topic)); err != nil {
+		return m, err
+	}
 	if m.QoS == 0 {
 		atMostOnce(m.Topic, policies)
 	}
 	return m, nil
+}
+
+// contradiction finds options that cannot stand beside each other.
+func (o *messageOptions) contradiction(m *autopaho.Message, policy qos.Policy) error {
+	expiry := m.Expiry
+	if expiry == 0 {
+		expiry = policy.Expiry
+	}
+	switch {
+	case m.Supersede && m.Receipt:
+		return &usageError{option: "--supersede", problem: "cannot stand beside --receipt: what is superseded gets none"}
+	case m.Supersede && m.OrderingKey != "" && m.OrderingKey != m.Topic:
+		return &usageError{option: "--supersede", problem: "keeps the newest message of a topic; it cannot stand beside --order-key"}
+	case m.Delay > 0 && !o.notBefore.IsZero():
+		return &usageError{option: "--not-before", problem: "cannot stand beside --delay; use one of them"}
+	case expiry > 0 && m.Delay >= expiry:
+		return &usageError{option: "--delay", problem: fmt.Sprintf("%s is not less than the expiry, %s; it would expire before it is sent", m.Delay, expiry)}
+	case expiry > 0 && autopaho.DelayUntil(o.notBefore) >= expiry:
+		return &usageError{option: "--not-before", problem: fmt.Sprintf("is not within the expiry, %s; it would expire before it is sent", expiry)}
+	}
+	return nil
 }
 
 // atMostOnce makes the policy of a topic QoS 0, unless it names a level itself:

@@ -93,18 +93,32 @@ func outboxStatsCommand(sh *shell) *cli.Command {
 
 // statsObject is what outbox stats --json prints.
 type statsObject struct {
-	Store           string       `json:"store"`
-	Durability      string       `json:"durability"`
-	Pending         int64        `json:"pending"`
-	Delivered       int64        `json:"delivered"`
-	OldestPendingMS int64        `json:"oldest_pending_ms"`
-	Failed          int64        `json:"failed"`
-	Expired         int64        `json:"expired"`
-	Dropped         int64        `json:"dropped"`
-	ConsumerDead    int64        `json:"consumer_dead"`
-	Completed       int64        `json:"completed"`
-	InWork          int64        `json:"in_work"`
-	Lanes           []laneObject `json:"lanes"`
+	Store           string `json:"store"`
+	Durability      string `json:"durability"`
+	Pending         int64  `json:"pending"`
+	Delivered       int64  `json:"delivered"`
+	OldestPendingMS int64  `json:"oldest_pending_ms"`
+	Failed          int64  `json:"failed"`
+	Expired         int64  `json:"expired"`
+	Dropped         int64  `json:"dropped"`
+	Superseded      int64  `json:"superseded"`
+	Bytes           int64  `json:"bytes"`
+	limitsObject
+	ConsumerDead int64        `json:"consumer_dead"`
+	Completed    int64        `json:"completed"`
+	InWork       int64        `json:"in_work"`
+	Lanes        []laneObject `json:"lanes"`
+}
+
+// limitsObject are the limits of an outbox; what is left out is none.
+type limitsObject struct {
+	MaxMessages int   `json:"max_messages,omitempty"`
+	MaxBytes    int64 `json:"max_bytes,omitempty"`
+	MaxAgeMS    int64 `json:"max_age_ms,omitempty"`
+}
+
+func newLimitsObject(l persist.Limits) limitsObject {
+	return limitsObject{l.Messages, l.Bytes, l.Age.Milliseconds()}
 }
 
 type laneObject struct {
@@ -119,7 +133,8 @@ func newStatsObject(store persist.Store, s *persist.Stats) statsObject {
 	o := statsObject{
 		Store: store.Identity(), Durability: store.Durability(),
 		Pending: s.Pending, Delivered: s.Delivered, OldestPendingMS: s.OldestPending.Milliseconds(),
-		Failed: s.Failed, Expired: s.Expired, Dropped: s.Dropped, ConsumerDead: s.ConsumerDead,
+		Failed: s.Failed, Expired: s.Expired, Dropped: s.Dropped, Superseded: s.Superseded,
+		Bytes: s.Bytes, limitsObject: newLimitsObject(s.Limits), ConsumerDead: s.ConsumerDead,
 		Completed: s.Completed, InWork: s.InWork, Lanes: make([]laneObject, len(s.Lanes)),
 	}
 	for i, l := range s.Lanes {
@@ -138,9 +153,12 @@ func writeStats(w io.Writer, store persist.Store, s *persist.Stats) error {
 		row("oldest pending", s.OldestPending.Round(time.Second))
 	}
 	row("delivered, awaiting receipt", s.Delivered)
+	row("bytes", s.Bytes)
+	row("limits of the outbox", s.Limits)
 	row("failed", s.Failed)
 	row("expired", s.Expired)
 	row("dropped", s.Dropped)
+	row("superseded", s.Superseded)
 	row("consumer dead letters", s.ConsumerDead)
 	row("processed keys", s.Completed)
 	row("keys in work", s.InWork)

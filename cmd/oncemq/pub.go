@@ -35,7 +35,7 @@ func (o *pubOptions) options() []*option {
 		{
 			name: "json", category: "Output", set: on(&o.json),
 			usage: "print an object when a message is stored, and one when it is settled: event (stored; delivered, acknowledged, " +
-				"failed, expired), id, topic, reason_code, reason",
+				"failed, expired, dropped, superseded), id, topic, reason_code, reason",
 		},
 	})...)
 	options = append(options, o.store.options()...)
@@ -61,11 +61,13 @@ Examples:
   tail -F app.log | oncemq pub -t logs -l --timeout 0
   oncemq pub -t orders -f order.json --content-type application/json --receipt
   oncemq pub -t alarms -m fire -q 2 -H severity=high --expiry 1h
+  oncemq pub -t door/1/state -m open -r --supersede
   oncemq pub -L mqtts://broker.example/alarms -m fire --no-wait
 
-Exit codes: 0 all delivered, 1 a message failed or expired, 2 usage, 3 stored and
-not delivered in time, 4 refused by the broker, 5 the store cannot be used, 130
-and 143 ended by a signal before all input was read.`,
+Exit codes: 0 all delivered or superseded, 1 a message failed, expired or was
+dropped from a full outbox, 2 usage, 3 stored and not delivered in time, 4 refused
+by the broker, 5 the store cannot be used, 130 and 143 ended by a signal before all
+input was read.`,
 		Flags: toFlags(options),
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
@@ -113,7 +115,7 @@ func pub(ctx context.Context, sh *shell, o *pubOptions) error {
 	defer closeStore(sh, store)
 	relayIdentity(&cfg, &o.connection, store)
 	cfg.Store, cfg.Relay.Off = store, o.noWait
-	p := &publication{sh: sh, o: o, store: store, template: template, trouble: newTrouble(sh.log)}
+	p := &publication{sh: sh, o: o, store: store, template: template, notBefore: o.message.notBefore, trouble: newTrouble(sh.log)}
 	return p.run(ctx, cfg, source)
 }
 

@@ -341,3 +341,63 @@ func TestPubBrokerStaysOpen(t *testing.T) {
 	require.Zero(t, stats.Pending)
 	require.Zero(t, stats.Lanes[0].LeaseRemainingMS)
 }
+
+// Of a state that is published often only the newest is kept while it waits; none of
+// the others counts as a failure, and the limits of the store show.
+func TestPubSupersedes(t *testing.T) {
+	t.Parallel()
+	store := fileStore(t) + "?max_messages=3&max_bytes=1MiB&max_age=24h"
+	b, err := brokertest.NewBroker(brokertest.Options{})
+	require.NoError(t, err)
+	t.Cleanup(b.Close)
+	pub := []string{"pub", "-L", b.URL(), "--store", store, "-t", "door/1", "--supersede"}
+	for _, payload := range []string{"open", "closed"} {
+		got := runOnce(t, command(append(pub, "-m", payload, "--no-wait")...))
+		require.Equal(t, exitDone, got.code, got.stderr)
+	}
+	stats := runOnce(t, command("outbox", "stats", "--store", store))
+	require.Equal(t, exitDone, stats.code, stats.stderr)
+	for _, line := range []string{
+		`pending +1\n`, `superseded +1\n`, `bytes +\d\d\n`, `limits of the outbox +3 messages, 1048576 bytes, 24h0m0s of age\n`,
+	} {
+		require.Regexp(t, line, stats.stdout)
+	}
+	require.Contains(t, runOnce(t, command("store", "status", "--store", store)).stdout, "3 messages, 1048576 bytes, 24h0m0s of age")
+	var object statsObject
+	require.NoError(t, json.Unmarshal([]byte(runOnce(t, command("outbox", "stats", "--store", store, "--json")).stdout), &object))
+	require.EqualValues(t, 1, object.Superseded)
+	require.EqualValues(t, limitsObject{MaxMessages: 3, MaxBytes: 1 << 20, MaxAgeMS: 24 * 3600 * 1000}, object.limitsObject)
+
+	in := command(append(pub, "-l", "--json")...)
+	in.stdin = strings.NewReader("1\n2\n3\n4\n5\n")
+	got := runOnce(t, in)
+	require.Equal(t, exitDone, got.code, got.stderr)
+	require.Regexp(t, `5 stored, \d delivered, 0 failed, 0 expired`, got.stderr)
+	arrivals := b.FirstArrivals("door/1")
+	require.Equal(t, "5", string(arrivals[len(arrivals)-1].Packet.Payload))
+	require.NotEqual(t, "open", string(arrivals[0].Packet.Payload))
+}
+
+// A message that no outbox of that size takes is refused at once, with the limit.
+func TestPubTooLargeForTheOutbox(t *testing.T) {
+	t.Parallel()
+	got := runOnce(t, command("pub", "-L", "mqtt://127.0.0.1:1", "--store", fileStore(t)+"?max_bytes=1000", "-t", "a", "-m", strings.Repeat("x", 2000)))
+	require.NotEqual(t, exitDone, got.code)
+	require.Contains(t, got.stderr, "at most 1000 bytes are allowed, 0 are stored, and 20")
+}
+
+// A message is held back until its moment, across processes.
+func TestPubNotBefore(t *testing.T) {
+	t.Parallel()
+	b, err := brokertest.NewBroker(brokertest.Options{})
+	require.NoError(t, err)
+	t.Cleanup(b.Close)
+	store := fileStore(t)
+	moment := time.Now().Add(2 * time.Second).Truncate(time.Second).Add(time.Second)
+	got := runOnce(t, command("pub", "-L", b.URL(), "--store", store, "-t", "a", "-m", "late", "--not-before", moment.Format(time.RFC3339), "--no-wait"))
+	require.Equal(t, exitDone, got.code, got.stderr)
+	got = runOnce(t, command("relay", "-L", b.URL(), "--store", store, "--once"))
+	require.Equal(t, exitDone, got.code, got.stderr)
+	require.False(t, time.Now().Before(moment), "early")
+	require.Len(t, b.FirstArrivals("a"), 1)
+}

@@ -16,14 +16,15 @@ import (
 // both, over delivery and over the clock. run joins the second; the first may
 // hang in a read of stdin that nothing can end, and ends with the process then.
 type publication struct {
-	sh       *shell
-	o        *pubOptions
-	store    persist.Store
-	client   *autopaho.Client
-	template autopaho.Message
-	ledger   *ledger
-	trouble  *trouble
-	gather   *gather
+	sh        *shell
+	o         *pubOptions
+	store     persist.Store
+	client    *autopaho.Client
+	template  autopaho.Message
+	notBefore time.Time // zero for at once
+	ledger    *ledger
+	trouble   *trouble
+	gather    *gather
 
 	leftovers bool // messages of earlier runs were in the outbox at the start
 }
@@ -156,6 +157,9 @@ func (p *publication) storeAll(ctx context.Context) error {
 		msgs := make([]autopaho.Message, len(payloads))
 		for i, payload := range payloads {
 			msgs[i] = p.template
+			if !p.notBefore.IsZero() {
+				msgs[i].Delay = autopaho.DelayUntil(p.notBefore)
+			}
 			msgs[i].Payload = payload
 		}
 		if err := p.storeBatch(ctx, msgs); err != nil {
@@ -177,8 +181,8 @@ func (p *publication) storeBatch(ctx context.Context, msgs []autopaho.Message) e
 			return err
 		}
 		return p.storeBatch(ctx, msgs[half:])
-	case full && !p.o.noWait:
-		err = p.awaitRoom(ctx, msgs)
+	case full && !p.o.noWait && !hopeless(err):
+		err = p.awaitRoom(ctx, msgs, err)
 	}
 	if err != nil {
 		return fmt.Errorf("%d message%s not stored: %w", len(msgs), plural(len(msgs)), err)
@@ -196,9 +200,15 @@ func (p *publication) enqueue(ctx context.Context, msgs []autopaho.Message) erro
 // roomInterval is how often a full outbox is tried again.
 const roomInterval = 20 * time.Millisecond
 
+// hopeless tells whether an empty outbox would be full, too.
+func hopeless(err error) bool {
+	var full *persist.FullError
+	return errors.As(err, &full) && full.Wanted > full.Most
+}
+
 // awaitRoom tries to store a message until there is room, for as long as
-// delivery may take.
-func (p *publication) awaitRoom(ctx context.Context, msgs []autopaho.Message) error {
+// delivery may take. err is why there was none.
+func (p *publication) awaitRoom(ctx context.Context, msgs []autopaho.Message, err error) error {
 	if p.o.timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, p.o.timeout)
@@ -209,10 +219,10 @@ func (p *publication) awaitRoom(ctx context.Context, msgs []autopaho.Message) er
 	for {
 		select {
 		case <-ctx.Done():
-			return persist.ErrOutboxFull
+			return err
 		case <-again.C:
 		}
-		if err := p.enqueue(ctx, msgs); !errors.Is(err, persist.ErrOutboxFull) {
+		if err = p.enqueue(ctx, msgs); !errors.Is(err, persist.ErrOutboxFull) {
 			return err
 		}
 	}
@@ -245,9 +255,9 @@ func (p *publication) verdict(ctx context.Context, err error) error {
 		p.sh.log.failure(oneLine(f))
 	}
 	counts, open, _ := p.ledger.tally()
-	failed := counts.failed + counts.expired
+	failed := counts.failed + counts.expired + counts.dropped
 	if more := failed - firstFailures; more > 0 {
-		p.sh.log.failure(fmt.Sprintf("%d more messages failed or expired; oncemq outbox list --state failed shows them", more))
+		p.sh.log.failure(fmt.Sprintf("%d more messages failed, expired or were dropped; oncemq outbox list --state failed shows them", more))
 	}
 	left := p.left(ctx, open)
 	var signal signalError
@@ -323,7 +333,7 @@ func (p *publication) summary(err error) error {
 		code = p.sh.finish(err)
 	}
 	c, _, _ := p.ledger.tally()
-	p.sh.log.plain(fmt.Sprintf("%d stored, %d delivered, %d failed, %d expired", c.stored, c.delivered, c.failed, c.expired))
+	p.sh.log.plain(c.String())
 	if code == exitDone {
 		return nil
 	}

@@ -32,7 +32,8 @@ func (o *storeOptions) options() []*option {
 		def: "a SQLite file, oncemq/outbox.db in $XDG_STATE_HOME or ~/.local/state",
 		usage: "`URL` of the store: sqlite:///path, sqlite:path, postgres://user@host/database, redis://host/0, " +
 			"or memory: for one that ends with the process. A password in it shows in the process list; in ONCEMQ_STORE " +
-			"it does not. Commands with the same store share what is in it",
+			"it does not. Commands with the same store share what is in it. Limits of the outbox are options of the URL: " +
+			"?max_messages=1000000&max_bytes=64MiB&max_age=24h",
 	}})
 }
 

@@ -202,18 +202,20 @@ func clockFault(ctx context.Context, d persist.Maintainer, u *url.URL) []string 
 
 // reportObject is what store status --json prints.
 type reportObject struct {
-	Server     string   `json:"server"`
-	Schema     int      `json:"schema"`
-	Latest     int      `json:"latest"`
-	Durability string   `json:"durability"`
-	Missing    []string `json:"missing,omitempty"`
-	Notes      []string `json:"notes,omitempty"`
-	Faults     []string `json:"faults,omitempty"`
+	Server     string `json:"server"`
+	Schema     int    `json:"schema"`
+	Latest     int    `json:"latest"`
+	Durability string `json:"durability"`
+	limitsObject
+	Missing []string `json:"missing,omitempty"`
+	Notes   []string `json:"notes,omitempty"`
+	Faults  []string `json:"faults,omitempty"`
 }
 
 func newReportObject(r *persist.Report) reportObject {
 	return reportObject{
-		Server: r.Server, Schema: r.Schema, Latest: r.Latest, Durability: r.Durability, Missing: r.Missing, Notes: r.Notes,
+		Server: r.Server, Schema: r.Schema, Latest: r.Latest, Durability: r.Durability, limitsObject: newLimitsObject(r.Limits),
+		Missing: r.Missing, Notes: r.Notes,
 	}
 }
 
@@ -228,7 +230,7 @@ func writeReport(w io.Writer, r *persist.Report) error {
 	case r.Schema > r.Latest:
 		version = fmt.Sprintf("%d, newer than %d, the last that this program knows", r.Schema, r.Latest)
 	}
-	_, _ = fmt.Fprintf(t, "server\t%s\nversion\t%s\ndurability\t%s\n", r.Server, version, r.Durability) // Flush tells
+	_, _ = fmt.Fprintf(t, "server\t%s\nversion\t%s\ndurability\t%s\nlimits of the outbox\t%s\n", r.Server, version, r.Durability, r.Limits) // Flush tells
 	for _, right := range r.Missing {
 		_, _ = fmt.Fprintf(t, "missing right\t%s\n", right)
 	}

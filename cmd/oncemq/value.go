@@ -121,6 +121,18 @@ func wholeSpan(dst *time.Duration, low, high int) func(string) error {
 	}
 }
 
+// moment takes a time with its day and its zone.
+func moment(dst *time.Time) func(string) error {
+	return func(s string) error {
+		t, err := time.Parse(time.RFC3339, s)
+		if err != nil {
+			return fmt.Errorf("%s is not a moment; write one such as 2030-01-31T08:00:00Z or 2030-01-31T08:00:00+01:00", shown(s))
+		}
+		*dst = t
+		return nil
+	}
+}
+
 // parseSpan reads "30", "0.5", "30s" or "1h30m". It is never negative.
 func parseSpan(s string) (time.Duration, error) {
 	d, err := time.ParseDuration(s)

@@ -18,6 +18,10 @@ type Outgoing struct {
 	// ExpiresAt is when the message is not worth sending any more. If it is zero
 	// Message.Expiry counts from when the engine takes the message.
 	ExpiresAt time.Time
+	// NotAfter is when the owner does not want the message to be sent any more,
+	// unless it was begun: as if it had expired, but the server is told nothing of
+	// it. Zero for never.
+	NotAfter time.Time
 	// ReceiptTopic is the Response Topic to send if a receipt is wanted.
 	ReceiptTopic string
 	// FirstSent is when the message was sent first, in Unix milliseconds, if who
@@ -56,7 +60,8 @@ type Completion struct {
 	Reason string
 	// Class tells what to do about it.
 	Class qos.Class
-	// Expired tells that the message was not sent because its time had passed.
+	// Expired tells that the message was not sent because its time had passed,
+	// ExpiresAt or NotAfter.
 	Expired bool
 }
 
@@ -78,6 +83,9 @@ func (o *Outgoing) expiryLeft(now time.Time) (seconds uint32, expired bool) {
 	}
 	return uint32(min((left+time.Second-1)/time.Second, math.MaxUint32)), false
 }
+
+// TooOld tells whether NotAfter has passed.
+func (o *Outgoing) TooOld(now time.Time) bool { return !o.NotAfter.IsZero() && !now.Before(o.NotAfter) }
 
 // flightList is the exchanges under way in the order in which they began,
 // which is the order in which they are sent again [MQTT-4.6.0-1].

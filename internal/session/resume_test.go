@@ -359,3 +359,24 @@ func TestMemoryAfterManyReconnects(t *testing.T) { //nolint:paralleltest // meas
 	require.Zero(t, e.active)
 	require.Zero(t, e.activeBytes)
 }
+
+// An owner's time is heeded as an expiry is, but the server is told nothing of it.
+func TestNotAfter(t *testing.T) {
+	t.Parallel()
+	l := brokertest.Listen(t)
+	p := start(t, l.URL())
+	c := l.Accept(t.Context())
+	c.Handshake()
+	late := &Outgoing{Message: message("t", 1, "late"), NotAfter: time.Now().Add(-time.Millisecond)}
+	inTime := &Outgoing{Message: message("t", 1, "in time"), NotAfter: time.Now().Add(time.Hour)}
+	p.mu.Lock()
+	p.queue = append(p.queue, late, inTime)
+	p.mu.Unlock()
+	p.link.Engine().Wake()
+	first := c.ExpectPublish(brokertest.HasPayload("in time"))
+	_, told := first.Properties.Num(brokertest.PropMessageExpiryInterval)
+	require.False(t, told)
+	require.True(t, p.end(late).Expired)
+	c.SendPuback(first.PacketID, 0)
+	require.False(t, p.end(inTime).Expired)
+}

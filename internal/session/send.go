@@ -188,7 +188,7 @@ func (e *Engine) send(out []byte, bare []*Outgoing, o *Outgoing, now time.Time, 
 		props, remaining = publishSizes(o)
 	}
 	expiry, expired := o.expiryLeft(now)
-	if expired && o.step == 0 {
+	if (expired || o.TooOld(now)) && o.step == 0 {
 		*ended = append(*ended, e.drop(o, Completion{Out: o, Expired: true}))
 		return out, bare
 	}

@@ -12,7 +12,7 @@
 //	          Strict, Idempotent, Droppable, Properties.UTF8
 //	byte      which optional fields follow: from bit 0 on OrderingKey,
 //	          ContentType, ResponseTopic, CorrelationData, MaxAttempts, Delay
-//	          (in nanoseconds), User
+//	          (in nanoseconds), User; and in bit 7 Supersede, which is a flag
 //	string    ID
 //	string    Topic
 //	...       the optional fields that are there, in the order of their bits;
@@ -34,6 +34,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"math/bits"
 	"time"
 	"unsafe"
 
@@ -62,8 +63,7 @@ const (
 	hasMaxAttempts
 	hasDelay
 	hasUser
-
-	hasKnown = 1<<iota - 1
+	flagSupersede // which had no room among the flags
 )
 
 const checksumSize = 4
@@ -85,6 +85,7 @@ func AppendMessage(dst []byte, m *persist.Message) []byte {
 	// Correlation data may be there and empty.
 	has |= bit(p.CorrelationData != nil, hasCorrelationData)
 	has |= bit(m.MaxAttempts > 0, hasMaxAttempts) | bit(m.Delay > 0, hasDelay) | bit(len(p.User) > 0, hasUser)
+	has |= bit(m.Supersede, flagSupersede)
 
 	dst = append(dst, version1, flags, has)
 	dst = appendString(dst, m.ID)
@@ -120,6 +121,39 @@ func AppendMessage(dst []byte, m *persist.Message) []byte {
 	return binary.LittleEndian.AppendUint32(dst, checksum(dst[start:]))
 }
 
+// Size is the number of bytes that [AppendMessage] appends for m.
+func Size(m *persist.Message) int {
+	p := &m.Properties
+	n := 3 + sized(len(m.ID)) + sized(len(m.Topic)) + sized(len(m.Payload)) + checksumSize
+	for _, s := range [...]string{m.OrderingKey, p.ContentType, p.ResponseTopic} {
+		if s != "" {
+			n += sized(len(s))
+		}
+	}
+	if p.CorrelationData != nil {
+		n += sized(len(p.CorrelationData))
+	}
+	if m.MaxAttempts > 0 {
+		n += varint(uint64(m.MaxAttempts))
+	}
+	if m.Delay > 0 {
+		n += varint(uint64(m.Delay))
+	}
+	if len(p.User) > 0 {
+		n += varint(uint64(len(p.User)))
+		for i := range p.User {
+			n += sized(len(p.User[i].Name)) + sized(len(p.User[i].Value))
+		}
+	}
+	return n
+}
+
+// sized is what n bytes take with their length before them, varint what a number
+// takes.
+func sized(n int) int { return varint(uint64(n)) + n }
+
+func varint(n uint64) int { return (bits.Len64(n|1) + 6) / 7 }
+
 // DecodeMessage reads what [AppendMessage] wrote. Its error wraps
 // [persist.ErrCorrupt]: the version is unknown, the bytes are not whole, or
 // they are not those that were written. It reads any input without panicking
@@ -151,7 +185,7 @@ func DecodeMessage(b []byte) (persist.Message, error) {
 
 func decodeVersion1(b []byte) (m persist.Message, ok bool) {
 	flags, has := b[1], b[2]
-	if flags&maskQoS > 2 || has&^hasKnown != 0 {
+	if flags&maskQoS > 2 {
 		return m, false
 	}
 	m.QoS = flags & maskQoS
@@ -160,6 +194,7 @@ func decodeVersion1(b []byte) (m persist.Message, ok bool) {
 	m.Strict = flags&flagStrict != 0
 	m.Idempotent = flags&flagIdempotent != 0
 	m.Droppable = flags&flagDroppable != 0
+	m.Supersede = has&flagSupersede != 0
 	p := &m.Properties
 	p.UTF8 = flags&flagUTF8 != 0
 

@@ -154,10 +154,11 @@ func (s *Store) retryDeadLetters(ctx context.Context, retries []persist.Retry) (
 			continue
 		}
 		m := r.Message
+		m.Supersede = false
 		if m.ID == "" {
 			m.ID = fmt.Sprintf("%s-%d", s.identity, r.Number)
 		}
-		if err := checkMessage(&m); err != nil {
+		if err := s.limits.CheckMessage(&m); err != nil {
 			return nil, refuse(op, fmt.Sprintf("dead letter %d", r.Number), "%w", err)
 		}
 		chosen, msgs = append(chosen, i), append(msgs, m)

@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"iter"
 	"time"
 
 	"github.com/oncemq/oncemq/persist"
@@ -134,20 +135,21 @@ func (l *laneState) oldestPending() *entry {
 	return nil
 }
 
-// oldestDroppable are up to n pending entries that may give way [OUTBOX-9].
-func (l *laneState) oldestDroppable(n int) []*entry {
-	var found []*entry
-	for position, e := range l.entries.after(l.droppable) {
-		if len(found) >= n {
-			break
-		}
-		if e.state == persist.StatePending && e.message.Droppable {
-			found = append(found, e)
-		} else if len(found) == 0 {
-			l.droppable = position
+// droppables walks the pending entries that may give way [OUTBOX-9], oldest first.
+func (l *laneState) droppables() iter.Seq2[int64, *entry] {
+	return func(yield func(int64, *entry) bool) {
+		found := false
+		for position, e := range l.entries.after(l.droppable) {
+			if e.state == persist.StatePending && e.message.Droppable {
+				found = true
+				if !yield(position, e) {
+					return
+				}
+			} else if !found {
+				l.droppable = position
+			}
 		}
 	}
-	return found
 }
 
 // AcquireLane implements persist.Outbox.
@@ -241,13 +243,22 @@ func (l *lane) Next(ctx context.Context, limit, maxBytes int) ([]persist.Entry, 
 	if err != nil {
 		return nil, err
 	}
-	return state.next(l.store.now(), limit, maxBytes), nil
+	now := l.store.now()
+	entries := state.next(now, limit, maxBytes)
+	for i := range entries {
+		e := &entries[i]
+		e.AgeLeft = l.store.limits.Left(time.UnixMilli(now).Sub(e.EnqueuedAt))
+		if e.Message.Supersede {
+			l.store.handed(state.entries.get(e.Position))
+		}
+	}
+	return entries, nil
 }
 
 // Settle implements persist.Lane.
 func (l *lane) Settle(ctx context.Context, settlements []persist.Settlement) error {
 	for i := range settlements {
-		if st := &settlements[i]; st.Outcome > persist.OutcomeReturned || st.ReceiptTimeout < 0 {
+		if st := &settlements[i]; st.Outcome > persist.OutcomeSuperseded || st.ReceiptTimeout < 0 {
 			return refuse("settle", laneName(l.number), "position %d has outcome %d and receipt time-out %v",
 				st.Position, st.Outcome, st.ReceiptTimeout)
 		}
@@ -298,6 +309,8 @@ func (s *Store) settle(l *laneState, e *entry, st *persist.Settlement, now int64
 	case persist.OutcomeReturned:
 		l.dequeue(e)
 		l.ready.add(e)
+	case persist.OutcomeSuperseded:
+		s.giveWay(e, persist.StateSuperseded)
 	}
 }
 

@@ -32,7 +32,7 @@ type backend struct {
 }
 
 func (b *backend) Open(context.Context) (persist.Store, error) {
-	return memory.New(memory.Options{Lanes: b.opts.Lanes, MaxMessages: b.opts.MaxMessages, Clock: b.time}), nil
+	return memory.New(memory.Options{Lanes: b.opts.Lanes, MaxMessages: b.opts.Limits.Messages, MaxBytes: b.opts.Limits.Bytes, MaxAge: b.opts.Limits.Age, Clock: b.time}), nil
 }
 
 func (b *backend) Advance(d time.Duration) { b.passed.Add(int64(d)) }
@@ -64,5 +64,5 @@ type running struct{ backend }
 
 func (r *running) Open(context.Context) (persist.Store, error) {
 	now := func() time.Time { return time.Now().Add(time.Duration(r.passed.Load())) }
-	return memory.New(memory.Options{Lanes: r.opts.Lanes, MaxMessages: r.opts.MaxMessages, Clock: now}), nil
+	return memory.New(memory.Options{Lanes: r.opts.Lanes, MaxMessages: r.opts.Limits.Messages, MaxBytes: r.opts.Limits.Bytes, MaxAge: r.opts.Limits.Age, Clock: now}), nil
 }

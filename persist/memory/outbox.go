@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/oncemq/oncemq/internal/wire"
 	"github.com/oncemq/oncemq/persist"
 )
 
@@ -20,6 +21,7 @@ type entry struct {
 	lastAt     int64 // of lastError
 	enqueuedAt int64
 	expiresAt  int64 // zero: never
+	bytes      int64 // as it would be stored
 
 	// dueAt is when an entry in lane.waiting may be handed out; queue and slot
 	// are the queue that it is in, if any, and its index there.
@@ -41,7 +43,7 @@ func known(m *persist.Message) bool { return m.Idempotent || m.Receipt }
 // Enqueue implements persist.Outbox.
 func (s *Store) Enqueue(ctx context.Context, msgs []persist.Message) ([]persist.Enqueued, error) {
 	for i := range msgs {
-		if err := checkMessage(&msgs[i]); err != nil {
+		if err := s.limits.CheckMessage(&msgs[i]); err != nil {
 			return nil, refuse("enqueue", fmt.Sprintf("message %d of %d", i+1, len(msgs)), "%w", err)
 		}
 	}
@@ -64,36 +66,16 @@ func (s *Store) enqueue(ctx context.Context, msgs []persist.Message) ([]persist.
 	return s.add(msgs), nil
 }
 
-// checkMessage refuses what Enqueue's comment names.
-func checkMessage(m *persist.Message) error {
-	switch {
-	case m.ID == "":
-		return fmt.Errorf("its ID is empty")
-	case len(m.ID) > persist.MaxMessageID:
-		return fmt.Errorf("its ID has %d bytes; %d are allowed", len(m.ID), persist.MaxMessageID)
-	case m.Topic == "":
-		return fmt.Errorf("its topic is empty")
-	case m.QoS > 2:
-		return fmt.Errorf("its QoS is %d; 0, 1 and 2 are allowed", m.QoS)
-	case m.Expiry < 0:
-		return fmt.Errorf("its expiry is negative")
-	case m.Delay < 0:
-		return fmt.Errorf("its delay is negative")
-	case m.MaxAttempts < 0:
-		return fmt.Errorf("its number of attempts is negative")
-	}
-	return nil
-}
-
 // makeRoom sees that the messages fit in, if need be by dropping old ones
 // [OUTBOX-9]. It drops nothing unless that is enough. The caller holds s.mu.
 func (s *Store) makeRoom(op string, msgs []persist.Message) error {
-	if s.maxMessages <= 0 {
+	if !s.limits.CountsRoom() {
 		return nil
 	}
-	over := s.size - s.maxMessages
-	droppable := make([]int, len(s.lanes)) // new ones that may take an old one's place
+	room := persist.Room{Limits: s.limits, Messages: s.size, Bytes: s.bytes}
+	shares := make([]persist.Share, len(s.lanes)) // of new ones that may take an old one's place
 	seen := make(map[string]bool)
+	newest := make(map[string]int64) // what waits of a key, and will give way
 	for i := range msgs {
 		m := &msgs[i]
 		if m.Idempotent && (seen[m.ID] || s.byID[m.ID] != nil) {
@@ -102,30 +84,43 @@ func (s *Store) makeRoom(op string, msgs []persist.Message) error {
 		if known(m) {
 			seen[m.ID] = true
 		}
-		over++
+		size := int64(wire.Size(m))
+		room.AddMessages++
+		room.AddBytes += size
 		if m.Droppable {
-			droppable[persist.LaneOf(m.Key(), len(s.lanes))]++
+			share := &shares[persist.LaneOf(m.Key(), len(s.lanes))]
+			share.Messages++
+			share.Bytes += size
+		}
+		if m.Supersede {
+			old, waits := newest[m.Key()]
+			if e := s.latest[m.Key()]; !waits && e != nil {
+				old, waits = e.bytes, true
+			}
+			if waits {
+				room.AddMessages--
+				room.AddBytes -= old
+			}
+			newest[m.Key()] = size
 		}
 	}
+	full := room
 	var victims []*entry
 	for i, l := range s.lanes {
-		if over <= 0 {
-			break
+		for _, e := range l.droppables() {
+			if !room.Wants(shares[i]) {
+				break
+			}
+			room.Take(&shares[i], e.bytes)
+			victims = append(victims, e)
 		}
-		found := l.oldestDroppable(min(droppable[i], int(over)))
-		victims = append(victims, found...)
-		over -= int64(len(found))
 	}
-	if over > 0 {
-		return &persist.Error{
-			Op: op, Kind: persist.ErrOutboxFull,
-			Err: fmt.Errorf("it holds %d messages of at most %d", s.size, s.maxMessages),
-		}
+	if !room.Fits() {
+		return &persist.Error{Op: op, Kind: persist.ErrOutboxFull, Err: full.Full()}
 	}
 	for _, e := range victims {
-		s.remove(e)
+		s.giveWay(e, persist.StateDropped)
 	}
-	s.dropped += int64(len(victims))
 	return nil
 }
 
@@ -135,6 +130,7 @@ func (s *Store) add(msgs []persist.Message) []persist.Enqueued {
 		return nil
 	}
 	now := s.now()
+	var superseding []*entry
 	places := make([]persist.Enqueued, len(msgs))
 	for i := range msgs {
 		m := &msgs[i]
@@ -150,6 +146,7 @@ func (s *Store) add(msgs []persist.Message) []persist.Enqueued {
 			Ref:        persist.Ref{Lane: l.number, Position: l.last},
 			message:    *m,
 			enqueuedAt: now,
+			bytes:      int64(wire.Size(m)),
 		}
 		if m.Expiry > 0 {
 			e.expiresAt = now + millis(m.Expiry)
@@ -157,6 +154,10 @@ func (s *Store) add(msgs []persist.Message) []persist.Enqueued {
 		l.entries.add(e.Position, e)
 		l.pending++
 		s.size++
+		s.bytes += e.bytes
+		if m.Supersede {
+			superseding = append(superseding, e)
+		}
 		if m.Delay > 0 {
 			e.dueAt = now + millis(m.Delay)
 			l.waiting.add(e)
@@ -165,6 +166,12 @@ func (s *Store) add(msgs []persist.Message) []persist.Enqueued {
 			s.learn(e)
 		}
 		places[i].Ref = e.Ref
+	}
+	for _, e := range superseding { // [OUTBOX-14]
+		if old := s.latest[e.message.Key()]; old != nil {
+			s.giveWay(old, persist.StateSuperseded)
+		}
+		s.latest[e.message.Key()] = e
 	}
 	return places
 }
@@ -205,6 +212,8 @@ func (s *Store) remove(e *entry) {
 		l.delivered--
 	}
 	s.size--
+	s.bytes -= e.bytes
+	s.handed(e)
 	if known(&e.message) {
 		s.unlearn(e)
 	}
@@ -277,6 +286,9 @@ func (s *Store) Lookup(ctx context.Context, refs []persist.Ref) ([]persist.Fate,
 func (s *Store) fate(ref persist.Ref) persist.Fate {
 	if letter := s.deadLetters.byRef[ref]; letter != nil {
 		return persist.Fate{State: letter.State, ReasonCode: letter.ReasonCode, LastError: letter.Reason}
+	}
+	if state, ok := s.given.states[ref]; ok {
+		return persist.FateOf(state)
 	}
 	if ref.Lane >= 0 && ref.Lane < len(s.lanes) {
 		if e := s.lanes[ref.Lane].entries.get(ref.Position); e != nil {

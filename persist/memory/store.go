@@ -24,6 +24,10 @@ type Options struct {
 	// ones together; Enqueue refuses more [OUTBOX-9]. Zero or less sets no
 	// limit but the memory.
 	MaxMessages int
+	// MaxBytes is how many bytes of messages as they would be stored the outbox
+	// holds, and MaxAge how old a pending message may get; see persist.Limits.
+	MaxBytes int64
+	MaxAge   time.Duration
 
 	// Clock is the store's clock. Nil means time.Now, whose steps do not
 	// matter here: only the time that passed since New is used.
@@ -32,18 +36,21 @@ type Options struct {
 
 // Store is a persist.Store in memory. Use New to make one.
 type Store struct {
-	identity    string
-	maxMessages int64
-	clock       func() time.Time
-	started     time.Time
-	notifier    notifier
+	identity string
+	limits   persist.Limits
+	clock    func() time.Time
+	started  time.Time
+	notifier notifier
 
 	mu          sync.Mutex // guards everything below
 	closed      bool
 	lanes       []*laneState
-	size        int64             // messages in the outbox
+	size, bytes int64             // messages in the outbox, and their bytes
 	byID        map[string]*entry // those that are known by their ID
+	latest      map[string]*entry // the Supersede message of a key that waits to be handed out
 	dropped     int64
+	superseded  int64
+	given       gaveWay
 	relays      map[string]int64 // until when each is live
 	marks       marks
 	sessions    map[string]*session
@@ -62,11 +69,12 @@ func New(opts Options) *Store {
 	}
 	s := &Store{
 		identity:    newIdentity(),
-		maxMessages: int64(opts.MaxMessages),
+		limits:      persist.Limits{Messages: max(opts.MaxMessages, 0), Bytes: max(opts.MaxBytes, 0), Age: max(opts.MaxAge, 0)},
 		clock:       opts.Clock,
 		started:     opts.Clock(),
 		lanes:       make([]*laneState, min(max(opts.Lanes, 1), MaxLanes)),
 		byID:        make(map[string]*entry),
+		latest:      make(map[string]*entry),
 		relays:      make(map[string]int64),
 		marks:       marks{byKey: make(map[markKey]*mark)},
 		sessions:    make(map[string]*session),
@@ -108,7 +116,8 @@ func (s *Store) Close(context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
-	s.lanes, s.byID, s.sessions = nil, nil, nil
+	s.lanes, s.byID, s.latest, s.sessions = nil, nil, nil, nil
+	s.given = gaveWay{}
 	s.marks, s.deadLetters = marks{}, deadLetters{}
 	return nil
 }

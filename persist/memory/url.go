@@ -48,28 +48,29 @@ func parse(u *url.URL) (Options, error) {
 		return opts, errors.New("the options cannot be parsed; write ?lanes=N&max_messages=N")
 	}
 	var faults faults
+	var limits persist.Limits
 	for _, name := range slices.Sorted(maps.Keys(query)) {
 		values := query[name]
 		if len(values) > 1 {
 			faults.add("option %s is given %d times", name, len(values))
 			continue
 		}
-		n, err := strconv.Atoi(values[0])
-		switch name {
-		case "lanes":
+		switch {
+		case name == "lanes":
+			n, err := strconv.Atoi(values[0])
 			if err != nil || n < 1 || n > MaxLanes {
 				faults.add("option lanes=%q must be a number from 1 to %d", values[0], MaxLanes)
 			}
 			opts.Lanes = n
-		case "max_messages":
-			if err != nil || n < 1 {
-				faults.add("option max_messages=%q must be a number from 1", values[0])
+		case slices.Contains(persist.LimitOptions(), name):
+			if err := limits.Set(name, values[0]); err != nil {
+				faults.add("option %s=%q must be %v", name, values[0], err)
 			}
-			opts.MaxMessages = n
 		default:
-			faults.add("option %q is unknown; there are lanes and max_messages", name)
+			faults.add("option %q is unknown; there are lanes, max_age, max_bytes and max_messages", name)
 		}
 	}
+	opts.MaxMessages, opts.MaxBytes, opts.MaxAge = limits.Messages, limits.Bytes, limits.Age
 	return opts, faults.err()
 }
 

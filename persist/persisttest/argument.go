@@ -17,7 +17,7 @@ func argumentCases() []testCase {
 		{tag: "Arguments", name: "messages", run: checkBadMessages},
 		{tag: "Arguments", name: "everything else", options: Options{Lanes: 2}, run: checkBadArguments},
 		{tag: "Arguments", name: "hostile message IDs and keys", options: Options{Lanes: 2}, run: checkHostileIDs},
-		{tag: "Arguments", name: "errors show no payload", options: Options{Lanes: 2, MaxMessages: 1}, run: checkErrorsQuiet},
+		{tag: "Arguments", name: "errors show no payload", options: Options{Lanes: 2, Limits: persist.Limits{Messages: 1}}, run: checkErrorsQuiet},
 	}
 }
 
@@ -30,6 +30,8 @@ func checkBadMessages(e *env) {
 		"negative expiry":       func(m *persist.Message) { m.Expiry = -time.Second },
 		"negative delay":        func(m *persist.Message) { m.Delay = -time.Nanosecond },
 		"negative max attempts": func(m *persist.Message) { m.MaxAttempts = -1 },
+		"superseded receipt":    func(m *persist.Message) { m.Supersede, m.Receipt = true, true },
+		"superseded or dropped": func(m *persist.Message) { m.Supersede, m.Droppable = true, true },
 	} {
 		_, err := e.store.Enqueue(e.ctx, []persist.Message{message("good"), with(message("bad"), spoil)})
 		require.ErrorIs(e, err, persist.ErrInvalid, name)

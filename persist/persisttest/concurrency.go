@@ -19,7 +19,7 @@ func concurrencyCases() []testCase {
 		{tag: "OUTBOX-2", name: "64 callers", options: Options{Lanes: 4}, run: checkConcurrentEnqueue},
 		{tag: "OUTBOX-4", name: "64 callers with one ID", options: Options{Lanes: 4}, run: checkConcurrentDuplicates},
 		{tag: "OUTBOX-7", name: "nothing is skipped while others commit", run: checkDrainWhileEnqueue},
-		{tag: "OUTBOX-9", name: "64 callers and a limit", options: Options{MaxMessages: 40}, run: checkConcurrentLimit},
+		{tag: "OUTBOX-9", name: "64 callers and a limit", options: Options{Limits: persist.Limits{Messages: 40}}, run: checkConcurrentLimit},
 		{tag: "LEASE-3", name: "takeover during the drain", run: checkTakeover},
 		{tag: "LEASE-1", name: "renewed during the drain", run: checkRenewWhileDrain},
 		{tag: "CLAIM-4", name: "workers share the keys", run: checkWorkers},

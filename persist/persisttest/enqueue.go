@@ -69,6 +69,7 @@ func remarkable() []persist.Message {
 		{ID: "strict only", Topic: "t", Strict: true},
 		{ID: "idempotent only", Topic: "t", Idempotent: true},
 		{ID: "droppable only", Topic: "t", Droppable: true},
+		{ID: "supersede only", Topic: "t", OrderingKey: "of its own", Supersede: true},
 		{ID: "retain only", Topic: "t", Retain: true},
 		{ID: "UTF8 only", Topic: "t", Properties: persist.Properties{UTF8: true}},
 		{ID: "longest expiry", Topic: "t", Expiry: (1<<32 - 1) * time.Second},

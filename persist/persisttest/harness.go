@@ -23,8 +23,8 @@ type T interface {
 type Options struct {
 	// Lanes is the number of lanes, from 1.
 	Lanes int
-	// MaxMessages is the limit of the outbox; zero for none.
-	MaxMessages int
+	// Limits are those of the outbox.
+	Limits persist.Limits
 }
 
 // Harness tells the suite how to get a backend's stores, and what they can do.

@@ -110,29 +110,35 @@ type model struct {
 	*env
 	now     time.Duration
 	handles []persist.Store // of one store, used in turns
-	limit   int
+	limits  persist.Limits
 
-	lanes    []*modelLane
-	letters  []*modelLetter
-	keys     map[[2]string]*modelKey
-	sessions map[string]*modelSession
-	fates    map[persist.Ref]persist.Fate // of places whose message is gone
-	dropped  int64
-	serial   int // of message IDs and names
+	lanes               []*modelLane
+	letters             []*modelLetter
+	keys                map[[2]string]*modelKey
+	sessions            map[string]*modelSession
+	fates               map[persist.Ref]persist.Fate // of places whose message is gone
+	dropped, superseded int64
+	serial              int // of message IDs and names
 }
 
 // newModel makes a store and its model.
 func newModel(rt *rapid.T, h Harness) *model {
 	opts := Options{Lanes: rapid.IntRange(1, 3).Draw(rt, "lanes")}
 	if rapid.Bool().Draw(rt, "limited") {
-		opts.MaxMessages = rapid.IntRange(3, 12).Draw(rt, "max messages")
+		opts.Limits.Messages = rapid.IntRange(3, 12).Draw(rt, "max messages")
+	}
+	if rapid.IntRange(0, 3).Draw(rt, "limited bytes") == 0 {
+		opts.Limits.Bytes = int64(rapid.IntRange(100, 600).Draw(rt, "max bytes"))
+	}
+	if rapid.Bool().Draw(rt, "limited age") {
+		opts.Limits.Age = 10*tick + tick/2 // longer than any delay
 	}
 	t := rapidT{rt}
 	ctx, cancel := context.WithTimeout(rt.Context(), time.Minute)
 	t.Cleanup(cancel)
 	e := &env{T: t, h: h, ctx: ctx, backend: h.New(t, opts)}
 	e.store = e.open()
-	m := &model{env: e, limit: opts.MaxMessages, handles: []persist.Store{e.store, e.handle()}}
+	m := &model{env: e, limits: opts.Limits, handles: []persist.Store{e.store, e.handle()}}
 	m.forget(opts.Lanes)
 	return m
 }
@@ -147,7 +153,7 @@ func (m *model) forget(lanes int) {
 	m.keys = make(map[[2]string]*modelKey)
 	m.sessions = make(map[string]*modelSession)
 	m.fates = make(map[persist.Ref]persist.Fate)
-	m.dropped = 0
+	m.dropped, m.superseded = 0, 0
 }
 
 // advance lets time pass.

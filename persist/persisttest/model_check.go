@@ -85,19 +85,20 @@ func (m *model) retryLetters(t *rapid.T) {
 	var fresh []persist.Message
 	for _, l := range chosen {
 		msg := l.letter.Message
-		msg.Expiry, msg.Delay = 0, 0
+		msg.Expiry, msg.Delay, msg.Supersede = 0, 0, false
 		if !msg.Idempotent || !m.holder(msg.ID) &&
 			!slices.ContainsFunc(fresh, func(f persist.Message) bool { return f.ID == msg.ID && known(f) }) {
 			fresh = append(fresh, msg)
 		}
 	}
-	full := m.limit > 0 && len(fresh) > 0 && m.size()+len(fresh) > m.limit
+	room := m.room(fresh)
+	full := !room.Fits()
 	if full && slices.ContainsFunc(fresh, func(msg persist.Message) bool { return msg.Droppable }) {
 		t.Skip("the store's choice what gives way")
 	}
 	n, err := m.env.retry(filter, limit)
 	if full {
-		require.ErrorIs(m, err, persist.ErrOutboxFull)
+		m.refused(room.Full(), err)
 		return
 	}
 	require.NoError(m, err)
@@ -186,7 +187,8 @@ func (m *model) checkStats() {
 			want.Failed++
 		}
 	}
-	want.Dropped = m.dropped
+	want.Dropped, want.Superseded = m.dropped, m.superseded
+	want.Bytes, want.Limits = m.bytes(), m.limits
 	stats := m.stats()
 	m.around(m.now-oldest, stats.OldestPending, "oldest pending")
 	require.Len(m, stats.Lanes, len(m.lanes))
@@ -211,6 +213,15 @@ func (m *model) checkStats() {
 	require.LessOrEqual(m, stats.Completed+stats.InWork, int64(len(m.keys)), "processed keys")
 	stats.Lanes, stats.OldestPending, stats.Completed, stats.InWork = nil, 0, 0, 0
 	require.Equal(m, want, stats)
+}
+
+// sameAge looks at how old an entry may still get.
+func (m *model) sameAge(e *modelEntry, got persist.Entry) {
+	if m.limits.Age == 0 {
+		require.Zero(m, got.AgeLeft)
+		return
+	}
+	m.around(e.enqueued+m.limits.Age-m.now, got.AgeLeft, "age left")
 }
 
 // same compares an entry with the model's.

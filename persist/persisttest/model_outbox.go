@@ -42,6 +42,7 @@ type modelEntry struct {
 	reason   string // of the last refusal
 	first    string // that of the first
 
+	touched  bool          // was handed out, to any holder
 	handed   bool          // to the present holder, and not returned since
 	late     bool          // became due out of turn
 	dueAt    time.Duration // a delay's end
@@ -175,7 +176,8 @@ func (m *model) hand(t *rapid.T, l *modelLane, limit int) {
 			require.Equal(m, inTurn[0].msg.ID, e.msg.ID, "the order of positions")
 			inTurn = inTurn[1:]
 		}
-		e.handed = true
+		e.handed, e.touched = true, true
+		m.sameAge(e, entries[i])
 		if e.awaiting && !e.missed {
 			e.missed = true
 			e.attempts++
@@ -211,7 +213,7 @@ func (m *model) settle(t *rapid.T) {
 			Position: e.ref.Position,
 			Outcome: rapid.SampledFrom([]persist.Outcome{
 				persist.OutcomeDelivered, persist.OutcomeDelivered, persist.OutcomeRetry,
-				persist.OutcomeFailed, persist.OutcomeExpired, persist.OutcomeReturned,
+				persist.OutcomeFailed, persist.OutcomeExpired, persist.OutcomeReturned, persist.OutcomeSuperseded,
 			}).Draw(t, "outcome"),
 		}
 		if st.Outcome != persist.OutcomeDelivered {
@@ -251,6 +253,9 @@ func (m *model) settled(e *modelEntry, st persist.Settlement) {
 		m.bury(e, persist.StateExpired, st.ReasonCode, st.Reason)
 	case persist.OutcomeReturned:
 		e.handed, e.late = false, true
+	case persist.OutcomeSuperseded:
+		m.remove(e, persist.FateOf(persist.StateSuperseded))
+		m.superseded++
 	}
 }
 

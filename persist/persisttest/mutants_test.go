@@ -30,7 +30,7 @@ func (m *mutant) harness() Harness {
 
 // mutants are all defects.
 func mutants() []mutant {
-	return slices.Concat(outboxMutants(), settleMutants(), leaseMutants(), relayMutants(), claimMutants(), otherMutants())
+	return slices.Concat(outboxMutants(), backlogMutants(), settleMutants(), leaseMutants(), relayMutants(), claimMutants(), otherMutants())
 }
 
 // A suite that cannot fail is worth nothing: each case must pass on the store

@@ -211,7 +211,7 @@ func checkSettleAllOrNone(e *env) {
 	err := lane.Settle(e.ctx, []persist.Settlement{
 		{Position: handed[0].Position},
 		{Position: handed[1].Position, Outcome: persist.OutcomeFailed},
-		{Position: handed[2].Position, Outcome: persist.OutcomeReturned + 1},
+		{Position: handed[2].Position, Outcome: persist.OutcomeSuperseded + 1},
 	})
 	require.ErrorIs(e, err, persist.ErrInvalid)
 	require.Equal(e, before, snapshot(e))

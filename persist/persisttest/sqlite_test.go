@@ -35,7 +35,7 @@ type file struct {
 
 func (f *file) Open(ctx context.Context) (persist.Store, error) {
 	store, err := sqlite.Open(ctx, f.path, sqlite.Options{
-		Lanes: f.opts.Lanes, MaxMessages: f.opts.MaxMessages, Synchronous: sqlite.SynchronousNormal,
+		Lanes: f.opts.Lanes, MaxMessages: f.opts.Limits.Messages, MaxBytes: f.opts.Limits.Bytes, MaxAge: f.opts.Limits.Age, Synchronous: sqlite.SynchronousNormal,
 		BusyTimeout: 500 * time.Millisecond,
 		Clock:       func() time.Time { return time.Unix(1_700_000_000, f.now.Load()) },
 	})

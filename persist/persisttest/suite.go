@@ -81,7 +81,7 @@ func (c *testCase) check(t T, h Harness) {
 // allCases are the cases of the suite.
 func allCases() []testCase {
 	return slices.Concat(
-		storeCases(), enqueueCases(), idempotencyCases(), limitCases(), handOutCases(), settleCases(),
+		storeCases(), enqueueCases(), idempotencyCases(), limitCases(), supersedeCases(), ageCases(), handOutCases(), settleCases(),
 		receiptCases(), leaseCases(), relayCases(), claimCases(), completionCases(), sessionCases(), deadLetterCases(),
 		adminCases(), concurrencyCases(), argumentCases(), txCases(), processCases(), corruptionCases(),
 	)

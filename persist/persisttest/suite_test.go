@@ -36,7 +36,7 @@ func (p *place) Open(context.Context) (persist.Store, error) {
 	if p.keep && p.store != nil {
 		return newHandle(p.store), nil
 	}
-	var store persist.Store = memory.New(memory.Options{Lanes: p.opts.Lanes, MaxMessages: p.opts.MaxMessages, Clock: p.time})
+	var store persist.Store = memory.New(memory.Options{Lanes: p.opts.Lanes, MaxMessages: p.opts.Limits.Messages, MaxBytes: p.opts.Limits.Bytes, MaxAge: p.opts.Limits.Age, Clock: p.time})
 	if p.bend != nil {
 		store = p.bend(p, store)
 	}

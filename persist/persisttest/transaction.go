@@ -17,7 +17,7 @@ func txCases() []testCase {
 		{tag: "OUTBOX-13", name: "commit", options: Options{Lanes: 2}, needs: needsTx, run: checkTxCommit},
 		{tag: "OUTBOX-13", name: "rollback", needs: needsTx, run: checkTxRollback},
 		{tag: "OUTBOX-13", name: "duplicates and refusals", needs: needsTx, run: checkTxRefusals},
-		{tag: "OUTBOX-13", name: "a full outbox", options: Options{MaxMessages: 3}, needs: needsTx, run: checkTxFull},
+		{tag: "OUTBOX-13", name: "a full outbox", options: Options{Limits: persist.Limits{Messages: 3}}, needs: needsTx, run: checkTxFull},
 		{tag: "OUTBOX-13", name: "closed and cancelled", needs: needsTx, run: checkTxClosed},
 		{tag: "OUTBOX-7", name: "a transaction that commits late", needs: needsTx, run: checkTxLate},
 	}

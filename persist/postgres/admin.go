@@ -24,6 +24,7 @@ func (s *Store) Stats(ctx context.Context) (persist.Stats, error) {
 	}
 	err := s.do(ctx, "stats", s.name, reads, func() []step {
 		lanes = nil
+		st.Limits = s.opts.limits()
 		return []step{
 			{stmt: s.q.steer},
 			s.listLanes(&lanes),
@@ -42,7 +43,9 @@ func (s *Store) Stats(ctx context.Context) (persist.Stats, error) {
 		st.Lanes = append(st.Lanes, l.LaneInfo)
 		st.Pending += l.Pending
 		st.Delivered += l.delivered
+		st.Bytes += l.bytes
 		st.Dropped += l.dropped
+		st.Superseded += l.superseded
 	}
 	if oldest != nil {
 		st.OldestPending = max(time.Duration(*oldest)*time.Millisecond, 0)

@@ -163,11 +163,14 @@ func (s *Store) commit(ctx context.Context, tasks []*enqueueTask) {
 	if s.commits.Add(1)%compactAfter == 0 {
 		// What is left out now is done by the next.
 		_, _ = s.attempt(ctx, []step{{stmt: s.q.steer}, {stmt: s.q.arrivalsCompact}})
+		if s.gaveWay.Load() {
+			_, _ = s.attempt(ctx, []step{{stmt: s.q.steer}, s.forgetGaveWay()})
+		}
 	}
 }
 
 func (s *Store) commitOnce(ctx context.Context, tasks []*enqueueTask) error {
-	if s.opts.MaxMessages > 0 {
+	if s.opts.limits().CountsRoom() {
 		return s.inTx(ctx, opEnqueue, s.name, func(ctx context.Context, tx pgx.Tx) error {
 			r := pgxRunner{tx}
 			if _, err := r.run(ctx, []step{{stmt: s.q.steer}}); err != nil {
@@ -179,7 +182,7 @@ func (s *Store) commitOnce(ctx context.Context, tasks []*enqueueTask) error {
 	var in *insertion
 	err := s.transact(ctx, opEnqueue, s.name, writes, func() (steps []step) {
 		in, steps = s.insert(tasks)
-		if in.kind == onceRows {
+		if in.waits {
 			steps = append([]step{{stmt: s.q.steer}}, steps...)
 		}
 		return steps
@@ -188,6 +191,11 @@ func (s *Store) commitOnce(ctx context.Context, tasks []*enqueueTask) error {
 		in.finish()
 	}
 	return err
+}
+
+// forgetGaveWay forgets messages that gave way long ago [OUTBOX-15].
+func (s *Store) forgetGaveWay() step {
+	return step{stmt: s.q.gaveWayForget, args: []any{int64(persist.RememberedFates)}}
 }
 
 // inTx runs a transaction of several round trips.

@@ -170,10 +170,11 @@ func (s *Store) RetryDeadLetters(ctx context.Context, retries []persist.Retry) (
 	for i := range retries {
 		r, m := &retries[i], &msgs[i]
 		*m = r.Message
+		m.Supersede = false
 		if m.ID == "" {
 			m.ID = fmt.Sprintf("%s-%d", s.identity, r.Number)
 		}
-		err := checkMessage(m)
+		err := s.opts.limits().CheckMessage(m)
 		if _, twice := seen[r.Number]; twice {
 			err = errors.New("the number occurs twice")
 		}
@@ -241,12 +242,12 @@ func (s *Store) retryLetters(ctx context.Context, r runner, retries []persist.Re
 	if err != nil {
 		return nil, err
 	}
-	if s.opts.MaxMessages > 0 {
+	if s.opts.limits().CountsRoom() {
 		if err := s.insertLimited(ctx, r, []*enqueueTask{t}); err != nil {
 			return nil, err
 		}
 		if t.err != nil {
-			return nil, refuse("retry dead letters", s.name, persist.ErrOutboxFull) // nothing else refuses these
+			return nil, t.err
 		}
 	} else {
 		in, steps := s.insert([]*enqueueTask{t})

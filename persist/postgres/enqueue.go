@@ -22,7 +22,7 @@ func kindOfRow(m *persist.Message) rowKind {
 	switch {
 	case m.Idempotent:
 		return onceRows
-	case m.Delay > 0 || m.Expiry > 0 || m.Receipt || m.Droppable:
+	case m.Delay > 0 || m.Expiry > 0 || m.Receipt || m.Droppable || m.Supersede:
 		return fullRows
 	}
 	return plainRows
@@ -33,6 +33,7 @@ func kindOfRow(m *persist.Message) rowKind {
 type newRow struct {
 	body                           []byte
 	id                             string
+	skey                           []byte // nil unless the message supersedes others
 	delay, expiry                  int64
 	lane                           int
 	size                           int32
@@ -45,6 +46,8 @@ type enqueueTask struct {
 	out   []persist.Enqueued
 	kind  rowKind
 	bytes int
+	// waits tells that it may have to wait for transactions of others.
+	waits bool
 	// Of a single message, to spare allocations.
 	oneRow [1]newRow
 	one    [1]persist.Enqueued
@@ -62,12 +65,14 @@ const bodyOverhead = 64
 func (s *Store) newEnqueue(msgs []persist.Message) (*enqueueTask, error) {
 	t := &enqueueTask{done: make(chan struct{})}
 	size := 0
+	limits := s.opts.limits()
 	for i := range msgs {
 		m := &msgs[i]
-		if err := checkMessage(m); err != nil {
+		if err := limits.CheckMessage(m); err != nil {
 			return nil, invalid(opEnqueue, fmt.Sprintf("message %d", i), err)
 		}
 		t.kind = max(t.kind, kindOfRow(m))
+		t.waits = t.waits || m.Idempotent || m.Supersede
 		size += len(m.Payload) + len(m.Topic) + bodyOverhead
 	}
 	t.rows, t.out = t.oneRow[:], t.one[:]
@@ -84,6 +89,9 @@ func (s *Store) newEnqueue(msgs []persist.Message) (*enqueueTask, error) {
 			lane: persist.LaneOf(m.Key(), s.lanes), size: int32(len(m.Payload)),
 			receipt: m.Receipt, droppable: m.Droppable, idempotent: m.Idempotent,
 		}
+		if m.Supersede {
+			t.rows[i].skey = orderingHash(m)
+		}
 	}
 	t.bytes = len(buf)
 	return t, nil
@@ -99,6 +107,7 @@ type item struct {
 type insertion struct {
 	s     *Store
 	kind  rowKind
+	waits bool // some have conditions that the planner must be guided for
 	items []item
 	// twins are messages whose ID comes earlier in the same insertion.
 	twins [][2]*persist.Enqueued
@@ -110,6 +119,7 @@ type insertion struct {
 // add takes the messages of a call, but for those that held says are there.
 func (in *insertion) add(t *enqueueTask, held map[string]int64) {
 	in.kind = max(in.kind, t.kind)
+	in.waits = in.waits || t.waits
 	for i := range t.rows {
 		m, out := &t.rows[i], &t.out[i]
 		*out = persist.Enqueued{}
@@ -152,30 +162,31 @@ func (in *insertion) steps() []step {
 	case plainRows:
 		return []step{in.arrive(), {stmt: q.insertPlain, args: args, row: in.added}}
 	case fullRows:
-		return []step{in.arrive(), {stmt: q.insertFull, args: args, row: in.added}}
+		return in.supersede([]step{in.arrive(), {stmt: q.insertFull, args: args, row: in.added}})
 	default:
-		return []step{
+		return in.supersede([]step{
 			{stmt: q.arriveTransaction},
 			{stmt: q.insertOnce, args: args, row: in.addedOnce},
 			{stmt: q.insertRivals, row: in.rival},
-		}
+		})
 	}
 }
 
 // arrive counts the items by lane.
 func (in *insertion) arrive() step {
-	var count [maxLanes]int64
+	var count, size [maxLanes]int64
 	for _, it := range in.items {
 		count[it.lane]++
+		size[it.lane] += int64(len(it.body))
 	}
 	var lanes []int16
-	var pending []int64
+	var pending, bytes []int64
 	for lane, n := range count[:in.s.lanes] {
 		if n > 0 {
-			lanes, pending = append(lanes, int16(lane)), append(pending, n)
+			lanes, pending, bytes = append(lanes, int16(lane)), append(pending, n), append(bytes, size[lane])
 		}
 	}
-	return step{stmt: in.s.q.arrive, args: []any{lanes, pending}}
+	return step{stmt: in.s.q.arrive, args: []any{lanes, pending, bytes}}
 }
 
 // arguments are the columns of the items.
@@ -188,16 +199,16 @@ func (in *insertion) arguments() []any {
 	if in.kind == plainRows {
 		return []any{sequences, sizes, bodies}
 	}
-	delays, expiries, ids := make([]int64, n), make([]int64, n), make([][]byte, n)
+	delays, expiries, ids, skeys := make([]int64, n), make([]int64, n), make([][]byte, n), make([][]byte, n)
 	receipt, droppable, once := make([]bool, n), make([]bool, n), make([]bool, n)
 	for i, it := range in.items {
-		delays[i], expiries[i] = it.delay, it.expiry
+		delays[i], expiries[i], skeys[i] = it.delay, it.expiry, it.skey
 		if it.idempotent || it.receipt {
 			ids[i] = []byte(it.id)
 		}
 		receipt[i], droppable[i], once[i] = it.receipt, it.droppable, it.idempotent
 	}
-	args := []any{sequences, sizes, bodies, delays, expiries, ids, receipt, droppable}
+	args := []any{sequences, sizes, bodies, delays, expiries, ids, receipt, droppable, skeys}
 	if in.kind == onceRows {
 		args = append(args, once)
 	}
@@ -267,19 +278,21 @@ func (s *Store) insert(tasks []*enqueueTask) (*insertion, []step) {
 }
 
 // insertLimited stores the messages of several calls in the transaction of r, as
-// far as the limit allows. A call that is refused gets its err.
+// far as the limits allow. A call that is refused gets its err.
 func (s *Store) insertLimited(ctx context.Context, r runner, tasks []*enqueueTask) error {
-	var total int64
-	_, err := r.run(ctx, []step{{stmt: s.q.limitLock}, {stmt: s.q.outboxTotal, row: func(r row) error { return r.Scan(&total) }}})
+	room := persist.Room{Limits: s.opts.limits()}
+	_, err := r.run(ctx, []step{{stmt: s.q.limitLock}, {stmt: s.q.outboxTotal, row: func(r row) error {
+		return r.Scan(&room.Messages, &room.Bytes)
+	}}})
 	if err != nil {
 		return err
 	}
-	rows := int64(0)
 	for _, t := range tasks {
 		t.err = nil
-		rows += int64(len(t.rows))
+		room.AddMessages += int64(len(t.rows))
+		room.AddBytes += int64(t.bytes)
 	}
-	if total+rows <= int64(s.opts.MaxMessages) {
+	if room.Fits() {
 		in, steps := s.insert(tasks)
 		if _, err := r.run(ctx, steps); err != nil {
 			return err
@@ -288,41 +301,47 @@ func (s *Store) insertLimited(ctx context.Context, r runner, tasks []*enqueueTas
 		return nil
 	}
 	for _, t := range tasks {
-		added, err := s.insertTight(ctx, r, t, total)
-		if err != nil {
+		if err := s.insertTight(ctx, r, t, &room); err != nil {
 			return err
 		}
-		total += added
 	}
 	return nil
 }
 
-// insertTight stores the messages of one call where there may be no room. It tells
-// by how many the outbox grew.
-func (s *Store) insertTight(ctx context.Context, r runner, t *enqueueTask, total int64) (int64, error) {
+// insertTight stores the messages of one call where there may be no room. It keeps
+// room up to date.
+func (s *Store) insertTight(ctx context.Context, r runner, t *enqueueTask, room *persist.Room) error {
 	held, err := s.held(ctx, r, t)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	in := &insertion{s: s}
 	in.add(t, held)
-	grown := int64(len(in.items))
-	if excess := total + grown - int64(s.opts.MaxMessages); excess > 0 {
-		if made, err := s.makeRoom(ctx, r, in.items, excess); err != nil {
-			return 0, err
-		} else if !made {
-			t.err = refuse(opEnqueue, s.name, persist.ErrOutboxFull)
-			return 0, nil
-		}
-		grown -= excess
+	messages, size, err := in.freed(ctx, r)
+	if err != nil {
+		return err
+	}
+	room.AddMessages, room.AddBytes = int64(len(in.items))-messages, -size
+	for _, it := range in.items {
+		room.AddBytes += int64(len(it.body))
+	}
+	full, err := s.makeRoom(ctx, r, in.items, room)
+	if err != nil {
+		return err
+	}
+	if full != nil {
+		t.err = &persist.Error{Op: opEnqueue, Object: s.name, Kind: persist.ErrOutboxFull, Err: full}
+		return nil //nolint:nilerr // a refusal, which undoes nothing of others
 	}
 	if len(in.items) > 0 {
 		if _, err := r.run(ctx, in.steps()); err != nil {
-			return 0, err
+			return err
 		}
 	}
 	in.finish()
-	return grown, nil
+	room.Messages += room.AddMessages
+	room.Bytes += room.AddBytes
+	return nil
 }
 
 // held are the positions of the idempotent messages that are there.
@@ -347,29 +366,53 @@ func (s *Store) held(ctx context.Context, r runner, t *enqueueTask) (map[string]
 	return held, err
 }
 
-// makeRoom drops as many of the oldest droppable messages as are in excess
-// [OUTBOX-9]: in each lane at most as many as droppable ones are to be added
-// there. If that is not enough it changes nothing.
-func (s *Store) makeRoom(ctx context.Context, r runner, items []item, excess int64) (bool, error) {
-	var count [maxLanes]int64
+// makeRoom drops the oldest droppable messages of the lanes of items [OUTBOX-9], if
+// there is no room otherwise. If that is not enough it changes nothing and says
+// which limit is in the way.
+func (s *Store) makeRoom(ctx context.Context, r runner, items []item, room *persist.Room) (*persist.FullError, error) {
+	var shares [maxLanes]persist.Share
 	for _, it := range items {
 		if it.droppable {
-			count[it.lane]++
+			shares[it.lane].Messages++
+			shares[it.lane].Bytes += int64(len(it.body))
 		}
 	}
-	var first, last, most []int64
-	for lane, n := range count[:s.lanes] {
-		if n > 0 {
-			below, above := laneBounds(lane)
-			first, last, most = append(first, below+1), append(last, above-1), append(most, n)
+	after := *room
+	var victims []int64
+	for lane := range shares[:s.lanes] {
+		below, above := laneBounds(lane)
+		for more := true; more && after.Wants(shares[lane]); {
+			limit := max(shares[lane].Messages, droppablePage)
+			found := int64(0)
+			_, err := r.run(ctx, []step{{stmt: s.q.outboxDroppable, args: []any{below, above, limit}, row: func(r row) error {
+				var size int32
+				if err := r.Scan(&below, &size); err != nil {
+					return err
+				}
+				found++
+				if after.Wants(shares[lane]) {
+					victims = append(victims, below)
+					after.Take(&shares[lane], int64(size))
+				}
+				return nil
+			}}})
+			if err != nil {
+				return nil, err
+			}
+			more = found == limit
 		}
 	}
-	if len(first) == 0 {
-		return false, nil
+	if !after.Fits() {
+		return room.Full(), nil
 	}
-	var dropped int64
-	_, err := r.run(ctx, []step{{stmt: s.q.dropOldest, args: []any{first, last, most, excess}, row: func(r row) error {
-		return r.Scan(&dropped)
-	}}})
-	return dropped == excess, err
+	*room = after
+	if len(victims) == 0 {
+		return nil, nil
+	}
+	_, err := r.run(ctx, []step{{stmt: s.q.drop, args: []any{victims}}})
+	s.gaveWay.Store(true)
+	return nil, err
 }
+
+// droppablePage is how many messages that may give way are looked at once.
+const droppablePage = 128

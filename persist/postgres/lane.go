@@ -165,10 +165,29 @@ func (l *lane) Next(ctx context.Context, limit, maxBytes int) ([]persist.Entry, 
 		if err := l.resend(ctx, rd.overdue); err != nil {
 			return nil, err
 		}
-		l.cursors = moved // and nothing else: Renew may be reading the rest
-		if len(rd.entries) > 0 || len(rd.corrupt) == 0 {
-			return rd.entries, nil
+		entries, err := l.hand(ctx, rd.entries, &moved)
+		if err != nil {
+			return nil, err
 		}
+		// What hand leaves out is no reason to stop before the end.
+		further := len(rd.corrupt) > 0 || len(rd.entries) > 0 && moved.cursor > l.cursor
+		l.cursors = moved // and nothing else: Renew may be reading the rest
+		if len(entries) > 0 || !further {
+			l.tellAge(entries, rd.now)
+			return entries, nil
+		}
+	}
+}
+
+// tellAge fills in how old the entries may still get.
+func (l *lane) tellAge(entries []persist.Entry, now int64) {
+	limits := l.s.opts.limits()
+	if limits.Age == 0 {
+		return
+	}
+	for i := range entries {
+		e := &entries[i]
+		e.AgeLeft = limits.Left(time.UnixMilli(now).Sub(e.EnqueuedAt))
 	}
 }
 

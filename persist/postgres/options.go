@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
+
+	"github.com/oncemq/oncemq/persist"
 )
 
 // Options tune a store. The zero value is the default.
@@ -27,6 +30,11 @@ type Options struct {
 	// then wait for each other, a transaction of the caller's included. Zero is
 	// no limit, and nobody waits.
 	MaxMessages int
+	// MaxBytes is the same for the bytes of messages as they are stored, and
+	// MaxAge how old a pending message may get, for which nobody waits; see
+	// [persist.Limits].
+	MaxBytes int64
+	MaxAge   time.Duration
 
 	// MaxConns is how many connections Open's pool has at most. Zero is what the
 	// URL says, and else 10. New has the caller's pool.
@@ -76,9 +84,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Lanes < 0 || o.Lanes > maxLanes {
 		faults = append(faults, fmt.Sprintf("lanes is %d, must be 1 to %d", o.Lanes, maxLanes))
 	}
-	if o.MaxMessages < 0 {
-		faults = append(faults, fmt.Sprintf("max_messages is %d, must not be negative", o.MaxMessages))
-	}
+	faults = append(faults, o.limits().Faults()...)
 	if o.MaxConns < 0 || o.MaxConns > 1<<15 {
 		faults = append(faults, fmt.Sprintf("max_conns is %d, must be 1 to %d", o.MaxConns, 1<<15))
 	}
@@ -92,6 +98,11 @@ func (o Options) withDefaults() (Options, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	return o, nil
+}
+
+// limits are those of the outbox.
+func (o *Options) limits() persist.Limits {
+	return persist.Limits{Messages: o.MaxMessages, Bytes: o.MaxBytes, Age: o.MaxAge}
 }
 
 const schemaRule = "lower-case letters, digits and underscores, no digit first, at most 31, and not begin with pg_"

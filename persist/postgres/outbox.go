@@ -2,8 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -25,7 +23,7 @@ func (s *Store) Enqueue(ctx context.Context, msgs []persist.Message) ([]persist.
 		return nil, err
 	}
 	defer s.leave()
-	if t.kind == onceRows {
+	if t.waits {
 		err = s.conditional.submit(ctx, t)
 	} else {
 		err = s.plain.submit(ctx, t)
@@ -37,26 +35,6 @@ func (s *Store) Enqueue(ctx context.Context, msgs []persist.Message) ([]persist.
 }
 
 const opEnqueue = "enqueue"
-
-func checkMessage(m *persist.Message) error {
-	switch {
-	case m.ID == "":
-		return errors.New("message ID is empty")
-	case len(m.ID) > persist.MaxMessageID:
-		return fmt.Errorf("message ID has %d bytes, at most %d are allowed", len(m.ID), persist.MaxMessageID)
-	case m.Topic == "":
-		return errors.New("topic is empty")
-	case m.QoS > 2:
-		return fmt.Errorf("QoS is %d, must be 0, 1 or 2", m.QoS)
-	case m.Expiry < 0:
-		return fmt.Errorf("expiry is %s, must not be negative", m.Expiry)
-	case m.MaxAttempts < 0:
-		return fmt.Errorf("max attempts is %d, must not be negative", m.MaxAttempts)
-	case m.Delay < 0:
-		return fmt.Errorf("delay is %s, must not be negative", m.Delay)
-	}
-	return nil
-}
 
 // Lookup tells what became of messages; see [persist.Outbox].
 func (s *Store) Lookup(ctx context.Context, refs []persist.Ref) ([]persist.Fate, error) {
@@ -80,6 +58,10 @@ func (s *Store) Lookup(ctx context.Context, refs []persist.Ref) ([]persist.Fate,
 			var reason []byte
 			if err := r.Scan(&position, &state, &code, &reason); err != nil {
 				return err
+			}
+			if persist.State(state) >= persist.StateDropped {
+				fates[at[position]] = persist.FateOf(persist.State(state))
+				return nil
 			}
 			fates[at[position]] = persist.Fate{State: persist.State(state), ReasonCode: byte(code), LastError: string(reason)}
 			return nil
@@ -114,7 +96,7 @@ func (s *Store) Lanes(ctx context.Context) ([]persist.LaneInfo, error) {
 // laneRow is a lane with all its counters.
 type laneRow struct {
 	persist.LaneInfo
-	delivered, dropped int64
+	delivered, dropped, superseded, bytes int64
 }
 
 func (s *Store) listLanes(rows *[]laneRow) step {
@@ -123,7 +105,7 @@ func (s *Store) listLanes(rows *[]laneRow) step {
 		var number int16
 		var owner []byte
 		var left *int64
-		if err := r.Scan(&number, &owner, &l.Epoch, &left, &l.Pending, &l.delivered, &l.dropped); err != nil {
+		if err := r.Scan(&number, &owner, &l.Epoch, &left, &l.Pending, &l.delivered, &l.dropped, &l.superseded, &l.bytes); err != nil {
 			return err
 		}
 		l.Lane, l.Owner = int(number), string(owner)

@@ -31,7 +31,10 @@ type queries struct {
 	arrive, arriveTransaction, arrivalsCompact        *statement
 	insertPlain, insertFull, insertOnce, insertRivals *statement
 	savepoint, savepointBack, savepointRelease        *statement
-	limitLock, outboxTotal, outboxHeld, dropOldest    *statement
+	limitLock, outboxTotal, outboxHeld                *statement
+	outboxDroppable, drop, outboxHand                 *statement
+	supersedeLock, supersede, supersededBy            *statement
+	settleSuperseded, gaveWayForget                   *statement
 	outboxFates, outboxOldest, outboxResend           *statement
 	pageInOrder, pageGaps, pageLate, pageChosen       *statement
 	pageListed, pageByID                              *statement
@@ -103,7 +106,14 @@ func (q *queries) files() map[string]**statement {
 		"limit_lock":          &q.limitLock,
 		"outbox_total":        &q.outboxTotal,
 		"outbox_held":         &q.outboxHeld,
-		"drop_oldest":         &q.dropOldest,
+		"outbox_droppable":    &q.outboxDroppable,
+		"outbox_hand":         &q.outboxHand,
+		"drop":                &q.drop,
+		"supersede_lock":      &q.supersedeLock,
+		"supersede":           &q.supersede,
+		"superseded_by":       &q.supersededBy,
+		"settle_superseded":   &q.settleSuperseded,
+		"gave_way_forget":     &q.gaveWayForget,
 		"outbox_fates":        &q.outboxFates,
 		"outbox_oldest":       &q.outboxOldest,
 		"outbox_resend":       &q.outboxResend,

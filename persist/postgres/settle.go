@@ -15,7 +15,7 @@ func (l *lane) Settle(ctx context.Context, settlements []persist.Settlement) err
 	const op = "settle"
 	for i := range settlements {
 		st := &settlements[i]
-		if st.Outcome > persist.OutcomeReturned || st.ReceiptTimeout < 0 {
+		if st.Outcome > persist.OutcomeSuperseded || st.ReceiptTimeout < 0 {
 			return invalid(op, laneName(l.number), fmt.Errorf("settlement of position %d with outcome %d and receipt time-out %s",
 				st.Position, st.Outcome, st.ReceiptTimeout))
 		}
@@ -51,7 +51,7 @@ func (l *lane) settle(ctx context.Context, op string, settlements []persist.Sett
 	err := l.hold(ctx, op, func() []step {
 		steps := st.steps()
 		if fold {
-			steps = append(steps, step{stmt: l.s.q.laneFold, args: []any{int16(l.number), l.epoch}})
+			steps = append(steps, step{stmt: l.s.q.laneFold, args: []any{int16(l.number), l.epoch}}, l.s.forgetGaveWay())
 		}
 		return steps
 	})
@@ -65,7 +65,8 @@ func (l *lane) settle(ctx context.Context, op string, settlements []persist.Sett
 type settling struct {
 	l *lane
 
-	delivered []delivery
+	delivered  []delivery
+	superseded []int64
 
 	refused []int64
 	reasons [][]byte
@@ -118,6 +119,8 @@ func (s *settling) sort(settlements []persist.Settlement) {
 			s.bury(st, persist.StateFailed, 1) // this attempt
 		case persist.OutcomeExpired:
 			s.bury(st, persist.StateExpired, 0)
+		case persist.OutcomeSuperseded:
+			s.superseded = append(s.superseded, st.Position)
 		case persist.OutcomeReturned:
 			// See lane.remember.
 		}
@@ -148,6 +151,9 @@ func (s *settling) steps() []step {
 		steps = append(steps, step{stmt: q.settleDead, args: []any{
 			number, epoch, s.dead, s.deadState, s.deadCode, s.deadReason, s.deadAdded,
 		}})
+	}
+	if len(s.superseded) > 0 {
+		steps = append(steps, step{stmt: q.settleSuperseded, args: []any{number, epoch, s.superseded}})
 	}
 	if len(s.delivered) > 0 {
 		first, last, timeouts := s.ranges()

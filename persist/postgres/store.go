@@ -37,6 +37,7 @@ type Store struct {
 	// those that may have to wait for a transaction that has added the same ID.
 	plain, conditional collector
 	commits            atomic.Int64
+	gaveWay            atomic.Bool // messages gave way by this handle
 	notifier           notifier
 
 	// life ends when Close does not wait any longer for the calls under way.

@@ -120,7 +120,7 @@ func (b *backend) create() {
 }
 
 func (b *backend) Open(ctx context.Context) (persist.Store, error) {
-	return Open(ctx, b.site.store, Options{Schema: b.schema, Lanes: b.opts.Lanes, MaxMessages: b.opts.MaxMessages})
+	return Open(ctx, b.site.store, Options{Schema: b.schema, Lanes: b.opts.Lanes, MaxMessages: b.opts.Limits.Messages, MaxBytes: b.opts.Limits.Bytes, MaxAge: b.opts.Limits.Age})
 }
 
 func (b *backend) Advance(d time.Duration) {

@@ -12,18 +12,21 @@ import (
 
 // WithTx is the outbox within a transaction of the caller [OUTBOX-13], on a
 // connection to the store's database from whatever pool. A call is one round trip
-// (with [Options.MaxMessages] a few), holds no lock that others who enqueue would
-// wait for, but on the IDs of idempotent messages that it adds and for that limit,
-// and leaves the settings of the transaction as they were. After an error of
+// (with [Options.MaxMessages] or [Options.MaxBytes] a few), holds no lock that
+// others who enqueue would wait for, but on the IDs of idempotent messages that it
+// adds, on the ordering keys under which it supersedes, and for those limits, and
+// leaves the settings of the transaction as they were. After an error of
 // PostgreSQL the transaction can only be rolled back; a refusal such as
 // [persist.ErrOutboxFull] leaves it usable. How durable its commit is depends on
 // the caller's settings.
 //
-// With [Options.MaxMessages], a message that gives way to a
+// With a limit, a message that gives way to a
 // [persist.Message.Droppable] one is deleted by the caller's transaction. A relay
 // that has sent it by then waits for the end of that transaction before it can go
-// on with the lane: such a transaction should be short. Two transactions that add
-// the same idempotent messages by several calls each, in different orders, may
+// on with the lane: such a transaction should be short. A message that the
+// transaction supersedes is not sent before it ends, whether it commits or not. Two
+// transactions that add the same idempotent messages, or supersede under the same
+// keys, by several calls each, in different orders, may
 // deadlock; PostgreSQL then refuses one of them.
 //
 // Other processes are woken by the commit. This one is too, unless NoListen is set
@@ -58,7 +61,7 @@ func (o *txOutbox) Enqueue(ctx context.Context, msgs []persist.Message) ([]persi
 		return nil, err
 	}
 	defer s.leave()
-	if s.opts.MaxMessages > 0 {
+	if s.opts.limits().CountsRoom() {
 		err = o.limited(ctx, t)
 	} else {
 		err = o.insert(ctx, t)
@@ -85,7 +88,7 @@ func (o *txOutbox) insert(ctx context.Context, t *enqueueTask) error {
 
 func (o *txOutbox) insertAll(ctx context.Context, r runner, t *enqueueTask) error {
 	in, steps := o.s.insert([]*enqueueTask{t})
-	if in.kind == onceRows {
+	if in.waits {
 		steps = o.s.steered(steps...)
 	}
 	if _, err := r.run(ctx, append(steps, o.s.tellAll())); err != nil {

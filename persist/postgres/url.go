@@ -15,8 +15,8 @@ import (
 //	postgres://user@host:5432/database?sslmode=verify-full
 //	postgresql:///database?host=/run/postgresql&schema=orders&lanes=4
 //
-// Options are schema, lanes, max_messages, max_conns, migrate (auto or off) and
-// listen (on or off); see [Options]. All others are PostgreSQL's and pgx's:
+// Options are schema, lanes, max_messages, max_bytes (such as 64MiB), max_age (such
+// as 24h), max_conns, migrate (auto or off) and listen (on or off); see [Options]. All others are PostgreSQL's and pgx's:
 // sslmode, connect_timeout, application_name, pool_max_conn_idle_time,
 // default_query_exec_mode and so on.
 type Driver struct{}
@@ -54,7 +54,7 @@ func splitURL(raw string, opts Options) (rest string, _ Options, err error) {
 	if err != nil {
 		return fail("the options cannot be parsed")
 	}
-	for _, name := range []string{"lanes", "listen", "max_conns", "max_messages", "migrate", "schema"} {
+	for _, name := range append(persist.LimitOptions(), "lanes", "listen", "max_conns", "migrate", "schema") {
 		list, ok := values[name]
 		if !ok {
 			continue
@@ -83,10 +83,6 @@ func (o *Options) set(name, value string) error {
 		if o.Lanes, err = strconv.Atoi(value); err != nil || o.Lanes < 1 || o.Lanes > maxLanes {
 			return fmt.Errorf("a number from 1 to %d", maxLanes)
 		}
-	case "max_messages":
-		if o.MaxMessages, err = strconv.Atoi(value); err != nil || o.MaxMessages < 0 {
-			return fmt.Errorf("a number, 0 for no limit")
-		}
 	case "max_conns":
 		if o.MaxConns, err = strconv.Atoi(value); err != nil || o.MaxConns < 1 {
 			return fmt.Errorf("a number from 1")
@@ -109,6 +105,12 @@ func (o *Options) set(name, value string) error {
 		default:
 			return fmt.Errorf("on or off")
 		}
+	default:
+		limits := o.limits()
+		if err := limits.Set(name, value); err != nil {
+			return err
+		}
+		o.MaxMessages, o.MaxBytes, o.MaxAge = limits.Messages, limits.Bytes, limits.Age
 	}
 	return nil
 }

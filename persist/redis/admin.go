@@ -35,6 +35,7 @@ func (s *Store) Stats(ctx context.Context) (persist.Stats, error) {
 	}
 	now, totals := asInt(rows[0]), asList(rows[1])
 	st := persist.Stats{
+		Limits: s.opts.limits(),
 		Failed: asInt(at(totals, 0)), Expired: asInt(at(totals, 1)), ConsumerDead: asInt(at(totals, 2)),
 		Completed: asInt(at(totals, 3)), InWork: asInt(at(totals, 4)),
 	}
@@ -45,6 +46,8 @@ func (s *Store) Stats(ctx context.Context) (persist.Stats, error) {
 		st.Pending += info.Pending
 		st.Delivered += asInt(at(f, 5))
 		st.Dropped += asInt(at(f, 6))
+		st.Superseded += asInt(at(f, 8))
+		st.Bytes += asInt(at(f, 9))
 		if oldest := asInt(at(f, 7)); oldest > 0 {
 			st.OldestPending = max(st.OldestPending, time.Duration(now-oldest)*time.Millisecond)
 		}
@@ -134,7 +137,7 @@ func (s *Store) PurgeOutbox(ctx context.Context, req persist.ListRequest) (int, 
 		return 0, err
 	}
 	pending, delivered := wanted(req.States)
-	names := append(s.keys.appendLane(nil, req.Lane), s.keys.ids, s.keys.totals)
+	names := append(s.keys.appendLane(nil, req.Lane), s.keys.ids, s.keys.totals, s.keys.latest)
 	purged := 0
 	for cursor := max(req.After, 0); cursor >= 0 && purged < req.Limit; {
 		answer, err := s.do(ctx, op, laneName(req.Lane), s.run.outboxPurge, names,

@@ -259,10 +259,11 @@ func (s *Store) RetryDeadLetters(ctx context.Context, retries []persist.Retry) (
 	for i := range retries {
 		r, m := &retries[i], &msgs[i]
 		*m = r.Message
+		m.Supersede = false
 		if m.ID == "" {
 			m.ID = fmt.Sprintf("%s-%d", s.identity, r.Number)
 		}
-		err := checkMessage(m)
+		err := s.opts.limits().CheckMessage(m)
 		if _, twice := seen[r.Number]; twice {
 			err = errors.New("the number occurs twice")
 		}
@@ -293,11 +294,8 @@ func (s *Store) RetryDeadLetters(ctx context.Context, retries []persist.Retry) (
 	return nil, refuse(op, s.name, persist.ErrUnavailable)
 }
 
-// The answers of retry.lua.
-const (
-	luaNoRoom  = 1
-	luaMissing = 2
-)
+// luaMissing is what retry.lua answers if a letter is gone.
+const luaMissing = 2
 
 // retryLetters looks which letters are there and moves them in one step, unless
 // one of them is gone by then.
@@ -336,11 +334,12 @@ func (s *Store) retryLetters(
 	var l lines
 	l.number(s, msgs)
 	names := []string{s.keys.totals, s.keys.ids, s.keys.dead, s.keys.fates}
-	l.args = append(l.args, s.keys.wake, s.handle, s.opts.MaxMessages, len(l.lanes))
+	l.args = append(l.args, s.keys.wake, s.handle, s.opts.limitsText(), len(l.lanes))
 	for _, lane := range l.lanes {
 		names = s.keys.appendLane(names, lane)
 		l.args = append(l.args, lane)
 	}
+	names = append(names, s.keys.fates, s.keys.gave, s.keys.latest)
 	l.args = numbers(append(l.args, len(chosen)), chosen)
 	l.messages(msgs, l.index)
 	for _, field := range fields {
@@ -350,13 +349,11 @@ func (s *Store) retryLetters(
 	if err != nil {
 		return false, err
 	}
-	if code, ok := answer.(int64); ok {
-		switch code {
-		case luaNoRoom:
-			return false, refuse(op, s.name, persist.ErrOutboxFull)
-		case luaMissing:
-			return true, nil
-		}
+	if full := asFull(answer); full != nil {
+		return false, &persist.Error{Op: op, Object: s.name, Kind: persist.ErrOutboxFull, Err: full}
+	}
+	if code, ok := answer.(int64); ok && code == luaMissing {
+		return true, nil
 	}
 	places := make([]persist.Enqueued, len(msgs))
 	if err := readPlaces(asText(answer), places); err != nil {

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"crypto/sha256"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -23,6 +24,7 @@ const (
 	storeKnown      = 2 // by its ID
 	storeDroppable  = 4
 	storeIdempotent = 16
+	storeSupersede  = 32
 )
 
 // addition is one call of Enqueue.
@@ -45,8 +47,8 @@ const (
 	callWithdrawn
 )
 
-func newAddition(object string, msgs []persist.Message) (*addition, error) {
-	if err := checkMessages("enqueue", object, msgs); err != nil {
+func newAddition(object string, limits persist.Limits, msgs []persist.Message) (*addition, error) {
+	if err := checkMessages("enqueue", object, limits, msgs); err != nil {
 		return nil, err
 	}
 	c := &addition{msgs: msgs, done: make(chan struct{}, 1)}
@@ -209,15 +211,17 @@ func (a *adder) encode(s *Store) (names []string) {
 		l.number(s, c.msgs)
 	}
 	names = []string{s.keys.totals, s.keys.ids}
-	l.args = append(l.args, s.keys.wake, s.handle, s.opts.MaxMessages, len(l.lanes))
+	l.args = append(l.args, s.keys.wake, s.handle, s.opts.limitsText(), len(l.lanes))
 	for _, lane := range l.lanes {
 		names = s.keys.appendLane(names, lane)
 		l.args = append(l.args, lane)
 	}
+	names = append(names, s.keys.fates, s.keys.gave, s.keys.latest)
+	limited := s.opts.limits().CountsRoom()
 	from := 0
 	for _, c := range a.batch {
 		checked := 0
-		if c.checked || s.opts.MaxMessages > 0 {
+		if c.checked || limited {
 			checked = 1
 		}
 		l.args = append(l.args, len(c.msgs), checked)
@@ -241,12 +245,13 @@ func (a *adder) add(s *Store, names []string) error {
 		return &persist.Error{Op: op, Object: s.name, Kind: persist.ErrUnknownOutcome, Err: errAnswer}
 	}
 	from := 0
+	limited := s.opts.limits().CountsRoom()
 	for i, c := range a.batch {
 		text := asText(answers[i])
-		switch {
-		case text == "":
-			c.err = refuse(op, s.name, persist.ErrOutboxFull)
-		case c.checked || s.opts.MaxMessages > 0:
+		switch full := asFull(answers[i]); {
+		case full != nil:
+			c.err = &persist.Error{Op: op, Object: s.name, Kind: persist.ErrOutboxFull, Err: full}
+		case c.checked || limited:
 			err = readPlaces(text, c.out)
 		default:
 			err = countPlaces(text, l.lanes, l.index[from:], c.out)
@@ -257,6 +262,15 @@ func (a *adder) add(s *Store, names []string) error {
 		from += len(c.msgs)
 	}
 	return nil
+}
+
+// asFull reads the limit that leaves no room; nil if there is none.
+func asFull(answer any) *persist.FullError {
+	f := asList(answer)
+	if len(f) != 4 {
+		return nil
+	}
+	return &persist.FullError{Limit: asText(f[0]), Most: asInt(f[1]), Held: asInt(f[2]), Wanted: asInt(f[3])}
 }
 
 // readPlaces reads a place for each message.
@@ -334,10 +348,14 @@ func (l *lines) messages(msgs []persist.Message, index []byte) {
 		if flags == 0 && m.Delay == 0 && m.Expiry == 0 {
 			l.args = append(l.args, l.one(index[i]))
 		} else {
-			how := make([]byte, 0, 14+len(m.ID))
+			how := make([]byte, 0, 30+len(m.ID))
 			how = append(how, index[i], flags)
 			how = appendUint48(how, millis(m.Delay))
 			how = appendUint48(how, millis(m.Expiry))
+			if flags&storeSupersede != 0 {
+				sum := sha256.Sum256([]byte(m.Key()))
+				how = append(how, sum[:16]...)
+			}
 			if flags&storeKnown != 0 {
 				how = append(how, m.ID...)
 			}
@@ -368,6 +386,9 @@ func storeFlags(m *persist.Message) (flags byte) {
 	}
 	if m.Idempotent {
 		flags |= storeIdempotent | storeKnown
+	}
+	if m.Supersede {
+		flags |= storeSupersede
 	}
 	return flags
 }

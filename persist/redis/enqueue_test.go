@@ -22,7 +22,7 @@ func TestSliceUsedAgain(t *testing.T) {
 	msgs := make([]persist.Message, n)
 	for range rounds {
 		copy(msgs, plainMessages("m", n))
-		c, err := newAddition(s.name, msgs)
+		c, err := newAddition(s.name, persist.Limits{}, msgs)
 		require.NoError(t, err)
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() {

@@ -21,6 +21,8 @@ type keys struct {
 	fates  string // hash: place of a message to the number of its dead letter
 	relays string // sorted set: relays by the end of their announcement
 	groups string // hash: number of a group to its name
+	gave   string // stream: places of messages that were dropped or superseded, by their fate in fates
+	latest string // hash: hash of an ordering key to the position of what its next message supersedes
 	wake   string // channel
 
 	lanes []laneKeys
@@ -40,6 +42,7 @@ func newKeys(prefix string) keys {
 	return keys{
 		tag: tag, meta: tag + "meta", totals: tag + "totals", ids: tag + "ids", dead: tag + "dead",
 		fates: tag + "fates", relays: tag + "relays", groups: tag + "groups", wake: tag + "wake",
+		gave: tag + "gave", latest: tag + "latest",
 	}
 }
 
@@ -64,7 +67,7 @@ func (k *keys) appendLane(names []string, lane int) []string {
 
 // settling are the keys of the scripts that take messages out of a lane.
 func (k *keys) settling(lane int) []string {
-	return append(k.appendLane(make([]string, 0, 9), lane), k.ids, k.totals, k.dead, k.fates)
+	return append(k.appendLane(make([]string, 0, 11), lane), k.ids, k.totals, k.dead, k.fates, k.gave, k.latest)
 }
 
 // session is the key of an MQTT session.

@@ -28,7 +28,9 @@ func (s *Store) AcquireLane(ctx context.Context, number int, owner string, ttl t
 	if len(f) != 2 {
 		return nil, refuse(op, laneName(number), persist.ErrLeaseHeld)
 	}
-	return &lane{s: s, number: number, keys: s.keys.settling(number), epoch: asInt(f[0]), sentUntil: asInt(f[1])}, nil
+	return &lane{
+		s: s, number: number, keys: s.keys.settling(number), epoch: asInt(f[0]), sentUntil: asInt(f[1]), plain: make(map[int64]int64),
+	}, nil
 }
 
 func invalidTTL(op, object string, ttl time.Duration) error {
@@ -64,6 +66,9 @@ type lane struct {
 	epoch     int64
 	sentUntil int64
 	pages     atomic.Int64 // how many were read: Renew asks in the midst of Next
+	// plain has the bytes of the plain messages that were handed out and not settled:
+	// the server would have to read them to know.
+	plain map[int64]int64
 
 	cursors
 }
@@ -81,7 +86,7 @@ var _ persist.Lane = (*lane)(nil)
 // How many of a lane's keys its scripts get.
 const (
 	leaseKeys   = 1
-	readingKeys = 4
+	readingKeys = 4 // and the latest
 	resendKeys  = 5
 )
 
@@ -152,12 +157,13 @@ func (l *lane) Next(ctx context.Context, limit, maxBytes int) ([]persist.Entry, 
 	if limit <= 0 {
 		return nil, invalid(op, laneName(l.number), "limit is %d, must be positive", limit)
 	}
+	names := append(slices.Clone(l.keys[:readingKeys]), l.s.keys.latest)
 	for {
 		// The cursors move only once the page is certain.
 		p := page{limit: limit, maxBytes: maxBytes, cursors: l.cursors}
 		p.returned = slices.Clone(l.returned)
 		for more := true; more; {
-			f, err := l.do(ctx, op, l.s.run.next, l.keys[:readingKeys], p.args(l)...)
+			f, err := l.do(ctx, op, l.s.run.next, names, p.args(l)...)
 			if err != nil {
 				return nil, err
 			}
@@ -175,8 +181,17 @@ func (l *lane) Next(ctx context.Context, limit, maxBytes int) ([]persist.Entry, 
 		if err := l.resend(ctx, p.overdue); err != nil {
 			return nil, err
 		}
-		l.cursors = p.cursors // and nothing else: Renew may be reading the rest
+		l.cursors = p.cursors // and nothing that Renew may be reading
+		for _, row := range p.plain {
+			l.plain[row.position] = row.bytes
+		}
 		if len(p.entries) > 0 || len(p.corrupt) == 0 {
+			if limits := l.s.opts.limits(); limits.Age > 0 {
+				for i := range p.entries {
+					e := &p.entries[i]
+					e.AgeLeft = limits.Left(time.UnixMilli(p.now).Sub(e.EnqueuedAt))
+				}
+			}
 			return p.entries, nil
 		}
 	}

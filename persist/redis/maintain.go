@@ -40,7 +40,7 @@ func (Driver) Check(ctx context.Context, u *url.URL) (report persist.Report, err
 	}
 	s := &Store{client: c.client(), name: c.name + " " + opts.Prefix, opts: opts, keys: newKeys(opts.Prefix)}
 	defer func() { err = errors.Join(err, s.client.Close()) }()
-	report.Latest = schema
+	report.Latest, report.Limits = schema, opts.limits()
 	v, err := s.lookAt(ctx)
 	if err != nil {
 		return report, s.openError(err)

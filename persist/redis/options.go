@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+
+	"github.com/oncemq/oncemq/persist"
 )
 
 // Options tune a store. The zero value is the default.
@@ -30,6 +32,10 @@ type Options struct {
 	// [persist.Message.Droppable] messages. Zero is no limit but maxmemory. All
 	// processes that enqueue should have the same.
 	MaxMessages int
+	// MaxBytes is the same for the bytes of messages as they are stored, and
+	// MaxAge how old a pending message may get; see [persist.Limits].
+	MaxBytes int64
+	MaxAge   time.Duration
 
 	// AllowEviction opens a store on a server whose maxmemory-policy is one of
 	// allkeys-*, which is refused otherwise: such a server deletes messages that
@@ -80,9 +86,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Lanes < 0 || o.Lanes > maxLanes {
 		faults = append(faults, fmt.Sprintf("lanes is %d, must be 1 to %d", o.Lanes, maxLanes))
 	}
-	if o.MaxMessages < 0 {
-		faults = append(faults, fmt.Sprintf("max_messages is %d, must not be negative", o.MaxMessages))
-	}
+	faults = append(faults, o.limits().Faults()...)
 	if o.WaitReplicas < 0 {
 		faults = append(faults, fmt.Sprintf("wait_replicas is %d, must not be negative", o.WaitReplicas))
 	}
@@ -100,6 +104,14 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	return o, nil
 }
+
+// limits are those of the outbox.
+func (o *Options) limits() persist.Limits {
+	return persist.Limits{Messages: o.MaxMessages, Bytes: o.MaxBytes, Age: o.MaxAge}
+}
+
+// limitsText is how scripts get them.
+func (o *Options) limitsText() string { return fmt.Sprintf("%d %d", o.MaxMessages, o.MaxBytes) }
 
 const prefixForm = "lower-case letters, digits and _ . : -, at most 64"
 

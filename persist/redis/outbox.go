@@ -2,7 +2,6 @@ package redis
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -29,7 +28,7 @@ const lookupRefs = 1000
 // messages and 32 MiB of payload, or one message; more is refused with an error
 // that wraps [persist.ErrInvalid].
 func (s *Store) Enqueue(ctx context.Context, msgs []persist.Message) ([]persist.Enqueued, error) {
-	c, err := newAddition(s.name, msgs)
+	c, err := newAddition(s.name, s.opts.limits(), msgs)
 	if err != nil || len(msgs) == 0 {
 		return nil, err
 	}
@@ -40,40 +39,20 @@ func (s *Store) Enqueue(ctx context.Context, msgs []persist.Message) ([]persist.
 }
 
 // checkMessages refuses messages that cannot be stored.
-func checkMessages(op, object string, msgs []persist.Message) error {
+func checkMessages(op, object string, limits persist.Limits, msgs []persist.Message) error {
 	if len(msgs) > maxCallMessages {
 		return invalid(op, object, "%d messages, at most %d fit into one call", len(msgs), maxCallMessages)
 	}
 	bytes := 0
 	for i := range msgs {
 		m := &msgs[i]
-		if err := checkMessage(m); err != nil {
+		if err := limits.CheckMessage(m); err != nil {
 			return &persist.Error{Op: op, Object: fmt.Sprintf("message %d", i), Kind: persist.ErrInvalid, Err: err}
 		}
 		bytes += len(m.Payload)
 	}
 	if bytes > maxCallBytes && len(msgs) > 1 {
 		return invalid(op, object, "%d bytes of payload, at most %d fit into one call", bytes, maxCallBytes)
-	}
-	return nil
-}
-
-func checkMessage(m *persist.Message) error {
-	switch {
-	case m.ID == "":
-		return errors.New("message ID is empty")
-	case len(m.ID) > persist.MaxMessageID:
-		return fmt.Errorf("message ID has %d bytes, at most %d are allowed", len(m.ID), persist.MaxMessageID)
-	case m.Topic == "":
-		return errors.New("topic is empty")
-	case m.QoS > 2:
-		return fmt.Errorf("QoS is %d, must be 0, 1 or 2", m.QoS)
-	case m.Expiry < 0:
-		return fmt.Errorf("expiry is %s, must not be negative", m.Expiry)
-	case m.MaxAttempts < 0:
-		return fmt.Errorf("max attempts is %d, must not be negative", m.MaxAttempts)
-	case m.Delay < 0:
-		return fmt.Errorf("delay is %s, must not be negative", m.Delay)
 	}
 	return nil
 }
@@ -121,6 +100,9 @@ func fateOf(f []any) persist.Fate {
 	state := asInt(at(f, 0))
 	if state < 0 {
 		return persist.Fate{State: persist.StateDelivered, Gone: true}
+	}
+	if persist.State(state) >= persist.StateDropped {
+		return persist.FateOf(persist.State(state))
 	}
 	return persist.Fate{State: persist.State(state), ReasonCode: byte(asInt(at(f, 1))), LastError: asText(at(f, 2))}
 }

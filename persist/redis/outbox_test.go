@@ -25,9 +25,9 @@ func TestLargeCallsRefused(t *testing.T) {
 
 	large := plainMessages("m", 1)
 	large[0].Payload = make([]byte, maxCallBytes)
-	require.NoError(t, checkMessages("enqueue", "", large))
+	require.NoError(t, checkMessages("enqueue", "", persist.Limits{}, large))
 	large = append(large, plainMessages("n", 1)...)
-	err = checkMessages("enqueue", "", large)
+	err = checkMessages("enqueue", "", persist.Limits{}, large)
 	require.ErrorIs(t, err, persist.ErrInvalid)
 	require.ErrorContains(t, err, strconv.Itoa(maxCallBytes))
 	letters := failedLetters(2)

@@ -18,8 +18,10 @@ type page struct {
 	entries []persist.Entry
 	corrupt []corruptEntry
 	overdue []int64 // of entries: those whose receipt did not come in time
+	plain   []plainRow
 	bytes   int
-	seen    int // rows that were taken
+	seen    int   // rows that were taken
+	now     int64 // when the last of them were read
 }
 
 // corruptEntry is a stored message that cannot be read.
@@ -27,6 +29,9 @@ type corruptEntry struct {
 	position int64
 	err      error
 }
+
+// plainRow is a message of which nothing is kept beside it.
+type plainRow struct{ position, bytes int64 }
 
 // The stages of reading, see next.lua.
 const (
@@ -54,6 +59,7 @@ func (p *page) read(f []any) (more bool, err error) {
 		return false, errAnswer
 	}
 	now, stage := asInt(f[1]), int(asInt(f[3]))
+	p.now = now
 	counts := [4]int64{0, asInt(f[5]), asInt(f[6]), asInt(f[7])}
 	unasked := p.returned[min(len(p.returned), p.limit-p.seen, mostReturned):]
 	rows := asText(f[8])
@@ -123,6 +129,9 @@ func (p *page) take(r row, now int64) bool {
 		e.State = persist.StatePending
 		e.Attempts++
 	}
+	if r.state == "" {
+		p.plain = append(p.plain, plainRow{r.position, int64(len(r.body))})
+	}
 	p.entries = append(p.entries, e)
 	p.bytes += len(e.Message.Payload)
 	p.seen++
@@ -166,6 +175,9 @@ const stateHead = 13
 // errorsHead is the length of the fixed part of what a state tells of refusals.
 const errorsHead = 16
 
+// keyHashSize is the length of the hash of an ordering key.
+const keyHashSize = 16
+
 // stateDelivered is the flag of a state.
 const stateDelivered = 8
 
@@ -181,7 +193,11 @@ func (r row) entry(now int64) (persist.Entry, error) {
 			e.State = persist.StateDelivered
 		}
 		e.Attempts = int(binary.BigEndian.Uint32(head[1:]))
-		if errors := stateHead + int(head[12]); errors+errorsHead <= len(r.state) {
+		errors := stateHead + int(head[12])
+		if head[0]&storeSupersede != 0 {
+			errors += keyHashSize
+		}
+		if errors+errorsHead <= len(r.state) {
 			first := int(binary.BigEndian.Uint32([]byte(r.state[errors+12 : errors+errorsHead])))
 			e.LastError = strings.Clone(r.state[min(errors+errorsHead+first, len(r.state)):])
 		}

@@ -13,7 +13,7 @@ func (l *lane) Settle(ctx context.Context, settlements []persist.Settlement) err
 	const op = "settle"
 	for i := range settlements {
 		st := &settlements[i]
-		if st.Outcome > persist.OutcomeReturned || st.ReceiptTimeout < 0 {
+		if st.Outcome > persist.OutcomeSuperseded || st.ReceiptTimeout < 0 {
 			return invalid(op, laneName(l.number), "settlement of position %d with outcome %d and receipt time-out %s",
 				st.Position, st.Outcome, st.ReceiptTimeout)
 		}
@@ -45,9 +45,10 @@ type delivery struct{ position, timeout int64 }
 
 // The outcomes in settle.lua.
 const (
-	luaRetry   = 1
-	luaFailed  = 2
-	luaExpired = 3
+	luaRetry      = 1
+	luaFailed     = 2
+	luaExpired    = 3
+	luaSuperseded = 4
 )
 
 // settle records settlements. Acknowledgements come nearly in order, so that the
@@ -72,6 +73,8 @@ func (l *lane) settle(ctx context.Context, op string, settlements []persist.Sett
 			outcome = luaFailed
 		case persist.OutcomeExpired:
 			outcome = luaExpired
+		case persist.OutcomeSuperseded:
+			outcome = luaSuperseded
 		case persist.OutcomeReturned:
 			continue // see remember
 		}
@@ -89,11 +92,34 @@ func (l *lane) settle(ctx context.Context, op string, settlements []persist.Sett
 		for n < len(all) && all[n].timeout == all[0].timeout && all[n].position <= all[n-1].position+1 {
 			n++
 		}
-		args = append(args, all[0].position, all[n-1].position, all[0].timeout)
+		args = append(args, all[0].position, all[n-1].position, all[0].timeout, l.bytesOf(all[:n]))
 		all = all[n:]
 	}
-	_, err := l.do(ctx, op, l.s.run.settle, l.keys, args...)
-	return err
+	if _, err := l.do(ctx, op, l.s.run.settle, l.keys, args...); err != nil {
+		return err
+	}
+	for i := range settlements {
+		if outcome := settlements[i].Outcome; outcome != persist.OutcomeRetry && outcome != persist.OutcomeReturned {
+			delete(l.plain, settlements[i].Position)
+		}
+	}
+	return nil
+}
+
+// bytesOf is what the messages of a run have in bytes; -1 if it is not known that
+// all of them are plain.
+func (l *lane) bytesOf(run []delivery) (sum int64) {
+	for i, d := range run {
+		if i > 0 && d.position == run[i-1].position {
+			continue
+		}
+		bytes, ok := l.plain[d.position]
+		if !ok {
+			return -1
+		}
+		sum += bytes
+	}
+	return sum
 }
 
 // Acknowledge records receipts; see [persist.Lane].

@@ -63,7 +63,7 @@ type backend struct {
 func newBackend(t persisttest.T, url string, opts persisttest.Options) *backend {
 	prefix := newPrefix()
 	b := &backend{t: t, url: url, now: epoch}
-	b.opts = Options{Prefix: prefix, Lanes: opts.Lanes, MaxMessages: opts.MaxMessages, clock: fmt.Sprintf(frozen, prefix)}
+	b.opts = Options{Prefix: prefix, Lanes: opts.Lanes, MaxMessages: opts.Limits.Messages, MaxBytes: opts.Limits.Bytes, MaxAge: opts.Limits.Age, clock: fmt.Sprintf(frozen, prefix)}
 	b.client = connect(t, url)
 	t.Cleanup(func() {
 		require.NoError(t, b.client.Close())

@@ -26,9 +26,9 @@ import (
 //
 // User and password are those of the Redis servers; those of Sentinels are the
 // options sentinel_username and sentinel_password. Options are prefix, lanes,
-// max_messages, allow_eviction, allow_volatile, wait_replicas and wait_timeout,
-// see [Options], and what go-redis knows, such as dial_timeout, read_timeout,
-// pool_size, or skip_verify.
+// max_messages, max_bytes (such as 64MiB), max_age (such as 24h), allow_eviction,
+// allow_volatile, wait_replicas and wait_timeout, see [Options], and what go-redis
+// knows, such as dial_timeout, read_timeout, pool_size, or skip_verify.
 type Driver struct{}
 
 var _ persist.Driver = Driver{}
@@ -246,10 +246,12 @@ func (o *Options) set(name, value string) (known bool, err error) {
 		if o.Lanes, err = strconv.Atoi(value); err != nil || o.Lanes < 1 || o.Lanes > maxLanes {
 			return true, fmt.Errorf("a number from 1 to %d", maxLanes)
 		}
-	case "max_messages":
-		if o.MaxMessages, err = strconv.Atoi(value); err != nil || o.MaxMessages < 0 {
-			return true, errors.New("a number, 0 for no limit")
+	case "max_messages", "max_bytes", "max_age":
+		limits := o.limits()
+		if err := limits.Set(name, value); err != nil {
+			return true, err
 		}
+		o.MaxMessages, o.MaxBytes, o.MaxAge = limits.Messages, limits.Bytes, limits.Age
 	case "allow_eviction":
 		if o.AllowEviction, err = strconv.ParseBool(value); err != nil {
 			return true, errors.New("true or false")

@@ -14,7 +14,7 @@ import (
 func (s *Store) Stats(ctx context.Context) (persist.Stats, error) {
 	var st persist.Stats
 	err := s.browse(ctx, "stats", s.name, func(ctx context.Context, r runner) error {
-		st = persist.Stats{}
+		st = persist.Stats{Limits: s.opts.limits()}
 		lanes, err := s.laneRows(ctx, r)
 		if err != nil {
 			return err
@@ -24,7 +24,9 @@ func (s *Store) Stats(ctx context.Context) (persist.Stats, error) {
 			st.Lanes = append(st.Lanes, l.LaneInfo)
 			st.Pending += l.Pending
 			st.Delivered += l.delivered
+			st.Bytes += l.bytes
 			st.Dropped += l.dropped
+			st.Superseded += l.superseded
 			if l.Pending == 0 {
 				continue
 			}
@@ -111,17 +113,17 @@ func (s *Store) PurgeOutbox(ctx context.Context, req persist.ListRequest) (int, 
 	}
 	t := &purgeTask{call: newCall(op, laneName(req.Lane), req.Limit), req: req}
 	err := s.submit(ctx, t)
-	return int(t.pending + t.delivered), err
+	return -int(t.change.pending + t.change.delivered), err
 }
 
 type purgeTask struct {
 	call
-	req                persist.ListRequest
-	pending, delivered int64
+	req    persist.ListRequest
+	change laneChange
 }
 
 func (t *purgeTask) run(ctx context.Context, tx *txn) error {
-	t.pending, t.delivered = 0, 0
+	t.change = laneChange{}
 	below, above := laneBounds(t.req.Lane)
 	after, bits := max(below, t.req.After), stateBits(t.req.States)
 	var dest [1]driver.Value
@@ -132,16 +134,23 @@ func (t *purgeTask) run(ctx context.Context, tx *txn) error {
 	if limited {
 		above = asInt(dest[0]) + 1
 	}
-	for state, n := range map[persist.State]*int64{persist.StatePending: &t.pending, persist.StateDelivered: &t.delivered} {
+	for state, n := range map[persist.State]*int64{
+		persist.StatePending: &t.change.pending, persist.StateDelivered: &t.change.delivered,
+	} {
 		if bits&(1<<state) == 0 {
 			continue
 		}
-		if *n, err = tx.exec(ctx, tx.q.purge, after, above, int64(state)); err != nil {
+		if _, err := queryRow(ctx, tx, dest[:], tx.q.outboxBytes, after, above, int64(state)); err != nil {
 			return err
 		}
+		purged, err := tx.exec(ctx, tx.q.purge, after, above, int64(state))
+		if err != nil {
+			return err
+		}
+		*n -= purged
+		t.change.bytes -= asInt(dest[0])
 	}
-	_, err = tx.exec(ctx, tx.q.laneCount, int64(t.req.Lane), -t.pending, -t.delivered, int64(0))
-	return err
+	return t.change.write(ctx, tx, t.req.Lane)
 }
 
 func (s *Store) checkList(op string, req *persist.ListRequest) error {

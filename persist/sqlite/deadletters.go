@@ -157,10 +157,11 @@ func (s *Store) RetryDeadLetters(ctx context.Context, retries []persist.Retry) (
 	for i := range retries {
 		r, m := &retries[i], &msgs[i]
 		*m = r.Message
+		m.Supersede = false
 		if m.ID == "" {
 			m.ID = fmt.Sprintf("%s-%d", s.identity, r.Number)
 		}
-		err := checkMessage(m)
+		err := s.opts.limits().CheckMessage(m)
 		if _, twice := seen[r.Number]; twice {
 			err = errors.New("the number occurs twice")
 		}
@@ -213,12 +214,14 @@ func (t *retryTask) run(ctx context.Context, tx *txn) error {
 	if err != nil {
 		return err // they were checked
 	}
+	add.op = t.op
 	var e enqueuer
 	if err := e.enqueue(ctx, tx, t.s, []*enqueueTask{add}); err != nil {
 		return err
 	}
 	if add.err != nil {
-		return t.refuse(persist.ErrOutboxFull) // nothing else refuses these
+		t.err = add.err
+		return nil //nolint:nilerr // as above
 	}
 	for n, i := range chosen {
 		r := &t.retries[i]

@@ -35,6 +35,7 @@ type enqueuer struct {
 	args  []any
 	next  [maxLanes]int64
 	count [maxLanes]int64
+	bytes [maxLanes]int64
 }
 
 // item is a message that is to be stored, and where its answer goes.
@@ -52,32 +53,35 @@ type newRow struct {
 }
 
 func (r *newRow) plain() bool {
-	return r.due == nil && r.expires == nil && !r.msg.Receipt && !r.msg.Idempotent && !r.msg.Droppable
+	return r.due == nil && r.expires == nil && !r.msg.Receipt && !r.msg.Idempotent && !r.msg.Droppable && !r.msg.Supersede
 }
 
 // enqueue stores the messages of several calls. A call that is refused gets its
 // err; an error returned means that the transaction must be undone.
 func (e *enqueuer) enqueue(ctx context.Context, tx *txn, s *Store, tasks []*enqueueTask) error {
 	defer e.forget()
-	limit := int64(s.opts.MaxMessages)
-	total, rows := int64(0), int64(0)
-	for _, t := range tasks {
-		rows += int64(len(t.msgs))
-	}
-	if limit > 0 {
+	room := persist.Room{Limits: s.opts.limits()}
+	limited := room.Limits.CountsRoom()
+	if limited {
 		// A transaction of the caller reads here for the first time. It has to
 		// become the writer before, or it might have read what is outdated by
 		// the time it writes.
 		if _, err := tx.exec(ctx, tx.q.writeLock); err != nil {
 			return err
 		}
-		var dest [1]driver.Value
+		var dest [2]driver.Value
 		if _, err := queryRow(ctx, tx, dest[:], tx.q.outboxTotal); err != nil {
 			return err
 		}
-		total = asInt(dest[0])
+		room.Messages, room.Bytes = asInt(dest[0]), asInt(dest[1])
+		for _, t := range tasks {
+			for i := range t.msgs {
+				room.AddMessages++
+				room.AddBytes += int64(wire.Size(&t.msgs[i]))
+			}
+		}
 	}
-	tight := limit > 0 && total+rows > limit
+	tight := limited && !room.Fits()
 
 	// Calls without conditions are stored together.
 	e.items = e.items[:0]
@@ -95,20 +99,18 @@ func (e *enqueuer) enqueue(ctx context.Context, tx *txn, s *Store, tasks []*enqu
 		if !t.idempotent && !tight {
 			continue
 		}
-		added, err := e.enqueueOne(ctx, tx, s, t, total, tight)
-		if err != nil {
+		if err := e.enqueueOne(ctx, tx, s, t, &room, tight); err != nil {
 			return err
 		}
-		total += added
 	}
 	return nil
 }
 
 // enqueueOne stores the messages of one call, looking for duplicates and at the
-// limit. It tells by how many the outbox grew.
-func (e *enqueuer) enqueueOne(ctx context.Context, tx *txn, s *Store, t *enqueueTask, total int64, tight bool) (int64, error) {
+// limits. It keeps room up to date.
+func (e *enqueuer) enqueueOne(ctx context.Context, tx *txn, s *Store, t *enqueueTask, room *persist.Room, tight bool) error {
 	if _, err := tx.exec(ctx, tx.q.writeLock); err != nil { // before the first read, as above
-		return 0, err
+		return err
 	}
 	e.items = e.items[:0]
 	var first map[string]int // of this call, by ID
@@ -127,7 +129,7 @@ func (e *enqueuer) enqueueOne(ctx context.Context, tx *txn, s *Store, t *enqueue
 			var dest [1]driver.Value
 			found, err := queryRow(ctx, tx, dest[:], tx.q.outboxByID, m.ID)
 			if err != nil {
-				return 0, err
+				return err
 			}
 			if found {
 				out.Position = asInt(dest[0])
@@ -143,74 +145,106 @@ func (e *enqueuer) enqueueOne(ctx context.Context, tx *txn, s *Store, t *enqueue
 		}
 		e.items = append(e.items, item{m, out})
 	}
-	grown := int64(len(e.items))
-	if excess := total + grown - int64(s.opts.MaxMessages); tight && excess > 0 {
-		dropped, err := e.makeRoom(ctx, tx, s, e.items, excess)
+	if tight {
+		full, err := e.makeRoom(ctx, tx, s, e.items, room)
 		if err != nil {
-			return 0, err
+			return err
 		}
-		if !dropped {
-			t.err = refuse(t.op, t.object, persist.ErrOutboxFull)
-			return 0, nil
+		if full != nil {
+			t.err = &persist.Error{Op: t.op, Object: t.object, Kind: persist.ErrOutboxFull, Err: full}
+			return nil //nolint:nilerr // a refusal, which undoes nothing of others
 		}
-		grown -= excess
 	}
 	if err := e.insert(ctx, tx, s, e.items); err != nil {
-		return 0, err
+		return err
 	}
 	for _, twin := range twins {
 		t.out[twin[0]] = t.out[twin[1]]
 		t.out[twin[0]].Duplicate = true
 	}
-	return grown, nil
+	return nil
 }
 
-// makeRoom drops as many of the oldest droppable messages as are in excess
-// [OUTBOX-9]: in each lane at most as many as droppable ones are to be added
-// there. If that is not enough it changes nothing.
-func (e *enqueuer) makeRoom(ctx context.Context, tx *txn, s *Store, items []item, excess int64) (bool, error) {
-	clear(e.count[:])
+// makeRoom finds whether there is room for items, or makes it by dropping the
+// oldest droppable messages of their lanes [OUTBOX-9]. If that is not enough it
+// changes nothing and says which limit is in the way. room is as after the items
+// then.
+func (e *enqueuer) makeRoom(ctx context.Context, tx *txn, s *Store, items []item, room *persist.Room) (*persist.FullError, error) {
+	after := *room
+	after.AddMessages, after.AddBytes = 0, 0
+	var shares [maxLanes]persist.Share
+	waiting := make(map[string]int64) // bytes of what waits of a key, and will be superseded
 	for _, it := range items {
+		size := int64(wire.Size(it.msg))
+		after.AddMessages++
+		after.AddBytes += size
 		if it.msg.Droppable {
-			e.count[persist.LaneOf(it.msg.Key(), s.lanes)]++
+			share := &shares[persist.LaneOf(it.msg.Key(), s.lanes)]
+			share.Messages++
+			share.Bytes += size
 		}
+		if !it.msg.Supersede {
+			continue
+		}
+		key := keyHash(it.msg)
+		old, waits := waiting[string(key)]
+		if !waits {
+			var dest [1]driver.Value
+			var err error
+			if waits, err = queryRow(ctx, tx, dest[:], tx.q.supersededBy, key); err != nil {
+				return nil, err
+			}
+			old = asInt(dest[0])
+		}
+		if waits {
+			after.AddMessages--
+			after.AddBytes -= old
+		}
+		waiting[string(key)] = size
 	}
+	full := after
 	var victims []int64
+	var changes [maxLanes]laneChange
 	for lane := range s.lanes {
-		want := min(e.count[lane], excess-int64(len(victims)))
-		if want <= 0 {
+		if !after.Wants(shares[lane]) {
 			continue
 		}
 		below, above := laneBounds(lane)
-		var dest [1]driver.Value
-		rows, err := tx.query(ctx, tx.q.outboxDroppable, below, above, want)
+		var dest [2]driver.Value
+		rows, err := tx.query(ctx, tx.q.outboxDroppable, below, above)
 		err = eachRow(rows, err, dest[:], func() error {
+			if !after.Wants(shares[lane]) {
+				return errEnough
+			}
 			victims = append(victims, asInt(dest[0]))
+			after.Take(&shares[lane], asInt(dest[1]))
+			changes[lane].left(persist.StatePending, asInt(dest[1]))
+			changes[lane].dropped++
 			return nil
 		})
-		if err != nil {
-			return false, err
+		if err != nil && !errors.Is(err, errEnough) {
+			return nil, err
 		}
 	}
-	if int64(len(victims)) < excess {
-		return false, nil
+	if !after.Fits() {
+		return full.Full(), nil
 	}
-	clear(e.count[:])
 	for _, position := range victims {
 		if _, err := tx.exec(ctx, tx.q.outboxDelete, position); err != nil {
-			return false, err
-		}
-		e.count[laneOfPosition(position)]++
-	}
-	for lane, n := range e.count[:s.lanes] {
-		if n > 0 {
-			if _, err := tx.exec(ctx, tx.q.laneCount, int64(lane), -n, int64(0), n); err != nil {
-				return false, err
-			}
+			return nil, err
 		}
 	}
-	return true, nil
+	for lane, change := range changes[:s.lanes] {
+		if err := change.write(ctx, tx, lane); err != nil {
+			return nil, err
+		}
+	}
+	room.Messages, room.Bytes = after.Messages+after.AddMessages, after.Bytes+after.AddBytes
+	return nil, remember(ctx, tx, victims, persist.StateDropped)
 }
+
+// errEnough ends the reading of what may give way.
+var errEnough = errors.New("enough gives way")
 
 // insert stores items, in order, and fills in their places.
 //
@@ -225,17 +259,21 @@ func (e *enqueuer) insert(ctx context.Context, tx *txn, s *Store, items []item) 
 		return nil
 	}
 	clear(e.count[:])
+	clear(e.bytes[:])
+	supersedes := false
 	for _, it := range items {
 		lane := persist.LaneOf(it.msg.Key(), s.lanes)
 		*it.out = persist.Enqueued{Ref: persist.Ref{Lane: lane}}
 		e.count[lane]++
+		e.bytes[lane] += int64(wire.Size(it.msg))
+		supersedes = supersedes || it.msg.Supersede
 	}
 	for lane, n := range e.count[:s.lanes] {
 		if n == 0 {
 			continue
 		}
 		var dest [1]driver.Value
-		found, err := queryRow(ctx, tx, dest[:], tx.q.laneExtend, int64(lane), n)
+		found, err := queryRow(ctx, tx, dest[:], tx.q.laneExtend, int64(lane), n, e.bytes[lane])
 		if err != nil {
 			return err
 		}
@@ -251,6 +289,9 @@ func (e *enqueuer) insert(ctx context.Context, tx *txn, s *Store, items []item) 
 		if err := e.insertLane(ctx, tx, lane, items); err != nil {
 			return err
 		}
+	}
+	if supersedes {
+		return e.supersede(ctx, tx, items)
 	}
 	return nil
 }
@@ -304,11 +345,14 @@ func (e *enqueuer) flush(ctx context.Context, tx *txn, lane int) error {
 				e.args = append(e.args, body)
 				continue
 			}
-			var id any
+			var id, skey any
 			if r.msg.Idempotent || r.msg.Receipt {
 				id = r.msg.ID
 			}
-			e.args = append(e.args, r.due, r.expires, id, asFlag(r.msg.Receipt), asFlag(r.msg.Droppable), body)
+			if r.msg.Supersede {
+				skey = keyHash(r.msg)
+			}
+			e.args = append(e.args, r.due, r.expires, id, asFlag(r.msg.Receipt), asFlag(r.msg.Droppable), skey, body)
 		}
 		_, err := tx.exec(ctx, stmt, e.args...)
 		return err

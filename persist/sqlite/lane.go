@@ -196,8 +196,17 @@ func (l *lane) Next(ctx context.Context, limit, maxBytes int) ([]persist.Entry, 
 		if err := l.resend(ctx, p.overdue); err != nil {
 			return nil, err
 		}
+		if err := l.hand(ctx, &p); err != nil {
+			return nil, err
+		}
 		l.cursors = moved.cursors // and nothing else: Renew may be reading the rest
-		if len(p.entries) > 0 || len(p.corrupt) == 0 {
+		if len(p.entries) > 0 || len(p.corrupt) == 0 && !p.superseded {
+			if limits := l.s.opts.limits(); limits.Age > 0 {
+				for i := range p.entries {
+					e := &p.entries[i]
+					e.AgeLeft = limits.Left(time.UnixMilli(p.now).Sub(e.EnqueuedAt))
+				}
+			}
 			return p.entries, nil
 		}
 	}
@@ -298,7 +307,7 @@ func (t *resendTask) run(ctx context.Context, tx *txn) error {
 	if err != nil {
 		return err
 	}
-	return t.l.count(ctx, tx, n, -n)
+	return laneChange{pending: n, delivered: -n}.write(ctx, tx, t.l.number)
 }
 
 // quarantine moves messages that cannot be read to the dead letters [OUTBOX-8].

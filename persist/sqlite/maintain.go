@@ -44,6 +44,7 @@ func (Driver) Check(ctx context.Context, u *url.URL) (report persist.Report, err
 	}
 	report.Latest = int(all[len(all)-1].number)
 	report.Server = "SQLite " + sqlite3.SQLITE_VERSION
+	report.Limits = opts.limits()
 	report.Durability = (&Store{opts: opts}).Durability()
 	if _, err := os.Stat(path); err != nil { //nolint:gosec // the path is the caller's to choose
 		if errors.Is(err, fs.ErrNotExist) {

@@ -137,6 +137,7 @@ func TestURLs(t *testing.T) {
 		"sqlite:x?synchronous=normal":             {path: "x", opts: Options{Synchronous: SynchronousNormal}},
 		"sqlite:x?synchronous=full":               {path: "x"},
 		"sqlite:x?busy_timeout=2s&max_messages=9": {path: "x", opts: Options{BusyTimeout: 2e9, MaxMessages: 9}},
+		"sqlite:x?max_bytes=1KiB&max_age=2h":      {path: "x", opts: Options{MaxBytes: 1024, MaxAge: 2 * 3600e9}},
 	} {
 		u, err := url.Parse(raw)
 		require.NoError(t, err)
@@ -154,7 +155,7 @@ func TestURLs(t *testing.T) {
 		"sqlite:x%00":                   "NUL",
 		"sqlite:x%zz":                   "escape",
 		"sqlite:///x#y":                 "%23",
-		"sqlite:x?lane=1":               "known are busy_timeout, lanes, max_messages, prefix, synchronous",
+		"sqlite:x?lane=1":               "known are busy_timeout, lanes, max_age, max_bytes, max_messages, prefix, synchronous",
 		"sqlite:x?lanes=1&lanes=1":      "2 times",
 		"sqlite:x?lanes=0":              "from 1 to 64",
 		"sqlite:x?lanes=65":             "from 1 to 64",

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+
+	"github.com/oncemq/oncemq/persist"
 )
 
 // Options tune a store. The zero value is the default.
@@ -30,6 +32,10 @@ type Options struct {
 	// ones together; beyond, Enqueue fails with persist.ErrOutboxFull or drops
 	// [persist.Message.Droppable] messages. Zero is no limit.
 	MaxMessages int
+	// MaxBytes is the same for the bytes of messages as they are stored, and
+	// MaxAge how old a pending message may get; see [persist.Limits].
+	MaxBytes int64
+	MaxAge   time.Duration
 
 	// Prefix begins the names of the tables, so that a store fits into a
 	// database with others. Lower-case letters, digits and underscores, no
@@ -76,9 +82,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.BusyTimeout != 0 && (o.BusyTimeout < minBusyTimeout || o.BusyTimeout > maxBusyTimeout) {
 		faults = append(faults, fmt.Sprintf("busy_timeout is %s, must be %s to %s", o.BusyTimeout, minBusyTimeout, maxBusyTimeout))
 	}
-	if o.MaxMessages < 0 {
-		faults = append(faults, fmt.Sprintf("max_messages is %d, must not be negative", o.MaxMessages))
-	}
+	faults = append(faults, o.limits().Faults()...)
 	if o.Prefix == "" {
 		o.Prefix = defaultPrefix
 	}
@@ -99,6 +103,11 @@ func (o Options) withDefaults() (Options, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	return o, nil
+}
+
+// limits are those of the outbox.
+func (o *Options) limits() persist.Limits {
+	return persist.Limits{Messages: o.MaxMessages, Bytes: o.MaxBytes, Age: o.MaxAge}
 }
 
 // validPrefix tells whether the names of tables may begin with prefix. It goes

@@ -92,9 +92,10 @@ func (s *Store) newEnqueue(msgs []persist.Message) (*enqueueTask, error) {
 	const op = "enqueue"
 	t := &enqueueTask{call: newCall(op, s.name, len(msgs)), msgs: msgs}
 	t.wakes = true
+	limits := s.opts.limits()
 	for i := range msgs {
 		m := &msgs[i]
-		if err := checkMessage(m); err != nil {
+		if err := limits.CheckMessage(m); err != nil {
 			return nil, &persist.Error{Op: op, Object: fmt.Sprintf("message %d", i), Kind: persist.ErrInvalid, Err: err}
 		}
 		t.bytes += len(m.Payload)
@@ -106,26 +107,6 @@ func (s *Store) newEnqueue(msgs []persist.Message) (*enqueueTask, error) {
 		t.out = make([]persist.Enqueued, len(msgs))
 	}
 	return t, nil
-}
-
-func checkMessage(m *persist.Message) error {
-	switch {
-	case m.ID == "":
-		return errors.New("message ID is empty")
-	case len(m.ID) > persist.MaxMessageID:
-		return fmt.Errorf("message ID has %d bytes, at most %d are allowed", len(m.ID), persist.MaxMessageID)
-	case m.Topic == "":
-		return errors.New("topic is empty")
-	case m.QoS > 2:
-		return fmt.Errorf("QoS is %d, must be 0, 1 or 2", m.QoS)
-	case m.Expiry < 0:
-		return fmt.Errorf("expiry is %s, must not be negative", m.Expiry)
-	case m.MaxAttempts < 0:
-		return fmt.Errorf("max attempts is %d, must not be negative", m.MaxAttempts)
-	case m.Delay < 0:
-		return fmt.Errorf("delay is %s, must not be negative", m.Delay)
-	}
-	return nil
 }
 
 // Lookup tells what became of messages; see [persist.Outbox].
@@ -145,8 +126,13 @@ func (s *Store) Lookup(ctx context.Context, refs []persist.Ref) ([]persist.Fate,
 		var dest [4]driver.Value
 		rows, err := r.query(ctx, s.q.outboxFates, jsonInts(positions))
 		return eachRow(rows, err, dest[:], func() error {
+			state := persist.State(asInt(dest[1]))
+			if state >= persist.StateDropped {
+				fates[at[asInt(dest[0])]] = persist.FateOf(state)
+				return nil
+			}
 			fates[at[asInt(dest[0])]] = persist.Fate{
-				State:      persist.State(asInt(dest[1])),
+				State:      state,
 				ReasonCode: byte(asInt(dest[2])),
 				LastError:  asText(dest[3]),
 			}
@@ -178,16 +164,16 @@ func (s *Store) Lanes(ctx context.Context) ([]persist.LaneInfo, error) {
 // laneRow is a lane with all its counters.
 type laneRow struct {
 	persist.LaneInfo
-	delivered, dropped int64
+	delivered, dropped, superseded, bytes int64
 }
 
 func (s *Store) laneRows(ctx context.Context, r runner) ([]laneRow, error) {
 	var lanes []laneRow
 	now := s.now()
-	var dest [8]driver.Value
+	var dest [10]driver.Value
 	rows, err := r.query(ctx, s.q.laneList)
 	err = eachRow(rows, err, dest[:], func() error {
-		l := laneRow{delivered: asInt(dest[6]), dropped: asInt(dest[7])}
+		l := laneRow{delivered: asInt(dest[6]), dropped: asInt(dest[7]), superseded: asInt(dest[8]), bytes: asInt(dest[9])}
 		l.Lane = int(asInt(dest[0]))
 		l.Owner = asText(dest[1])
 		l.Epoch = asInt(dest[2])

@@ -23,8 +23,9 @@ type page struct {
 	// seen counts the rows that were taken; last and lastDue are of the latest.
 	seen          int
 	last, lastDue int64
-	// full tells that a row was left because of maxBytes.
-	full bool
+	// full tells that a row was left because of maxBytes, superseded that an entry
+	// was taken out.
+	full, superseded bool
 }
 
 // corruptEntry is a stored message that cannot be read.

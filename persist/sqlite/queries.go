@@ -28,6 +28,9 @@ type queries struct {
 	laneRelease, laneHolder, laneExtend, laneCount    *statement
 	outboxTotal, outboxByID, outboxDroppable          *statement
 	outboxDelete, outboxState, outboxFates            *statement
+	outboxBytes, outboxHand, outboxThere, settleBytes *statement
+	supersede, supersededBy                           *statement
+	gaveWayAdd, gaveWayForget                         *statement
 	outboxOldest, purgeEnd, purge                     *statement
 	pageInOrder, pageLate, pageChosen                 *statement
 	pageListed, pageByID                              *statement
@@ -72,8 +75,8 @@ func loadQueries(prefix string) (*queries, error) {
 		"INSERT INTO oncemq_outbox (position, enqueued_at, body) VALUES ",
 		func(i int) string { return fmt.Sprintf("(?1+%d, ?2, ?)", i) }, "")
 	q.insertFull = generate("insert_full", prefix,
-		"INSERT INTO oncemq_outbox (position, enqueued_at, due, expires, id, receipt, droppable, body) VALUES ",
-		func(i int) string { return fmt.Sprintf("(?1+%d, ?2, ?, ?, ?, ?, ?, ?)", i) }, "")
+		"INSERT INTO oncemq_outbox (position, enqueued_at, due, expires, id, receipt, droppable, skey, body) VALUES ",
+		func(i int) string { return fmt.Sprintf("(?1+%d, ?2, ?, ?, ?, ?, ?, ?, ?)", i) }, "")
 	q.insertClaims = generate("insert_claims", prefix,
 		"INSERT INTO oncemq_processed (group_id, epoch, owner, until, state, attempts, key) VALUES ",
 		func(int) string { return "(?1, ?2, ?3, ?4, 0, 1, ?)" },
@@ -111,6 +114,14 @@ func (q *queries) files() map[string]**statement {
 		"outbox_resend":      &q.outboxResend,
 		"outbox_fates":       &q.outboxFates,
 		"outbox_oldest":      &q.outboxOldest,
+		"outbox_bytes":       &q.outboxBytes,
+		"outbox_hand":        &q.outboxHand,
+		"outbox_there":       &q.outboxThere,
+		"supersede":          &q.supersede,
+		"superseded_by":      &q.supersededBy,
+		"gave_way_add":       &q.gaveWayAdd,
+		"gave_way_forget":    &q.gaveWayForget,
+		"settle_bytes":       &q.settleBytes,
 		"purge_end":          &q.purgeEnd,
 		"purge":              &q.purge,
 		"page_in_order":      &q.pageInOrder,

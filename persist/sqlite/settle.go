@@ -20,7 +20,7 @@ func (l *lane) Settle(ctx context.Context, settlements []persist.Settlement) err
 	t := l.newSettle("settle", settlements)
 	for i := range settlements {
 		st := &settlements[i]
-		if st.Outcome > persist.OutcomeReturned || st.ReceiptTimeout < 0 {
+		if st.Outcome > persist.OutcomeSuperseded || st.ReceiptTimeout < 0 {
 			return &persist.Error{
 				Op: t.op, Object: t.object, Kind: persist.ErrInvalid,
 				Err: fmt.Errorf("settlement of position %d with outcome %d and receipt time-out %s",
@@ -59,8 +59,7 @@ type settleTask struct {
 	minDue int64
 
 	delivered []delivery
-	// What the counters of the lane change by.
-	pending, awaiting int64
+	change    laneChange
 }
 
 // delivery is a settlement with OutcomeDelivered.
@@ -77,7 +76,7 @@ func (l *lane) newSettle(op string, settlements []persist.Settlement) *settleTas
 }
 
 func (t *settleTask) run(ctx context.Context, tx *txn) error {
-	t.pending, t.awaiting = 0, 0
+	t.change = laneChange{}
 	t.delivered = t.delivered[:0]
 	if held, err := t.l.held(ctx, tx); err != nil {
 		return err
@@ -102,6 +101,8 @@ func (t *settleTask) run(ctx context.Context, tx *txn) error {
 			err = t.bury(ctx, tx, st, persist.StateFailed, 1) // this attempt
 		case persist.OutcomeExpired:
 			err = t.bury(ctx, tx, st, persist.StateExpired, 0)
+		case persist.OutcomeSuperseded:
+			err = t.giveWay(ctx, tx, st.Position)
 		case persist.OutcomeReturned:
 			// See lane.remember.
 		}
@@ -112,7 +113,7 @@ func (t *settleTask) run(ctx context.Context, tx *txn) error {
 	if err := t.deliver(ctx, tx); err != nil {
 		return err
 	}
-	return t.l.count(ctx, tx, t.pending, t.awaiting)
+	return t.change.write(ctx, tx, t.l.number)
 }
 
 // held tells whether the lease is still the holder's [LEASE-3].
@@ -120,15 +121,6 @@ func (l *lane) held(ctx context.Context, tx *txn) (bool, error) {
 	var dest [2]driver.Value
 	found, err := queryRow(ctx, tx, dest[:], tx.q.laneHolder, int64(l.number))
 	return found && asInt(dest[0]) == l.epoch, err
-}
-
-// count changes the counters of the lane.
-func (l *lane) count(ctx context.Context, tx *txn, pending, awaiting int64) error {
-	if pending == 0 && awaiting == 0 {
-		return nil
-	}
-	_, err := tx.exec(ctx, tx.q.laneCount, int64(l.number), pending, awaiting, int64(0))
-	return err
 }
 
 // deliver settles what the broker acknowledged. Acknowledgements come nearly in
@@ -152,11 +144,17 @@ func (t *settleTask) deliver(ctx context.Context, tx *txn) error {
 }
 
 func (t *settleTask) deliverRun(ctx context.Context, tx *txn, run []delivery) error {
-	deleted, err := tx.exec(ctx, tx.q.settleDelivered, run[0].position, run[len(run)-1].position)
+	first, last := run[0].position, run[len(run)-1].position
+	var bytes [1]driver.Value
+	if _, err := queryRow(ctx, tx, bytes[:], tx.q.settleBytes, first, last); err != nil {
+		return err
+	}
+	deleted, err := tx.exec(ctx, tx.q.settleDelivered, first, last)
 	if err != nil {
 		return err
 	}
-	t.pending -= deleted
+	t.change.pending -= deleted
+	t.change.bytes -= asInt(bytes[0])
 	if deleted == int64(len(run)) {
 		return nil
 	}
@@ -181,30 +179,42 @@ func (t *settleTask) await(ctx context.Context, tx *txn, first, last int64, time
 		due = max(tx.now+millis(timeout), t.minDue)
 	}
 	n, err := tx.exec(ctx, tx.q.settleAwaiting, first, last, due)
-	t.pending -= n
-	t.awaiting += n
+	t.change.pending -= n
+	t.change.delivered += n
 	return err
 }
 
 // bury moves a message to the dead letters [OUTBOX-11].
 func (t *settleTask) bury(ctx context.Context, tx *txn, st *persist.Settlement, state persist.State, attempts int64) error {
-	was, found, err := stateOf(ctx, tx, st.Position)
+	found, err := t.leaves(ctx, tx, st.Position)
 	if err != nil || !found {
 		return err
-	}
-	if was == persist.StateDelivered {
-		t.awaiting--
-	} else {
-		t.pending--
 	}
 	return buryMessage(ctx, tx, st.Position, state, st.ReasonCode, st.Reason, attempts)
 }
 
-// stateOf is the state of a message in the outbox, if it is there.
-func stateOf(ctx context.Context, tx *txn, position int64) (state persist.State, found bool, err error) {
-	var dest [1]driver.Value
+// leaves counts a message that is about to leave the lane, if it is there.
+func (t *settleTask) leaves(ctx context.Context, tx *txn, position int64) (found bool, err error) {
+	var dest [2]driver.Value
 	found, err = queryRow(ctx, tx, dest[:], tx.q.outboxState, position)
-	return persist.State(asInt(dest[0])), found, err
+	if err != nil || !found {
+		return false, err
+	}
+	t.change.left(persist.State(asInt(dest[0])), asInt(dest[1]))
+	return true, nil
+}
+
+// giveWay deletes a message that its holder found superseded [OUTBOX-16].
+func (t *settleTask) giveWay(ctx context.Context, tx *txn, position int64) error {
+	found, err := t.leaves(ctx, tx, position)
+	if err != nil || !found {
+		return err
+	}
+	if _, err := tx.exec(ctx, tx.q.outboxDelete, position); err != nil {
+		return err
+	}
+	t.change.superseded++
+	return remember(ctx, tx, []int64{position}, persist.StateSuperseded)
 }
 
 // buryMessage moves a message that is there to the dead letters, adding to its
@@ -242,45 +252,42 @@ func (t *receiptTask) run(ctx context.Context, tx *txn) error {
 	} else if !held {
 		return t.refuse(persist.ErrLeaseLost)
 	}
-	var pending, awaiting int64
+	var change laneChange
 	for i := range t.receipts {
 		r := &t.receipts[i]
 		if !r.Failed {
 			// Nearly always the message is delivered: one statement.
-			n, err := tx.exec(ctx, tx.q.receiptDelete, r.ID, t.l.below, t.l.above)
+			var dest [1]driver.Value
+			rows, err := tx.query(ctx, tx.q.receiptDelete, r.ID, t.l.below, t.l.above)
+			err = eachRow(rows, err, dest[:], func() error {
+				t.known[i] = true
+				change.left(persist.StateDelivered, asInt(dest[0]))
+				return nil
+			})
 			if err != nil {
 				return err
 			}
-			if n > 0 {
-				t.known[i] = true
-				awaiting -= n
+			if t.known[i] {
 				continue
 			}
 		}
-		p, a, err := t.find(ctx, tx, r)
-		if err != nil {
+		if err := t.find(ctx, tx, i, &change); err != nil {
 			return err
 		}
-		t.known[i] = p+a > 0
-		pending -= p
-		awaiting -= a
 	}
-	return t.l.count(ctx, tx, pending, awaiting)
+	return change.write(ctx, tx, t.l.number)
 }
 
-// find ends the messages that a receipt answers, whatever their state, and tells
-// how many of them were pending and how many awaited it.
-func (t *receiptTask) find(ctx context.Context, tx *txn, r *persist.Receipt) (pending, awaiting int64, err error) {
+// find ends the messages that a receipt answers, whatever their state.
+func (t *receiptTask) find(ctx context.Context, tx *txn, i int, change *laneChange) error {
+	r := &t.receipts[i]
 	var positions []int64
-	var dest [2]driver.Value
+	var dest [3]driver.Value
 	rows, err := tx.query(ctx, tx.q.receiptFind, r.ID, t.l.below, t.l.above)
 	err = eachRow(rows, err, dest[:], func() error {
+		t.known[i] = true
 		positions = append(positions, asInt(dest[0]))
-		if persist.State(asInt(dest[1])) == persist.StateDelivered {
-			awaiting++
-		} else {
-			pending++
-		}
+		change.left(persist.State(asInt(dest[1])), asInt(dest[2]))
 		return nil
 	})
 	for _, position := range positions {
@@ -293,5 +300,5 @@ func (t *receiptTask) find(ctx context.Context, tx *txn, r *persist.Receipt) (pe
 			_, err = tx.exec(ctx, tx.q.outboxDelete, position)
 		}
 	}
-	return pending, awaiting, err
+	return err
 }

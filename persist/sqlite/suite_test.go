@@ -76,7 +76,7 @@ type backend struct {
 }
 
 func (b *backend) Open(ctx context.Context) (persist.Store, error) {
-	return Open(ctx, b.path, Options{Lanes: b.opts.Lanes, MaxMessages: b.opts.MaxMessages, Synchronous: b.sync, Clock: b.clock.now})
+	return Open(ctx, b.path, Options{Lanes: b.opts.Lanes, MaxMessages: b.opts.Limits.Messages, MaxBytes: b.opts.Limits.Bytes, MaxAge: b.opts.Limits.Age, Synchronous: b.sync, Clock: b.clock.now})
 }
 
 func (b *backend) Advance(d time.Duration) { b.clock.advance(d) }

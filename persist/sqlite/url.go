@@ -18,7 +18,8 @@ import (
 //	sqlite:outbox.db?lanes=4&max_messages=1000000
 //
 // Options are lanes, synchronous (full or normal), busy_timeout (such as 5s),
-// max_messages and prefix; see [Options].
+// max_messages, max_bytes (such as 64MiB), max_age (such as 24h) and prefix; see
+// [Options].
 type Driver struct{}
 
 // Schemes is "sqlite".
@@ -40,7 +41,7 @@ func (Driver) Open(ctx context.Context, u *url.URL) (persist.Store, error) {
 
 // urlOptions are the options that a URL may have.
 func urlOptions() []string {
-	return []string{"busy_timeout", "lanes", "max_messages", "prefix", "synchronous"}
+	return slices.Sorted(slices.Values(append(persist.LimitOptions(), "busy_timeout", "lanes", "prefix", "synchronous")))
 }
 
 // parseURL reads path and options. Its errors do not repeat the URL, in which
@@ -107,14 +108,16 @@ func (o *Options) set(name, value string) error {
 		if o.BusyTimeout, err = time.ParseDuration(value); err != nil || o.BusyTimeout < minBusyTimeout {
 			return fmt.Errorf("a duration such as 5s")
 		}
-	case "max_messages":
-		if o.MaxMessages, err = strconv.Atoi(value); err != nil || o.MaxMessages < 0 {
-			return fmt.Errorf("a number, 0 for no limit")
-		}
 	case "prefix":
 		if o.Prefix = value; !validPrefix(value) {
 			return fmt.Errorf("lower-case letters, digits and underscores, no digit first, at most %d", maxPrefix)
 		}
+	default:
+		limits := o.limits()
+		if err := limits.Set(name, value); err != nil {
+			return err
+		}
+		o.MaxMessages, o.MaxBytes, o.MaxAge = limits.Messages, limits.Bytes, limits.Age
 	}
 	return nil
 }

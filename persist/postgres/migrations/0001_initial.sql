@@ -35,6 +35,8 @@ CREATE TABLE oncemq.lanes (
   pending     bigint NOT NULL DEFAULT 0,
   delivered   bigint NOT NULL DEFAULT 0,
   dropped     bigint NOT NULL DEFAULT 0,
+  superseded  bigint NOT NULL DEFAULT 0,
+  bytes       bigint NOT NULL DEFAULT 0,
   positions   regclass NOT NULL,
   lane        smallint PRIMARY KEY,
   life        uuid NOT NULL,
@@ -45,10 +47,12 @@ CREATE TABLE oncemq.lanes (
 -- What is to be added to the counters of a lane. Who does not hold the lane
 -- inserts here, so that nobody waits for anybody else's transaction to count.
 CREATE TABLE oncemq.arrivals (
-  pending   bigint NOT NULL DEFAULT 0,
-  delivered integer NOT NULL DEFAULT 0,
-  dropped   integer NOT NULL DEFAULT 0,
-  lane      smallint NOT NULL
+  pending    bigint NOT NULL DEFAULT 0,
+  bytes      bigint NOT NULL DEFAULT 0,
+  delivered  integer NOT NULL DEFAULT 0,
+  dropped    integer NOT NULL DEFAULT 0,
+  superseded integer NOT NULL DEFAULT 0,
+  lane       smallint NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
   autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 2000,
   autovacuum_vacuum_cost_delay = 0);
@@ -56,9 +60,11 @@ CREATE TABLE oncemq.arrivals (
 -- Messages that are pending (state 0) or delivered and await a receipt (state 1).
 -- A position is the number of the lane, shifted, and a counter. due is NULL for
 -- one that may be sent in its place; else the time from which Next hands it out.
--- id is NULL unless the message is idempotent (once) or asked for a receipt. size
--- is that of the payload; body is the encoding of internal/wire, kept as it is:
--- compressing costs more than it saves.
+-- id is NULL unless the message is idempotent (once) or asked for a receipt. skey
+-- is NULL unless the next message of its ordering key takes the message's place: a
+-- hash of the key, until the message is handed out. size is that of the payload;
+-- body is the encoding of internal/wire, kept as it is: compressing costs more than
+-- it saves. bytes of a lane are those of its bodies.
 CREATE TABLE oncemq.outbox (
   position    bigint PRIMARY KEY,
   enqueued_at bigint NOT NULL,
@@ -71,6 +77,7 @@ CREATE TABLE oncemq.outbox (
   due         bigint,
   expires     bigint,
   id          bytea,
+  skey        bytea,
   last_error  bytea,
   last_at     bigint,
   first_error bytea,
@@ -84,6 +91,16 @@ CREATE INDEX outbox_due ON oncemq.outbox (due, position) WHERE due IS NOT NULL;
 CREATE UNIQUE INDEX outbox_once ON oncemq.outbox (id) WHERE once;
 CREATE INDEX outbox_id ON oncemq.outbox (id) WHERE id IS NOT NULL AND NOT once;
 CREATE INDEX outbox_droppable ON oncemq.outbox (position) WHERE droppable AND state = 0;
+CREATE INDEX outbox_skey ON oncemq.outbox (skey, position) WHERE skey IS NOT NULL;
+
+-- The latest messages that were dropped (state 5) or superseded (state 6), in the
+-- order in which they were.
+CREATE TABLE oncemq.gave_way (
+  number   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  position bigint NOT NULL,
+  state    smallint NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX gave_way_position ON oncemq.gave_way (position);
 
 -- key is the name, or a hash of a long one.
 CREATE TABLE oncemq.groups (

@@ -7,10 +7,12 @@ WITH found AS MATERIALIZED (
 ), gone AS (
   DELETE FROM oncemq.arrivals WHERE ctid = ANY (ARRAY(SELECT ctid FROM found))
     AND EXISTS (SELECT FROM oncemq.lanes WHERE lane = $1::smallint AND holder = $2::bigint)
-  RETURNING pending, delivered, dropped
+  RETURNING pending, bytes, delivered, dropped, superseded
 ), sums AS (
-  SELECT sum(pending) AS pending, sum(delivered) AS delivered, sum(dropped) AS dropped FROM gone
+  SELECT sum(pending) AS pending, sum(bytes) AS bytes, sum(delivered) AS delivered, sum(dropped) AS dropped,
+    sum(superseded) AS superseded FROM gone
 )
 UPDATE oncemq.lanes l
-SET pending = l.pending + s.pending, delivered = l.delivered + s.delivered, dropped = l.dropped + s.dropped
+SET pending = l.pending + s.pending, bytes = l.bytes + s.bytes, delivered = l.delivered + s.delivered,
+  dropped = l.dropped + s.dropped, superseded = l.superseded + s.superseded
 FROM sums s WHERE l.lane = $1::smallint AND l.holder = $2::bigint AND s.pending IS NOT NULL

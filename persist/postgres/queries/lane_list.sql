@@ -1,12 +1,14 @@
 -- Purpose: describe all lanes.
 -- Parameters: none.
 -- Result: lane, owner, epoch, what is left of the lease (NULL if it was released),
--- pending, delivered, dropped; in the order of the lanes.
+-- pending, delivered, dropped, superseded, bytes; in the order of the lanes.
 SELECT l.lane, l.owner, l.epoch, CASE WHEN l.holder <> 0 THEN l.lease_until - oncemq.now_ms() END,
-  l.pending + coalesce(a.pending, 0), l.delivered + coalesce(a.delivered, 0), l.dropped + coalesce(a.dropped, 0)
+  l.pending + coalesce(a.pending, 0), l.delivered + coalesce(a.delivered, 0), l.dropped + coalesce(a.dropped, 0),
+  l.superseded + coalesce(a.superseded, 0), l.bytes + coalesce(a.bytes, 0)
 FROM oncemq.lanes l
 LEFT JOIN (
-  SELECT lane, sum(pending)::bigint AS pending, sum(delivered)::bigint AS delivered, sum(dropped)::bigint AS dropped
+  SELECT lane, sum(pending)::bigint AS pending, sum(delivered)::bigint AS delivered, sum(dropped)::bigint AS dropped,
+    sum(superseded)::bigint AS superseded, sum(bytes)::bigint AS bytes
   FROM oncemq.arrivals GROUP BY lane
 ) a ON a.lane = l.lane
 ORDER BY l.lane

@@ -7,3 +7,6 @@ FROM unnest($1::bigint[]) AS p (position) JOIN oncemq.outbox o USING (position)
 UNION ALL
 SELECT d.position, d.state, d.reason_code, d.reason
 FROM unnest($1::bigint[]) AS p (position) JOIN oncemq.dead_letters d ON d.position = p.position AND d.position IS NOT NULL
+UNION ALL
+SELECT g.position, g.state, 0::smallint, NULL
+FROM unnest($1::bigint[]) AS p (position) JOIN oncemq.gave_way g USING (position)

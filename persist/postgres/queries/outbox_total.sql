@@ -1,5 +1,7 @@
--- Purpose: count the messages in the outbox.
+-- Purpose: count the messages in the outbox, and their bytes.
 -- Parameters: none.
--- Result: one row with the number.
-SELECT (SELECT coalesce(sum(pending + delivered), 0) FROM oncemq.lanes)::bigint
-  + (SELECT coalesce(sum(pending + delivered), 0) FROM oncemq.arrivals)::bigint
+-- Result: one row with both numbers.
+SELECT sum(messages)::bigint, sum(bytes)::bigint FROM (
+  SELECT coalesce(sum(pending + delivered), 0) AS messages, coalesce(sum(bytes), 0) AS bytes FROM oncemq.lanes
+  UNION ALL SELECT coalesce(sum(pending + delivered), 0), coalesce(sum(bytes), 0) FROM oncemq.arrivals
+) t

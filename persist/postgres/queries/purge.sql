@@ -7,9 +7,9 @@ WITH found AS MATERIALIZED (
   WHERE position > $1::bigint AND position < $2::bigint AND (1 << state) & $3::int <> 0
   ORDER BY position LIMIT $4::bigint FOR UPDATE
 ), gone AS (
-  DELETE FROM oncemq.outbox WHERE position IN (SELECT position FROM found) RETURNING position, state
+  DELETE FROM oncemq.outbox WHERE position IN (SELECT position FROM found) RETURNING position, state, octet_length(body) AS bytes
 ), counted AS (
-  INSERT INTO oncemq.arrivals (lane, pending, delivered)
-  SELECT position >> 48, -count(*) FILTER (WHERE state = 0), -count(*) FILTER (WHERE state = 1) FROM gone GROUP BY position >> 48
+  INSERT INTO oncemq.arrivals (lane, pending, delivered, bytes)
+  SELECT position >> 48, -count(*) FILTER (WHERE state = 0), -count(*) FILTER (WHERE state = 1), -sum(bytes) FROM gone GROUP BY position >> 48
 )
 SELECT count(*) FROM gone

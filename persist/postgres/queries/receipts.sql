@@ -15,7 +15,7 @@ WITH found AS MATERIALIZED (
 ), gone AS (
   DELETE FROM oncemq.outbox o USING found f WHERE o.position = f.position
   RETURNING o.position, o.state, o.attempts, o.first_error, o.first_at, o.expires - o.enqueued_at AS expiry, o.body,
-    f.failed, f.reason, f.n
+    octet_length(o.body) AS bytes,     f.failed, f.reason, f.n
 ), buried AS (
   INSERT INTO oncemq.dead_letters (side, state, position, reason_code, reason, attempts, at,
     first_error, first_at, last_error, last_at, expiry, body)
@@ -23,8 +23,8 @@ WITH found AS MATERIALIZED (
     reason, t.now, coalesce(expiry, 0), body
   FROM gone, (SELECT oncemq.now_ms() AS now) t WHERE failed ORDER BY n, position
 ), counted AS (
-  UPDATE oncemq.lanes l SET pending = l.pending - c.pending, delivered = l.delivered - c.delivered
-  FROM (SELECT count(*) FILTER (WHERE state = 0) AS pending, count(*) FILTER (WHERE state = 1) AS delivered FROM gone) c
+  UPDATE oncemq.lanes l SET pending = l.pending - c.pending, delivered = l.delivered - c.delivered, bytes = l.bytes - c.bytes
+  FROM (SELECT count(*) FILTER (WHERE state = 0) AS pending, coalesce(sum(bytes), 0) AS bytes, count(*) FILTER (WHERE state = 1) AS delivered FROM gone) c
   WHERE lane = $1::smallint AND holder = $2::bigint AND c.pending + c.delivered > 0
 )
 SELECT n FROM gone

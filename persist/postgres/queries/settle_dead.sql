@@ -9,7 +9,8 @@ WITH gone AS (
   WHERE o.position = r.position
     AND EXISTS (SELECT FROM oncemq.lanes WHERE lane = $1::smallint AND holder = $2::bigint)
   RETURNING o.position, o.state AS was, o.attempts, o.first_error, o.first_at, o.last_error, o.last_at,
-    o.expires - o.enqueued_at AS expiry, o.body, r.state, r.code, r.reason, r.added, r.n
+    o.expires - o.enqueued_at AS expiry, o.body, octet_length(o.body) AS bytes,
+    r.state, r.code, r.reason, r.added, r.n
 ), buried AS (
   INSERT INTO oncemq.dead_letters (side, state, position, reason_code, reason, attempts, at,
     first_error, first_at, last_error, last_at, expiry, body)
@@ -19,8 +20,8 @@ WITH gone AS (
     coalesce(expiry, 0), body
   FROM gone, (SELECT oncemq.now_ms() AS now) t ORDER BY n
 ), counted AS (
-  UPDATE oncemq.lanes l SET pending = l.pending - c.pending, delivered = l.delivered - c.delivered
-  FROM (SELECT count(*) FILTER (WHERE was = 0) AS pending, count(*) FILTER (WHERE was = 1) AS delivered FROM gone) c
+  UPDATE oncemq.lanes l SET pending = l.pending - c.pending, delivered = l.delivered - c.delivered, bytes = l.bytes - c.bytes
+  FROM (SELECT count(*) FILTER (WHERE was = 0) AS pending, coalesce(sum(bytes), 0) AS bytes, count(*) FILTER (WHERE was = 1) AS delivered FROM gone) c
   WHERE lane = $1::smallint AND holder = $2::bigint AND c.pending + c.delivered > 0
 )
 SELECT position FROM gone

@@ -9,7 +9,7 @@ WITH gone AS (
   DELETE FROM oncemq.outbox o USING unnest($3::bigint[], $4::bigint[]) AS r (first, last)
   WHERE o.position BETWEEN r.first AND r.last AND NOT o.receipt
     AND EXISTS (SELECT FROM oncemq.lanes WHERE lane = $1::smallint AND holder = $2::bigint)
-  RETURNING o.state
+  RETURNING octet_length(o.body) AS bytes
 ), kept AS (
   UPDATE oncemq.outbox o SET state = 1,
     due = CASE r.timeout WHEN 0 THEN 9223372036854775807 ELSE greatest((SELECT oncemq.now_ms()) + r.timeout, $7::bigint) END
@@ -19,6 +19,6 @@ WITH gone AS (
     AND EXISTS (SELECT FROM oncemq.lanes WHERE lane = $1::smallint AND holder = $2::bigint)
   RETURNING 1
 )
-UPDATE oncemq.lanes SET pending = pending - g.n - k.n, delivered = delivered + k.n
-FROM (SELECT count(*) AS n FROM gone) g, (SELECT count(*) AS n FROM kept) k
+UPDATE oncemq.lanes l SET pending = pending - g.n - k.n, delivered = delivered + k.n, bytes = l.bytes - g.bytes
+FROM (SELECT count(*) AS n, coalesce(sum(bytes), 0) AS bytes FROM gone) g, (SELECT count(*) AS n FROM kept) k
 WHERE lane = $1::smallint AND holder = $2::bigint AND g.n + k.n > 0

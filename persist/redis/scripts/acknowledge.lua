@@ -36,6 +36,7 @@ for at = 4, #ARGV, 3 do
   end
   out[#out + 1] = known
 end
+shrink(lane, totals)
 if pending ~= 0 then redis.call('HINCRBY', lane.hash, 'pending', pending) end
 if delivered ~= 0 then redis.call('HINCRBY', lane.hash, 'delivered', delivered) end
 if pending + delivered ~= 0 then redis.call('HINCRBY', totals, 'size', pending + delivered) end

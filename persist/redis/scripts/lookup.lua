@@ -10,7 +10,9 @@ for i = 1, #ARGV, 2 do
   local fate = {-1, 0, ''}
   local number = redis.call('HGET', KEYS[1], ARGV[i] .. ':' .. ARGV[i + 1])
   local messages = KEYS[3 + 2 * ARGV[i]]
-  if number then
+  if number == 'd' or number == 's' then
+    fate = {number == 'd' and 5 or 6, 0, ''}
+  elseif number then
     local rows = redis.call('XRANGE', KEYS[2], number, number)
     if #rows > 0 then
       local l = {}

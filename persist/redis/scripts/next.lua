@@ -1,13 +1,13 @@
 -- Purpose: read the next messages of a leased lane: those that were returned,
 -- those that became due behind the cursor, then those after it.
--- KEYS: lane, messages, states, dues.
+-- KEYS: lane, messages, states, dues, the latest.
 -- ARGV: epoch, pages read, cursor, due and position up to which late ones were
 -- handed out, limit, bytes, then the positions of returned ones.
 -- Result: 0, now, pages read, the stage in which reading stopped (4: at the end),
 -- how far it came behind the cursor, number of entries of each stage, the entries;
 -- or 1 if the lease was lost.
--- Atomicity: counts in the lane that something was read, and nothing else; run
--- twice it reads the same.
+-- Atomicity: counts in the lane that something was read, and keeps what was from
+-- being superseded [OUTBOX-14]; run twice it reads the same.
 --#include held
 --#include clock
 --#include beyond
@@ -26,6 +26,9 @@ local parts, counts, n, size = {}, {0, 0, 0}, 0, 0
 -- goes beyond the bytes is among the entries: payloads are smaller than messages,
 -- and the caller has the last word.
 local function take(stage, position, entry, state)
+  if state and math.floor(string.byte(state, 1) / SUPERSEDE) % 2 == 1 then
+    settle_latest(KEYS[5], position, read_state(state))
+  end
   local head, body = pack_entry(position, entry, state)
   parts[#parts + 1] = head
   parts[#parts + 1] = body

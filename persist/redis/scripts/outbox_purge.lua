@@ -1,5 +1,5 @@
 -- Purpose: delete messages of a lane.
--- KEYS: lane, messages, states, dues, droppable, IDs, totals.
+-- KEYS: lane, messages, states, dues, droppable, IDs, totals, the latest.
 -- ARGV: number of the lane, position after which to begin, limit, 1 if pending
 -- ones are meant, 1 if delivered ones are, how many messages to look at.
 -- Result: how many were deleted, the position that was reached (-1: the end).
@@ -8,6 +8,7 @@
 --#include state
 --#include pages
 local lane = lane_keys(1, ARGV[1])
+lane.latest = KEYS[8]
 local cursor, limit, look = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[6])
 local pending, delivered = 0, 0
 while look > 0 and pending + delivered < limit do
@@ -28,6 +29,7 @@ while look > 0 and pending + delivered < limit do
     end
   end
 end
+shrink(lane, KEYS[7])
 if pending ~= 0 then redis.call('HINCRBY', lane.hash, 'pending', -pending) end
 if delivered ~= 0 then redis.call('HINCRBY', lane.hash, 'delivered', -delivered) end
 if pending + delivered ~= 0 then redis.call('HINCRBY', KEYS[7], 'size', -(pending + delivered)) end

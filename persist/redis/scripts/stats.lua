@@ -2,7 +2,8 @@
 -- KEYS: totals, then lane, messages and states of each lane.
 -- ARGV: none.
 -- Result: now; the totals; for each lane owner, epoch, holder, end of the lease,
--- pending, delivered, dropped, and when the oldest pending message was enqueued.
+-- pending, delivered, dropped, when the oldest pending message was enqueued,
+-- superseded, bytes.
 -- Atomicity: keeps in each lane how far it had to look for the oldest, and
 -- changes nothing else.
 --#include clock
@@ -39,6 +40,8 @@ for i = 2, #KEYS, 3 do
   f[1] = f[1] or ''
   for j = 2, 7 do f[j] = f[j] or '0' end
   f[8] = tonumber(f[5]) > 0 and oldest(KEYS[i], KEYS[i + 1], KEYS[i + 2]) or 0
+  local more = redis.call('HMGET', KEYS[i], 'superseded', 'bytes')
+  f[9], f[10] = more[1] or '0', more[2] or '0'
   out[#out + 1] = f
 end
 return out

@@ -32,13 +32,17 @@ CREATE TABLE oncemq_lanes (
   lease_until INTEGER NOT NULL DEFAULT 0,
   pending     INTEGER NOT NULL DEFAULT 0,
   delivered   INTEGER NOT NULL DEFAULT 0,
-  dropped     INTEGER NOT NULL DEFAULT 0
+  dropped     INTEGER NOT NULL DEFAULT 0,
+  superseded  INTEGER NOT NULL DEFAULT 0,
+  bytes       INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 -- Messages that are pending (state 0) or delivered and await a receipt
 -- (state 1). due is NULL for one that may be sent in its place; else the time
 -- from which Next hands it out. id is NULL unless the message is idempotent or
--- asked for a receipt. body is the encoding of internal/wire.
+-- asked for a receipt. skey is NULL unless the next message of its ordering key
+-- takes the message's place: a hash of the key, until the message is handed out.
+-- body is the encoding of internal/wire; bytes of a lane are those of its bodies.
 CREATE TABLE oncemq_outbox (
   position    INTEGER PRIMARY KEY,
   state       INTEGER NOT NULL DEFAULT 0,
@@ -53,12 +57,23 @@ CREATE TABLE oncemq_outbox (
   id          TEXT,
   receipt     INTEGER NOT NULL DEFAULT 0,
   droppable   INTEGER NOT NULL DEFAULT 0,
+  skey        BLOB,
   body        BLOB NOT NULL
 ) STRICT;
 -- Partial, so that a plain message has no index entry at all.
 CREATE INDEX oncemq_outbox_due ON oncemq_outbox (due) WHERE due IS NOT NULL;
 CREATE INDEX oncemq_outbox_id ON oncemq_outbox (id) WHERE id IS NOT NULL;
 CREATE INDEX oncemq_outbox_droppable ON oncemq_outbox (position) WHERE droppable = 1;
+CREATE INDEX oncemq_outbox_skey ON oncemq_outbox (skey) WHERE skey IS NOT NULL;
+
+-- The latest messages that were dropped (state 5) or superseded (state 6), in the
+-- order in which they were.
+CREATE TABLE oncemq_gave_way (
+  number   INTEGER PRIMARY KEY AUTOINCREMENT,
+  position INTEGER NOT NULL,
+  state    INTEGER NOT NULL
+) STRICT;
+CREATE INDEX oncemq_gave_way_position ON oncemq_gave_way (position);
 
 CREATE TABLE oncemq_groups (
   id   INTEGER PRIMARY KEY,

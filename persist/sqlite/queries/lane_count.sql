@@ -1,7 +1,8 @@
 -- Purpose: keep the counters of a lane right after messages left it.
--- Parameters: ?1 lane; ?2, ?3 and ?4 what is added to pending, delivered and
--- dropped.
+-- Parameters: ?1 lane; ?2 to ?6 what is added to pending, delivered, dropped,
+-- superseded and bytes.
 -- Result: changes one row.
 UPDATE oncemq_lanes
-SET pending = pending + ?2, delivered = delivered + ?3, dropped = dropped + ?4
+SET pending = pending + ?2, delivered = delivered + ?3, dropped = dropped + ?4,
+  superseded = superseded + ?5, bytes = bytes + ?6
 WHERE lane = ?1

@@ -8,3 +8,6 @@ WHERE position IN (SELECT value FROM json_each(?1))
 UNION ALL
 SELECT position, state, reason_code, reason FROM oncemq_dead_letters
 WHERE position IN (SELECT value FROM json_each(?1))
+UNION ALL
+SELECT position, state, 0, NULL FROM oncemq_gave_way
+WHERE position IN (SELECT value FROM json_each(?1))

@@ -1,4 +1,4 @@
 -- Purpose: see where a message stands.
 -- Parameters: ?1 position.
--- Result: one row with its state, or none.
-SELECT state FROM oncemq_outbox WHERE position = ?1
+-- Result: one row with its state and its bytes, or none.
+SELECT state, length(body) FROM oncemq_outbox WHERE position = ?1

@@ -1,4 +1,4 @@
--- Purpose: count the messages in the outbox.
+-- Purpose: count the messages in the outbox, and their bytes.
 -- Parameters: none.
--- Result: one row with the number.
-SELECT coalesce(sum(pending + delivered), 0) FROM oncemq_lanes
+-- Result: one row with both numbers.
+SELECT coalesce(sum(pending + delivered), 0), coalesce(sum(bytes), 0) FROM oncemq_lanes

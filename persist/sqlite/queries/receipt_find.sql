@@ -1,5 +1,5 @@
 -- Purpose: find the messages of a lane that a receipt answers.
 -- Parameters: ?1 message ID, ?2 and ?3 first and last position of the lane.
--- Result: position and state of each.
-SELECT position, state FROM oncemq_outbox INDEXED BY oncemq_outbox_id
+-- Result: position, state and bytes of each.
+SELECT position, state, length(body) FROM oncemq_outbox INDEXED BY oncemq_outbox_id
 WHERE id = ?1 AND receipt = 1 AND position BETWEEN ?2 AND ?3

@@ -1,22 +1,25 @@
 -- What is kept of a message beside the message, in the hash of states. A plain
 -- pending message has nothing there. The bytes are: flags, attempts (4), reason
--- code, due (6), length of the ID, ID; and if it was refused, time of the first
--- refusal (6) and of the last (6), length of the first one's reason (4), that, and
--- the reason of the last. Due is the
+-- code, due (6), length of the ID, ID, hash of the ordering key (16) if the message
+-- may be superseded; and if it was refused, time of the first refusal (6) and of the
+-- last (6), length of the first one's reason (4), that, and the reason of the last.
+-- Due is the
 -- time from which Next hands the message out, zero for one that is due in its
 -- place, or delivered and awaited for ever; where it is not zero it is in the
 -- sorted set of dues as well.
-local RECEIPT, KNOWN, DROPPABLE, DELIVERED = 1, 2, 4, 8
+local RECEIPT, KNOWN, DROPPABLE, DELIVERED, SUPERSEDE = 1, 2, 4, 8, 32
 
 local function has(state, flag) return math.floor(state.flags / flag) % 2 == 1 end
 
 local function read_state(s)
-  local state = {flags = 0, attempts = 0, code = 0, due = 0, id = '', reason = '', first = '', first_at = 0, last_at = 0}
+  local state = {flags = 0, attempts = 0, code = 0, due = 0, id = '', skey = '', reason = '', first = '', first_at = 0, last_at = 0}
   if not s or #s < 13 then return state end
   local n
   state.flags, state.attempts, state.code, state.due, n = struct.unpack('>BI4BI6B', s)
   state.id = string.sub(s, 14, 13 + n)
-  local at = 14 + n
+  local key = math.floor(state.flags / SUPERSEDE) % 2 * 16
+  local at = 14 + n + key
+  state.skey = string.sub(s, 14 + n, at - 1)
   if #s >= at + 15 then
     local size
     state.first_at, state.last_at, size = struct.unpack('>I6I6I4', s, at)
@@ -38,7 +41,7 @@ local function write_state(lane, position, state)
   if state.last_at > 0 then
     tail = struct.pack('>I6I6I4', state.first_at, state.last_at, #state.first) .. state.first .. state.reason
   end
-  redis.call('HSET', lane.states, position, s .. state.id .. tail)
+  redis.call('HSET', lane.states, position, s .. state.id .. state.skey .. tail)
 end
 
 -- Members of the sorted set of dues are as long as any other, so that those of
@@ -78,13 +81,37 @@ local function unlearn(ids, id, place)
   end
 end
 
+-- The hash of the latest has, by the hash of an ordering key, the position of the
+-- message that the next one of the key supersedes. Nothing supersedes a message that
+-- was handed out, or is gone.
+local function settle_latest(latest, position, state)
+  if has(state, SUPERSEDE) and tonumber(redis.call('HGET', latest, state.skey) or 0) == tonumber(position) then
+    redis.call('HDEL', latest, state.skey)
+  end
+end
+
 -- Takes a message out of the outbox, with all that is kept beside it; false if
--- it is not there. The counters are the caller's.
+-- it is not there. The counters are the caller's, but for the bytes: see shrink.
 local function remove(lane, ids, position, state)
-  if redis.call('XDEL', lane.messages, position .. '-0') == 0 then return false end
+  local rows = redis.call('XRANGE', lane.messages, position, position)
+  if #rows == 0 then return false end
+  local _, body = fields(rows[1])
+  lane.freed = (lane.freed or 0) + #(body or '')
+  redis.call('XDEL', lane.messages, position .. '-0')
+  if lane.latest then settle_latest(lane.latest, position, state) end
   redis.call('HDEL', lane.states, position)
   if state.due > 0 then redis.call('ZREM', lane.due, member(position)) end
   if has(state, DROPPABLE) then redis.call('ZREM', lane.droppable, position) end
   if has(state, KNOWN) then unlearn(ids, state.id, lane.number .. ':' .. position) end
   return true
+end
+
+-- Writes by how many bytes the lane has shrunk, in the lane and in the totals.
+local function shrink(lane, totals)
+  local freed = lane.freed or 0
+  if freed ~= 0 then
+    redis.call('HINCRBY', lane.hash, 'bytes', -freed)
+    redis.call('HINCRBY', totals, 'bytes', -freed)
+  end
+  lane.freed = 0
 end

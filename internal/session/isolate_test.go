@@ -83,8 +83,9 @@ func TestMessageThatMakesTheServerDropUs(t *testing.T) {
 			// server may have kept the exchanges.
 			e := p.link.Engine()
 			e.mu.Lock()
-			require.Equal(t, 3*int(test.level-1), e.burntIDs)
+			burnt := e.burntIDs
 			e.mu.Unlock()
+			require.Equal(t, 3*int(test.level-1), burnt)
 			p.allEnd(p.send(messages(test.level, 100, 50)...))
 		})
 	}

@@ -1,6 +1,7 @@
 package autopaho
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -127,9 +128,9 @@ func (b *breaker) tell(c breakerChange) {
 	hook := b.client.cfg.OnBreaker
 	switch open := c.status.State == BreakerOpen; {
 	case open && !b.opened:
-		b.client.cfg.Logger.Warn("circuit breaker opened", "breaker", c.status.Name, "error", c.status.Err)
+		b.client.cfg.Logger.WarnContext(context.Background(), "circuit breaker opened", "breaker", c.status.Name, "error", c.status.Err)
 	case c.status.State == BreakerClosed:
-		b.client.cfg.Logger.Info("circuit breaker closed", "breaker", c.status.Name)
+		b.client.cfg.Logger.InfoContext(context.Background(), "circuit breaker closed", "breaker", c.status.Name)
 	default:
 		hook = nil // it was told that the breaker is open
 	}

@@ -270,12 +270,13 @@ func TestBrokerBreakerIsNotForOneTopic(t *testing.T) {
 	var hook hookLog
 	c := client(t, autopaho.Config{
 		Servers: []string{b.URL()}, Store: memoryStore(t), OnBreaker: hook.told,
-		Policies: qos.Policies{Default: qos.Policy{Attempts: 10_000, Backoff: qos.Backoff{Initial: time.Second, Max: time.Second}}},
+		Policies: qos.Policies{Default: qos.Policy{Attempts: 10_000, Backoff: qos.Backoff{Initial: time.Hour, Max: time.Hour}}},
 	})
 	ctx := within(t, 30*time.Second)
-	for range 100 {
+	for i := range 100 {
 		_, err := c.Enqueue(ctx, autopaho.Message{Topic: "no"})
 		require.NoError(t, err)
+		require.Eventually(t, func() bool { return c.Counters().Retried > uint64(i) }, 10*time.Second, time.Millisecond)
 		q, err := c.Enqueue(ctx, autopaho.Message{Topic: "yes"})
 		require.NoError(t, err)
 		_, err = q.Wait(ctx)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/oncemq/oncemq/internal/testenv"
 	"github.com/oncemq/oncemq/persist"
 	"github.com/oncemq/oncemq/persist/persisttest"
+	"github.com/oncemq/oncemq/qos"
 )
 
 // A message over which the broker drops the connection without a word becomes a
@@ -256,4 +258,63 @@ func TestCredentialsAreRenewed(t *testing.T) {
 	require.NoError(t, err)
 	eff.waitFor(t, ctx, 2)
 	require.Len(t, b2.Connected(), 2)
+}
+
+// mosquitto is started again: after SIGTERM it has the sessions still, and all that
+// waited comes without receipts; after kill -9 it has none, which is told, and
+// everything is subscribed to and sent again.
+func TestBrokerIsStartedAgain(t *testing.T) {
+	t.Parallel()
+	for _, killed := range []bool{false, true} {
+		t.Run(fmt.Sprintf("killed %t", killed), func(t *testing.T) {
+			t.Parallel()
+			m := testenv.Mosquitto(t, testenv.MosquittoOptions{Persistence: true})
+			ctx := within(t, 60*time.Second)
+			var lost atomic.Int32
+			eff := newEffects()
+			sub := client(t, autopaho.Config{
+				Servers: []string{m.URL()}, ClientID: "sub", Store: memoryStore(t), Relay: autopaho.RelayConfig{Off: true},
+				OnEvent: func(e autopaho.Event) {
+					if e.Kind == autopaho.EventSessionLost && e.ClientID == "sub" {
+						lost.Add(1)
+					}
+				},
+			})
+			// mosquitto 2.0.11 keeps a session over a restart, but not its shared
+			// subscriptions.
+			_, err := sub.Subscribe(ctx, autopaho.SubscribeConfig{
+				Filters: []string{"a"}, Group: "g", Unshared: true, Receipts: true, Handler: eff.handle,
+			})
+			require.NoError(t, err)
+			pub := client(t, autopaho.Config{
+				Servers: []string{m.URL()}, Store: memoryStore(t),
+				Policies: qos.Policies{Default: qos.Policy{ReceiptTimeout: 500 * time.Millisecond}},
+			})
+			const n = 50
+			for round := range 3 {
+				msgs := make([]autopaho.Message, n)
+				for i := range msgs {
+					msgs[i] = autopaho.Message{Topic: "a", Receipt: killed}
+				}
+				_, err := pub.Enqueue(ctx, msgs...)
+				require.NoError(t, err)
+				if killed {
+					m.Kill()
+				} else {
+					m.Stop()
+				}
+				m.Start()
+				eff.waitFor(t, ctx, n*(round+1))
+			}
+			eff.requireOnce(t)
+			want := int32(0)
+			if killed {
+				want = 3
+			}
+			require.Eventually(t, func() bool { return lost.Load() == want }, 20*time.Second, 5*time.Millisecond)
+			// Before the broker goes, which the last receipts wait for.
+			require.NoError(t, pub.Close(ctx))
+			require.NoError(t, sub.Close(ctx))
+		})
+	}
 }

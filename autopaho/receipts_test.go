@@ -246,4 +246,7 @@ func TestReceiptsSurviveKilledMosquitto(t *testing.T) {
 	st, err := store.Stats(ctx)
 	require.NoError(t, err)
 	require.Zero(t, st.Pending+st.Delivered)
+	// Before the broker goes: what was sent twice is answered twice.
+	require.NoError(t, pub.Close(ctx))
+	require.NoError(t, sub.Close(ctx))
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oncemq/oncemq/internal/brokertest"
+	"github.com/oncemq/oncemq/persist"
 	"github.com/oncemq/oncemq/qos"
 )
 
@@ -83,8 +84,9 @@ func TestMessageThatMakesTheServerDropUs(t *testing.T) {
 			// server may have kept the exchanges.
 			e := p.link.Engine()
 			e.mu.Lock()
-			require.Equal(t, 3*int(test.level-1), len(e.barrier.burnt))
+			burnt := len(e.barrier.burnt)
 			e.mu.Unlock()
+			require.Equal(t, 3*int(test.level-1), burnt)
 			p.allEnd(p.send(messages(test.level, 100, 50)...))
 		})
 	}
@@ -162,5 +164,68 @@ func TestWasDropped(t *testing.T) {
 		read(&net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ETIMEDOUT)}),
 	} {
 		require.False(t, wasDropped(err), "%v", err)
+	}
+}
+
+// The experiment with one message, step by step and by a clock of its own: what
+// counts against it, and what does not.
+func TestTrial(t *testing.T) {
+	t.Parallel()
+	const ms = time.Millisecond
+	for name, test := range map[string]struct {
+		// before and after tell, for how long the connection had lived without
+		// the message, as a multiple of what it had to, and then with it.
+		before, after func(quiet time.Duration) time.Duration
+		between       func(e *Engine)
+		condemned     bool
+	}{
+		"ends at once":             {condemned: true},
+		"ends just as soon":        {after: func(quiet time.Duration) time.Duration { return quiet }, condemned: true},
+		"lives longer with it":     {after: func(quiet time.Duration) time.Duration { return quiet + 1 }},
+		"lived too short a time":   {before: func(quiet time.Duration) time.Duration { return quiet - 1 }},
+		"ends without it, as well": {between: func(e *Engine) { e.gen++; e.dropped(time.Now()) }},
+		"SUBSCRIBE under way":      {between: func(e *Engine) { e.requests[9] = nil }},
+		"another in flight, too": {between: func(e *Engine) {
+			e.flights.push(&Outgoing{Message: message("t", 1, "other"), gen: e.gen + 1, step: persist.StepPublished})
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := NewEngine(testConfig("mqtt://x").Engine)
+			o := &Outgoing{Message: message("t", 1, "m")}
+			e.flights.push(o)
+			same := func(quiet time.Duration) time.Duration { return quiet }
+			if test.before == nil {
+				test.before = same
+			}
+			if test.after == nil {
+				test.after = func(time.Duration) time.Duration { return 0 }
+			}
+			now := time.Now()
+			var ended []Completion
+			rounds := 0
+			for ; rounds < 12 && len(ended) == 0; rounds++ {
+				if test.between != nil {
+					test.between(e)
+				}
+				var quiet time.Duration
+				if o.trial != nil {
+					quiet = o.trial.quiet
+				}
+				e.gen++
+				e.since = now
+				o.gen, o.step, o.sentAt = e.gen, persist.StepPublished, now.Add(test.before(quiet))
+				require.Equal(t, max(0, quiet), max(0, e.quiet(o, now)))
+				require.LessOrEqual(t, e.quiet(o, now.Add(quiet)), time.Duration(0))
+				now = o.sentAt.Add(test.after(quiet))
+				ended = e.dropped(now)
+				now = now.Add(ms)
+			}
+			require.Equal(t, test.condemned, len(ended) == 1)
+			if test.condemned {
+				require.Equal(t, maxDrops+1+maxTrials, rounds)
+				require.True(t, e.progress)
+			}
+		})
 	}
 }

@@ -202,8 +202,12 @@ func TestRetryRefusals(t *testing.T) {
 	require.Len(t, letters, 2)
 
 	for _, bad := range []autopaho.DeadLetterRetry{
-		{Topic: "a/#"}, {Limit: -1}, {MaxPayload: -1}, {RemoveProperties: []string{"message-id"}},
-		{SetProperties: []autopaho.UserProperty{{Name: "retried", Value: "x"}}}, {SetProperties: []autopaho.UserProperty{{Name: "a\x00", Value: "x"}}},
+		{Topic: "a/#"},
+		{Limit: -1},
+		{MaxPayload: -1},
+		{RemoveProperties: []string{"message-id"}},
+		{SetProperties: []autopaho.UserProperty{{Name: "retried", Value: "x"}}},
+		{SetProperties: []autopaho.UserProperty{{Name: "a\x00", Value: "x"}}},
 	} {
 		_, err := autopaho.RetryDeadLetters(ctx, store, bad)
 		require.ErrorIs(t, err, autopaho.ErrConfig, "%+v", bad)

@@ -95,7 +95,7 @@ func (m *model) retryLetters(t *rapid.T) {
 	if full && slices.ContainsFunc(fresh, func(msg persist.Message) bool { return msg.Droppable }) {
 		t.Skip("the store's choice what gives way")
 	}
-	n, err := m.env.retry(filter, limit)
+	n, err := m.retry(filter, limit)
 	if full {
 		require.ErrorIs(m, err, persist.ErrOutboxFull)
 		return

@@ -17,6 +17,9 @@ type runner interface {
 	// hasten ends all waiting: what waits for another attempt, or for company,
 	// is run now.
 	hasten()
+	// takeOver starts a worker in place of one that does not return from an item:
+	// finish decides what becomes of that.
+	takeOver(it *item, finish func() (again time.Duration))
 	// close ends the workers once nothing is left to run.
 	close(ctx context.Context) error
 }
@@ -31,7 +34,7 @@ var (
 // next batch. What waits for another attempt holds nobody up. What is put is
 // bounded by the Receive Maximum, so the batcher bounds nothing.
 type batcher struct {
-	many     func([]*item) (alone []*item) // returns those that are to be run one by one
+	many     func([]*item) (alone []*item, lost bool) // returns those that are to be run one by one
 	one      func(*item) (again time.Duration)
 	limit    int
 	patience time.Duration // how long a batch waits to be full
@@ -47,7 +50,7 @@ type batcher struct {
 	closed bool
 }
 
-func newBatcher(limit int, wait time.Duration, many func([]*item) []*item, one func(*item) time.Duration) *batcher {
+func newBatcher(limit int, wait time.Duration, many func([]*item) ([]*item, bool), one func(*item) time.Duration) *batcher {
 	b := &batcher{
 		many: many, one: one, limit: limit, patience: wait,
 		wake: make(chan struct{}, 1), later: make(map[*item]*time.Timer),
@@ -84,9 +87,16 @@ func (b *batcher) work() {
 		case over:
 			return
 		case one != nil:
-			b.tryAgain(one, b.one(one))
+			again := b.one(one)
+			if again == abandoned {
+				return // another has its place
+			}
+			b.tryAgain(one, again)
 		case len(many) > 0:
-			alone := b.many(many)
+			alone, lost := b.many(many)
+			if lost {
+				return
+			}
 			b.mu.Lock()
 			b.single = append(b.single, alone...)
 			b.mu.Unlock()
@@ -96,6 +106,23 @@ func (b *batcher) work() {
 			b.sleep(wait)
 		}
 	}
+}
+
+func (b *batcher) takeOver(it *item, finish func() (again time.Duration)) {
+	b.worker.Go(func() {
+		b.tryAgain(it, finish())
+		b.work()
+	})
+}
+
+// takeOverMany is takeOver for a batch, whose messages are to be run one by one.
+func (b *batcher) takeOverMany(alone []*item) {
+	b.worker.Go(func() {
+		b.mu.Lock()
+		b.single = append(b.single, alone...)
+		b.mu.Unlock()
+		b.work()
+	})
 }
 
 // next is what to do: run one, or many, or wait, for ever if that is zero.
@@ -195,14 +222,16 @@ func (b *batcher) close(ctx context.Context) error {
 
 // batchRun runs a BatchHandler on many items; it keeps its slices.
 type batchRun struct {
-	sub    *Subscription
-	msgs   []*Received
-	grants []dedup.Grant
+	sub     *Subscription
+	batcher *batcher
+	msgs    []*Received
+	grants  []dedup.Grant
 }
 
 // run is called by the batcher. It returns those that are to be run one by one:
 // all of them if the handler failed, since nobody knows by whose fault.
-func (r *batchRun) run(items []*item) (alone []*item) {
+// lost tells that another worker goes on with them.
+func (r *batchRun) run(items []*item) (alone []*item, lost bool) {
 	s := r.sub
 	kept := items[:0]
 	for _, it := range items {
@@ -217,34 +246,47 @@ func (r *batchRun) run(items []*item) (alone []*item) {
 		}
 	}
 	if len(kept) < 2 {
-		return append(alone, kept...)
+		return append(alone, kept...), false
 	}
 	r.msgs, r.grants = r.msgs[:0], r.grants[:0]
 	for _, it := range kept {
-		r.msgs = append(r.msgs, &it.received)
+		r.msgs = append(r.msgs, s.handed(it))
 		r.grants = append(r.grants, it.grant)
 	}
-	defer clear(r.msgs)
+	msgs := r.msgs
+	defer clear(msgs)
 	defer clear(r.grants)
-	ctx, lost := dedup.ContextOf(s.ctx, r.grants...)
-	defer lost()
+	ctx, forget := dedup.ContextOf(s.ctx, r.grants...)
+	defer forget()
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	err := call(ctx, func(ctx context.Context) error { return s.cfg.BatchHandler(ctx, r.msgs) })
+	returned := s.watch(func() {
+		r.msgs, r.grants = nil, nil // those are the stuck handler's
+		s.batchFailed(len(kept), ErrHandlerTimeout)
+		r.batcher.takeOverMany(append(alone, kept...))
+	})
+	err := call(ctx, func(ctx context.Context) error { return s.cfg.BatchHandler(ctx, msgs) })
+	if !returned() {
+		return nil, true
+	}
 	switch {
 	case err == nil:
 		for _, it := range kept {
 			s.complete(it, nil)
 		}
-		return alone
+		return alone, false
 	case errors.Is(err, ErrRelease) || s.ctx.Err() != nil:
 		for _, it := range kept {
 			s.release(it)
 		}
-		return alone
+		return alone, false
 	}
+	s.batchFailed(len(kept), err)
+	return append(alone, kept...), false
+}
+
+func (s *Subscription) batchFailed(messages int, err error) {
 	s.client.status.counters.handlerErrors.Add(1)
-	s.client.cfg.Logger.WarnContext(ctx, "batch failed; its messages are tried one by one",
-		"messages", len(kept), "error", err)
-	return append(alone, kept...)
+	s.client.cfg.Logger.WarnContext(s.ctx, "batch failed; its messages are tried one by one",
+		"messages", messages, "error", err)
 }

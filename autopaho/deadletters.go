@@ -192,6 +192,9 @@ func (r *DeadLetterRetry) validate() error {
 // was: a duplicate for those that have processed it, or too old. A retained message
 // is not retained again.
 //
+// Letters that come while it runs stay, unless they are chosen by their numbers: what
+// was moved may fail again at once, and would be moved again without end.
+//
 // A letter that cannot be sent is refused, and stays, without stopping the others:
 // see RetriedLetter. If the outbox has no room the error wraps
 // persist.ErrOutboxFull; what was not moved stays. The error wraps ErrConfig if r
@@ -209,6 +212,9 @@ func RetryDeadLetters(ctx context.Context, store DeadLetterStore, r DeadLetterRe
 	}
 	run := letterRetry{DeadLetterRetry: r, store: store, now: now}
 	err = EachDeadLetter(ctx, store, r.Filter, func(l *persist.DeadLetter) (bool, error) {
+		if r.Filter.Numbers == nil && l.At.After(now) {
+			return true, nil
+		}
 		run.add(l)
 		if len(run.results) < letterPage && run.bytes < letterBytes && !run.enough() {
 			return true, nil

@@ -202,8 +202,12 @@ func TestRetryRefusals(t *testing.T) {
 	require.Len(t, letters, 2)
 
 	for _, bad := range []autopaho.DeadLetterRetry{
-		{Topic: "a/#"}, {Limit: -1}, {MaxPayload: -1}, {RemoveProperties: []string{"message-id"}},
-		{SetProperties: []autopaho.UserProperty{{Name: "retried", Value: "x"}}}, {SetProperties: []autopaho.UserProperty{{Name: "a\x00", Value: "x"}}},
+		{Topic: "a/#"},
+		{Limit: -1},
+		{MaxPayload: -1},
+		{RemoveProperties: []string{"message-id"}},
+		{SetProperties: []autopaho.UserProperty{{Name: "retried", Value: "x"}}},
+		{SetProperties: []autopaho.UserProperty{{Name: "a\x00", Value: "x"}}},
 	} {
 		_, err := autopaho.RetryDeadLetters(ctx, store, bad)
 		require.ErrorIs(t, err, autopaho.ErrConfig, "%+v", bad)
@@ -214,4 +218,24 @@ func TestRetryRefusals(t *testing.T) {
 	n, err = autopaho.PurgeDeadLetters(ctx, store, autopaho.DeadLetterFilter{}, 0)
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
+}
+
+// A consumer that gives everything up at once must not keep a retry busy for ever.
+func TestRetryEnds(t *testing.T) {
+	t.Parallel()
+	ctx := within(t, 20*time.Second)
+	store := memoryStore(t)
+	again := persist.DeadLetter{Side: persist.SideConsumer, State: persist.StateFailed, Group: "g", Key: "k", Message: persist.Message{ID: "m", Topic: "t", QoS: 1}}
+	letters := make([]persist.DeadLetter, 300)
+	for i := range letters {
+		letters[i] = again
+	}
+	require.NoError(t, store.AddDeadLetters(ctx, letters))
+	moved, err := autopaho.RetryDeadLetters(ctx, store, autopaho.DeadLetterRetry{Report: func(autopaho.RetriedLetter) error {
+		for begun := time.Now(); time.Since(begun) < 2*time.Millisecond; { // the store counts in milliseconds
+		}
+		return store.AddDeadLetters(ctx, []persist.DeadLetter{again})
+	}})
+	require.NoError(t, err)
+	require.Equal(t, 300, moved)
 }

@@ -51,7 +51,7 @@ func poisoned() error {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
 		}
-		time.Sleep(time.Millisecond) // a handler has something to do; nothing waits for it
+		<-time.After(time.Millisecond) // a handler has something to do; nothing waits for it
 		fmt.Println("done " + m.ID)
 	}
 	many := func(msgs []*autopaho.Received) {

@@ -81,17 +81,35 @@ func (p *pool) worker() {
 		p.mu.Unlock()
 		again := p.run(it)
 		p.mu.Lock()
-		if again > 0 && !p.hasty {
-			p.wait(it, again) // its key stays taken
-			continue
+		if again == abandoned {
+			return // another has its place
 		}
-		if again > 0 {
-			// It closes: the item is run once more, sees that, and ends.
-			p.makeReady(it)
-			continue
-		}
+		p.ran(it, again)
+	}
+}
+
+// ran goes on after an item was run; p.mu is held.
+func (p *pool) ran(it *item, again time.Duration) {
+	switch {
+	case again > 0 && !p.hasty:
+		p.wait(it, again) // its key stays taken
+	case again > 0:
+		// It closes: the item is run once more, sees that, and ends.
+		p.makeReady(it)
+	default:
 		p.next(it.order)
 	}
+}
+
+// takeOver starts a worker in place of one that does not return from an item.
+func (p *pool) takeOver(it *item, finish func() (again time.Duration)) {
+	p.workers.Go(func() {
+		again := finish()
+		p.mu.Lock()
+		p.ran(it, again)
+		p.mu.Unlock()
+		p.worker()
+	})
 }
 
 // next frees a key, or makes its next item ready. p.mu is held; the calling

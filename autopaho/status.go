@@ -69,6 +69,9 @@ type Counters struct {
 	Received, Redelivered, Processed, Duplicates, Dead, TooOld, HandlerErrors, Unkeyed, Unrouted, DroppedQoS0 uint64
 	// ReceiptsSent counts receipts that were published.
 	ReceiptsSent uint64
+	// Stuck is how many handlers are running now that have not returned in time:
+	// see SubscribeConfig.HandlerTimeout. It is no count, but a gauge.
+	Stuck int64
 }
 
 // Status is the client at a moment.
@@ -95,6 +98,7 @@ type counters struct {
 	resent, unknownReceipts, forgedReceipts, superseded                    atomic.Uint64
 	received, redelivered, processed, duplicates, dead, handlerErrors      atomic.Uint64
 	tooOld, unkeyed, unrouted, droppedQoS0, receiptsSent                   atomic.Uint64
+	stuck                                                                  atomic.Int64
 }
 
 func (c *counters) snapshot() Counters {
@@ -107,7 +111,7 @@ func (c *counters) snapshot() Counters {
 		Duplicates: c.duplicates.Load(), Dead: c.dead.Load(), HandlerErrors: c.handlerErrors.Load(),
 		Unkeyed: c.unkeyed.Load(), Unrouted: c.unrouted.Load(), DroppedQoS0: c.droppedQoS0.Load(),
 		Superseded:   c.superseded.Load(),
-		ReceiptsSent: c.receiptsSent.Load(), TooOld: c.tooOld.Load(),
+		ReceiptsSent: c.receiptsSent.Load(), TooOld: c.tooOld.Load(), Stuck: c.stuck.Load(),
 	}
 }
 

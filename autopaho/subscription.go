@@ -70,7 +70,9 @@ func newSubscription(in *consumer, cfg SubscribeConfig) (*Subscription, error) {
 	case s.tx != nil:
 	case cfg.BatchHandler != nil:
 		many := &batchRun{sub: s}
-		s.pool = newBatcher(cfg.MaxBatch, cfg.MaxWait, many.run, s.work)
+		// Nothing runs before something is put.
+		many.batcher = newBatcher(cfg.MaxBatch, cfg.MaxWait, many.run, s.work)
+		s.pool = many.batcher
 	default:
 		s.pool = newPool(cfg.Workers, s.work)
 	}

@@ -32,15 +32,16 @@ func (s *Subscription) isVoid(it *item) bool {
 }
 
 // handle runs the handler for one message.
-func (s *Subscription) handle(ctx context.Context, it *item) error {
+func (s *Subscription) handle(ctx context.Context, m *Received) error {
 	if s.cfg.BatchHandler != nil {
-		return s.cfg.BatchHandler(ctx, []*Received{&it.received})
+		return s.cfg.BatchHandler(ctx, []*Received{m})
 	}
-	return s.cfg.Handler(ctx, &it.received)
+	return s.cfg.Handler(ctx, m)
 }
 
 // work runs the handler of an item; it is called by a worker. It returns how
-// long to wait before the item runs again; zero if it is through.
+// long to wait before the item runs again; zero if it is through, and
+// abandoned if another worker has it.
 func (s *Subscription) work(it *item) (again time.Duration) {
 	if it.dead != nil { // the handler is through; the dead letter is not stored
 		return s.bury(it)
@@ -49,12 +50,11 @@ func (s *Subscription) work(it *item) (again time.Duration) {
 		s.release(it)
 		return 0
 	}
+	end := func() {}
 	if it.received.Attempt > 1 {
-		end, again := s.begin(it)
-		if again > 0 {
+		if end, again = s.begin(it); again > 0 {
 			return again
 		}
-		defer end()
 	}
 	ctx := s.ctx
 	if it.grant.Epoch != 0 {
@@ -62,6 +62,7 @@ func (s *Subscription) work(it *item) (again time.Duration) {
 		ctx, cancel = it.grant.Context(ctx)
 		defer cancel()
 		if claimLost(ctx) { // while it waited for a worker
+			end()
 			s.release(it)
 			return 0
 		}
@@ -74,8 +75,23 @@ func (s *Subscription) work(it *item) (again time.Duration) {
 	if failpoint.Mutant(failpoint.MarkBeforeEffect) {
 		s.complete(it, nil)
 	}
-	err := call(ctx, func(ctx context.Context) error { return s.handle(ctx, it) })
+	m := s.handed(it)
+	returned := s.watch(func() {
+		end()
+		s.pool.takeOver(it, func() time.Duration { return s.judge(ctx, it, ErrHandlerTimeout) })
+	})
+	err := call(ctx, func(ctx context.Context) error { return s.handle(ctx, m) })
 	failpoint.Hit(failpoint.ConsumerAfterEffect)
+	if !returned() {
+		return abandoned
+	}
+	end()
+	return s.judge(ctx, it, err)
+}
+
+// judge decides what follows a handler's run, of which ctx was the context. It
+// returns what work does.
+func (s *Subscription) judge(ctx context.Context, it *item, err error) (again time.Duration) {
 	if err == nil {
 		return s.complete(it, nil)
 	}
@@ -96,7 +112,7 @@ func (s *Subscription) work(it *item) (again time.Duration) {
 	if final(err) || it.received.Attempt >= s.cfg.Attempts {
 		return s.complete(it, s.letter(it, err, it.received.Attempt))
 	}
-	s.client.cfg.Logger.WarnContext(ctx, "handler failed; the message is tried again",
+	s.client.cfg.Logger.WarnContext(s.ctx, "handler failed; the message is tried again",
 		"topic", it.received.Topic, "message_id", it.received.ID, "attempt", it.received.Attempt, "error", err)
 	wait := max(s.cfg.Backoff.Delay(it.received.Attempt), time.Millisecond)
 	it.received.Attempt++

@@ -211,48 +211,6 @@ func (c *Consumer) release(d Delivery) {
 	tell(out)
 }
 
-// Begin says that the handler of a granted delivery begins for the attempts-th time,
-// and waits until the store knows: if the process dies in the handler, that attempt
-// counts. It is for messages that are begun again; a first attempt is counted by its
-// claim. The error is the store's, in which case the handler should not run yet, or
-// ErrClaimLost. See Config.TellsBegin.
-func (c *Consumer) Begin(ctx context.Context, d Delivery, attempts int) error {
-	n := d.node()
-	c.mu.Lock()
-	if n.key == "" || n.phase != phaseGranted && n.phase != phaseAnnounced {
-		c.mu.Unlock()
-		return nil
-	}
-	n.counted = attempts
-	claim := n.claim()
-	c.mu.Unlock()
-	held, err := call(ctx, c.cfg.StoreTimeout, func(ctx context.Context) ([]bool, error) {
-		return c.cfg.Store.RenewClaims(ctx, c.cfg.Group, []persist.Claim{claim}, c.cfg.Lease)
-	})
-	switch {
-	case err != nil:
-		return err
-	case len(held) != 1:
-		return errAnswers("renew", 1, len(held))
-	case !held[0]:
-		return ErrClaimLost
-	}
-	return nil
-}
-
-// ReleaseUnbegun is Release for a message that was begun that often in all, this
-// grant's part of it included: a handler that never ran, or gave the message back,
-// is no attempt.
-func (c *Consumer) ReleaseUnbegun(d Delivery, attempts int) {
-	n := d.node()
-	c.mu.Lock()
-	if n.phase == phaseAnnounced || n.phase == phaseGranted {
-		n.counted = attempts
-	}
-	c.mu.Unlock()
-	c.release(d)
-}
-
 // Withdraw gives a delivery back if it is not granted, and does nothing else:
 // for whoever learns that the connection of a delivery is gone, and does not know
 // whether its handler is about to run. Settled follows within the call.
@@ -430,36 +388,6 @@ func (c *Consumer) finish(n *Node, outcome Outcome, out []settlement) []settleme
 	}
 	c.counters.outcomes[outcome]++
 	return append(out, settlement{d, outcome})
-}
-
-// letter completes a copy of a dead letter with what the consumer knows.
-func (c *Consumer) letter(dead *persist.DeadLetter, n *Node) *persist.DeadLetter {
-	return c.admission.fillLetter(dead, c.cfg.Group, n.key, n.attempts, c.started)
-}
-
-// fillLetter returns a copy of dead, or nil for nil. started is the zero of the
-// consumer's own time.
-func (a *admission) fillLetter(
-	dead *persist.DeadLetter, group, key string, attempts int, started time.Time,
-) *persist.DeadLetter {
-	if dead == nil {
-		return nil
-	}
-	filled := *dead
-	orDefault(&filled.Side, persist.SideConsumer)
-	orDefault(&filled.State, persist.StateFailed)
-	orDefault(&filled.Group, group)
-	orDefault(&filled.Key, key)
-	orDefault(&filled.Attempts, attempts)
-	if filled.Last.At.IsZero() {
-		filled.Last = persist.Failure{Error: filled.Reason, At: time.Now()}
-	}
-	if filled.First.At.IsZero() {
-		filled.First = filled.Last
-	}
-	filled.First.At = a.clock.at(filled.First.At, started)
-	filled.Last.At = a.clock.at(filled.Last.At, started)
-	return &filled
 }
 
 // probe asks the store for next to nothing, to learn whether it answers. It is

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -25,7 +26,7 @@ func deadStore(t *testing.T, url string) persist.Store {
 	require.Equal(t, exitDone, runOnce(t, command("relay", "--once", "-L", b.URL(), "--store", url)).code)
 	store, err := openURL(t.Context(), url)
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, store.Close(t.Context())) })
+	t.Cleanup(func() { require.NoError(t, store.Close(context.Background())) })
 	when := time.UnixMilli(1_700_000_000_250)
 	full := persist.DeadLetter{
 		Side: persist.SideConsumer, State: persist.StateFailed, Group: "billing", Key: "c-1", Attempts: 5,

@@ -96,7 +96,7 @@ func (m *model) retryLetters(t *rapid.T) {
 	if full && slices.ContainsFunc(fresh, func(msg persist.Message) bool { return msg.Droppable }) {
 		t.Skip("the store's choice what gives way")
 	}
-	n, err := m.env.retry(filter, limit)
+	n, err := m.retry(filter, limit)
 	if full {
 		m.refused(room.Full(), err)
 		return

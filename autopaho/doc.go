@@ -16,6 +16,11 @@
 // processed by a consumer. Only the second survives a broker that forgets what
 // it has acknowledged.
 //
+// A message of QoS 2 reaches the broker exactly once for as long as the broker keeps
+// the session of the lane ([Config.SessionExpiry]), also across a crash of this process
+// and when another one takes the lane over. A broker that has lost the session gets
+// what was in flight again, under the same message ID.
+//
 // # Subscribing
 //
 // A handler runs for each message; the broker gets its acknowledgement once the

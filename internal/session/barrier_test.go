@@ -285,6 +285,22 @@ func TestRestoredExchanges(t *testing.T) {
 	require.Equal(t, []persist.PacketState{state(1, persist.StepPublished, 4), state(2, persist.StepPublished, 7)}, book.last())
 }
 
+// What an earlier process had in flight stays saved while its message has not been
+// handed out, whatever else is sent meanwhile.
+func TestRestoredExchangesStaySaved(t *testing.T) {
+	t.Parallel()
+	l := brokertest.Listen(t)
+	p, book := startSaved(t, l.URL(),
+		Exchange{PacketState: state(5, persist.StepReleased, 1)}, Exchange{PacketState: state(2, persist.StepPublished, 2)})
+	c := l.Accept(t.Context())
+	c.Resume()
+	p.placed(2, 9, 1)
+	id := c.ExpectPublish(brokertest.HasDUP(false)).PacketID
+	require.Equal(t, []persist.PacketState{
+		state(id, persist.StepPublished, 9), state(5, persist.StepReleased, 1), state(2, persist.StepPublished, 2),
+	}, book.last())
+}
+
 // A message turns out to be gone after the link has begun.
 func TestRestoredMessageIsGoneLater(t *testing.T) {
 	t.Parallel()

@@ -24,10 +24,12 @@
 //
 // # A crash
 //
-// The engine keeps its state in memory. What was handed to it and not
-// completed is still pending in the outbox, and is sent again by the next
-// process under the same message ID. A link that publishes at QoS 2 must begin
-// with a clean start: the server may hold exchanges of the process before, and
-// would take a new message under the packet identifier of one for a repetition
-// [MQTT-4.3.3-10].
+// What was handed to the engine and not completed is still pending in the outbox,
+// and is sent again by the next process under the same message ID. If the owner
+// keeps the packet state ([EngineConfig.Save] and Restored), an exchange of QoS 2
+// goes on where it stood, as long as the server keeps the session: nothing that
+// begins or ends one is on the wire before the state that says so is saved. A link
+// that publishes at QoS 2 and has no packet state must begin with a clean start: the
+// server may hold exchanges of the process before, and would take a new message
+// under the packet identifier of one for a repetition [MQTT-4.3.3-10].
 package session

@@ -7,8 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,34 +17,7 @@ import (
 	"github.com/oncemq/oncemq/internal/faultproxy"
 	"github.com/oncemq/oncemq/internal/history"
 	"github.com/oncemq/oncemq/internal/testenv"
-	"github.com/oncemq/oncemq/persist"
-	"github.com/oncemq/oncemq/persist/postgres"
-	"github.com/oncemq/oncemq/persist/redis"
-	"github.com/oncemq/oncemq/persist/sqlite"
 )
-
-// options say how much is done.
-type options struct {
-	seed     uint64
-	messages int
-	faults   int
-	duration time.Duration // if not zero, go on for so long
-	lease    time.Duration
-	pace     time.Duration // between two orders of a producer
-	tags     string        // of the workers' build
-	env      map[string][]string
-	kinds    []fault
-	all      bool // the kinds of the store, too
-	singly   bool // each kind once, none with another
-	handler  int  // milliseconds
-	relays   int  // 2 if zero
-	modes    []string
-	receipts bool
-	most     int64 // messages to store at most; 0 for no limit
-	limit    time.Duration
-	qos      byte
-	deny     string // a topic that the broker does not let anybody publish to
-}
 
 // backend is the store of a run.
 type backend struct {
@@ -197,7 +168,7 @@ func begin(t *testing.T, b *backend, opts options) *run {
 		t: t, ctx: t.Context(), b: b, opts: opts, lease: opts.lease,
 	}
 	var err error
-	r.dir, err = os.MkdirTemp("", "oncemq-chaos-")
+	r.dir, err = os.MkdirTemp("", "oncemq-chaos-") //nolint:usetesting // it outlives a test that fails.
 	require.NoError(t, err)
 	r.log, err = history.Create(filepath.Join(r.dir, "history.jsonl"))
 	require.NoError(t, err)
@@ -214,7 +185,7 @@ func begin(t *testing.T, b *backend, opts options) *run {
 		mosquitto.ACL = []string{"topic readwrite #", "topic deny " + opts.deny}
 	}
 	r.broker = testenv.Mosquitto(t, mosquitto)
-	r.watcher = watch(t, r.broker.Addr(), r.record, r.arrived)
+	r.watcher = watch(t, r.broker.Addr(), r.record, r.arrived, opts.receipts)
 	for range 2 {
 		p := faultproxy.Start(t, r.broker.Addr())
 		tp := newTap(r.record)
@@ -339,157 +310,4 @@ func (r *run) chaos() *history.Report {
 		}
 	}
 	return r.report()
-}
-
-// drain waits until everything that was accepted has come to its end.
-func (r *run) drain() {
-	r.t.Helper()
-	limit := time.Minute
-	if r.opts.limit != 0 {
-		limit = r.opts.limit
-	}
-	began := time.Now()
-	what := ""
-	for {
-		if what = r.open(); what == "" || time.Since(began) > limit {
-			break
-		}
-		r.pause(200 * time.Millisecond)
-	}
-	op := history.Op{Type: history.OK, Kind: history.Drain, Amount: time.Since(began).Milliseconds(), Text: what}
-	if what != "" {
-		op.Type = history.Fail
-	}
-	r.record(op)
-}
-
-// open tells what is not at its end; empty if everything is.
-func (r *run) open() string {
-	store, err := persist.Open(r.ctx, r.b.url, sqlite.Driver{}, postgres.Driver{}, redis.Driver{})
-	if err != nil {
-		return err.Error()
-	}
-	defer func() { _ = store.Close(context.Background()) }() // it was only read
-	stats, err := store.Stats(r.ctx)
-	if err != nil {
-		return err.Error()
-	}
-	if n := stats.Pending + stats.Delivered; n > 0 {
-		return fmt.Sprintf("%d messages in the outbox", n)
-	}
-	var seen history.Set
-	if r.b.effects != nil {
-		ops, err := r.b.effects()
-		if err != nil {
-			return err.Error()
-		}
-		for _, op := range ops {
-			seen.Add(op.Values[0])
-		}
-	}
-	dead := stats.Failed + stats.Expired + stats.ConsumerDead
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	missing, example := r.checker.Missing(seen.Has)
-	if missing > int(dead) {
-		return fmt.Sprintf("%d messages have no effect, %s for one", missing, example)
-	}
-	return ""
-}
-
-// report adds what is in the store to the record, and judges it.
-func (r *run) report() *history.Report {
-	r.t.Helper()
-	for _, m := range r.members {
-		m.now().process.Kill() // what they would still say does not count
-		<-m.now().gone
-	}
-	store, err := persist.Open(r.ctx, r.b.url, sqlite.Driver{}, postgres.Driver{}, redis.Driver{})
-	require.NoError(r.t, err)
-	defer func() { require.NoError(r.t, store.Close(context.Background())) }()
-	stats, err := store.Stats(r.ctx)
-	require.NoError(r.t, err)
-	r.record(history.Op{Type: history.OK, Kind: history.Outbox, Amount: stats.Pending + stats.Delivered})
-	after := int64(0)
-	for {
-		letters, err := store.ListDeadLetters(r.ctx, persist.DeadLetterFilter{After: after}, 1000)
-		require.NoError(r.t, err)
-		if len(letters) == 0 {
-			break
-		}
-		for _, l := range letters {
-			after = l.Number
-			v, err := history.ParseID(l.Message.ID)
-			require.NoError(r.t, err)
-			r.record(history.Op{
-				Type: history.OK, Kind: history.Dead, Values: []history.Value{v}, Text: l.Side.String() + ": " + l.Reason,
-			})
-		}
-	}
-	for _, read := range []func() ([]history.Op, error){r.b.effects, r.b.balances} {
-		if read == nil {
-			continue
-		}
-		ops, err := read()
-		require.NoError(r.t, err)
-		for _, op := range ops {
-			r.record(op)
-		}
-	}
-	for i, tp := range r.taps {
-		sent, repeated := tp.wire.Counts()
-		r.t.Logf("proxy %d: %d PUBLISH with a message ID, %d of them again", i, sent, repeated)
-	}
-	require.NoError(r.t, r.watcher.broken(), "the watcher lost its connection: it proves nothing")
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.checker.Report()
-}
-
-// conclude prints the line of the run, and fails the test if something is wrong.
-func (r *run) conclude(report *history.Report) {
-	r.t.Helper()
-	slowest := time.Duration(0)
-	r.watcher.mu.Lock()
-	pauses := slices.Sorted(slices.Values(r.watcher.pauses))
-	r.watcher.mu.Unlock()
-	median := time.Duration(0)
-	if len(pauses) > 0 {
-		slowest, median = pauses[len(pauses)-1], pauses[len(pauses)/2]
-	}
-	r.t.Logf("RESULT %s seed %d, %s: %s; recovery median %s, slowest %s", r.b.name, r.opts.seed,
-		time.Since(r.began).Round(time.Second), report, median.Round(time.Millisecond), slowest.Round(time.Millisecond))
-	require.NoError(r.t, report.Err(), "seed %d", r.opts.seed)
-}
-
-// setting reads a number from the environment.
-func setting(t *testing.T, name string, otherwise int) int {
-	t.Helper()
-	text := os.Getenv(name)
-	if text == "" {
-		return otherwise
-	}
-	n, err := strconv.Atoi(text)
-	require.NoError(t, err, name)
-	return n
-}
-
-// seed is that of the environment, or a new one.
-func seed(t *testing.T) uint64 {
-	t.Helper()
-	n := rand.Uint64() >> 1
-	if text := os.Getenv("ONCEMQ_CHAOS_SEED"); text != "" {
-		var err error
-		n, err = strconv.ParseUint(text, 10, 64)
-		require.NoError(t, err)
-	}
-	t.Logf("ONCEMQ_CHAOS_SEED=%d", n)
-	return n
-}
-
-func withQuery(url, more string) string {
-	if strings.Contains(url, "?") {
-		return url + "&" + more
-	}
-	return url + "?" + more
 }

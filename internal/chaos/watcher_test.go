@@ -3,7 +3,9 @@ package chaos
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,8 +19,9 @@ import (
 // watcher subscribes beside the others, by a client of its own that shares
 // nothing with the library, and sees what reaches the broker.
 type watcher struct {
-	record  func(history.Op)
-	arrived func() int
+	record    func(history.Op)
+	arrived   func() int
+	forgetful bool
 
 	mu      sync.Mutex // guards the following
 	waiting []recovery
@@ -32,68 +35,126 @@ type recovery struct {
 	accepted int
 }
 
-// watch begins to watch; it ends with the test.
-func watch(t *testing.T, broker string, record func(history.Op), arrived func() int) *watcher {
+// watch begins to watch; it ends with the test. With forgetful the broker may be
+// killed and forget: then only receipts are recorded, since what arrived unseen must
+// not look like disorder, and the connection is made again.
+func watch(t *testing.T, broker string, record func(history.Op), arrived func() int, forgetful bool) *watcher {
 	t.Helper()
-	nc, err := new(net.Dialer).DialContext(t.Context(), "tcp", broker)
+	w := &watcher{record: record, arrived: arrived, forgetful: forgetful}
+	nc, in, err := w.connect(t.Context(), broker)
 	require.NoError(t, err)
-	w := &watcher{record: record, arrived: arrived}
-	in := bufio.NewReaderSize(nc, 1<<16)
-	exchange := func(p *brokertest.Packet, want brokertest.Type) {
-		t.Helper()
-		_, err := nc.Write(p.Encode())
-		require.NoError(t, err)
-		raw, err := brokertest.ReadRaw(in)
-		require.NoError(t, err)
-		answer, err := brokertest.Decode(raw)
-		require.NoError(t, err)
-		require.Equal(t, want, answer.Type)
-	}
-	exchange(&brokertest.Packet{Type: brokertest.CONNECT, Connect: &brokertest.Connect{ClientID: "watcher", CleanStart: true}}, brokertest.CONNACK)
-	exchange(&brokertest.Packet{
-		Type: brokertest.SUBSCRIBE, PacketID: 1, Filters: []brokertest.Filter{{Topic: "chaos/#", QoS: 1}},
-	}, brokertest.SUBACK)
+	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		w.run(nc, in)
+		for {
+			err := w.run(ctx, nc, in)
+			if !forgetful || ctx.Err() != nil {
+				w.fail(err)
+				return
+			}
+			for nc = nil; nc == nil && ctx.Err() == nil; {
+				if nc, in, err = w.connect(ctx, broker); err != nil {
+					timer := time.NewTimer(20 * time.Millisecond)
+					<-timer.C
+				}
+			}
+		}
 	}()
 	t.Cleanup(func() {
-		_ = nc.Close()
+		cancel()
 		<-done
 	})
 	return w
 }
 
-func (w *watcher) run(nc net.Conn, in *bufio.Reader) {
+// connect connects and subscribes.
+func (w *watcher) connect(ctx context.Context, broker string) (net.Conn, *bufio.Reader, error) {
+	nc, err := new(net.Dialer).DialContext(ctx, "tcp", broker)
+	if err != nil {
+		return nil, nil, err
+	}
+	in := bufio.NewReaderSize(nc, 1<<16)
+	for _, exchange := range []struct {
+		say  brokertest.Packet
+		want brokertest.Type
+	}{
+		{brokertest.Packet{Type: brokertest.CONNECT, Connect: &brokertest.Connect{ClientID: "watcher", CleanStart: true}}, brokertest.CONNACK},
+		{brokertest.Packet{Type: brokertest.SUBSCRIBE, PacketID: 1, Filters: []brokertest.Filter{
+			{Topic: "chaos/#", QoS: 1}, {Topic: receiptTopics, QoS: 1},
+		}}, brokertest.SUBACK},
+	} {
+		if _, err = nc.Write(exchange.say.Encode()); err != nil {
+			break
+		}
+		var raw []byte
+		if raw, err = brokertest.ReadRaw(in); err != nil {
+			break
+		}
+		if got := brokertest.Type(raw[0] >> 4); got != exchange.want {
+			err = fmt.Errorf("%s in answer to %s", got, exchange.say.Type)
+			break
+		}
+	}
+	if err != nil {
+		_ = nc.Close()
+		return nil, nil, err
+	}
+	return nc, in, nil
+}
+
+// receiptTopics are where relays listen.
+const receiptTopics = "oncemq/receipts/#"
+
+// run takes what comes until the connection ends, or ctx.
+func (w *watcher) run(ctx context.Context, nc net.Conn, in *bufio.Reader) error {
+	if nc == nil {
+		return ctx.Err()
+	}
+	stop := context.AfterFunc(ctx, func() { _ = nc.Close() })
+	defer stop()
+	defer func() { _ = nc.Close() }()
 	for {
 		raw, err := brokertest.ReadRaw(in)
 		if err != nil {
-			w.fail(err)
-			return
+			return err
 		}
 		p, err := brokertest.Decode(raw)
 		if err != nil {
-			w.fail(err)
-			return
+			return err
 		}
 		if p.Type != brokertest.PUBLISH {
 			continue
 		}
-		v, err := history.ParseID(p.MessageID())
-		if err != nil {
-			w.fail(err)
-			return
+		if err := w.published(p); err != nil {
+			return err
 		}
-		w.saw(v)
 		if p.QoS == 0 {
 			continue
 		}
 		if _, err := nc.Write((&brokertest.Packet{Type: brokertest.PUBACK, PacketID: p.PacketID}).Encode()); err != nil {
-			w.fail(err)
-			return
+			return err
 		}
 	}
+}
+
+// published records an arrival or a receipt.
+func (w *watcher) published(p *brokertest.Packet) error {
+	if data, ok := p.Properties.Str(brokertest.PropCorrelationData); ok && strings.HasPrefix(p.Topic, strings.TrimSuffix(receiptTopics, "#")) {
+		v, err := history.ParseID(data)
+		if err == nil {
+			w.record(history.Op{Type: history.OK, Kind: history.Receipt, Values: []history.Value{v}})
+		}
+		return err
+	}
+	if w.forgetful {
+		return nil
+	}
+	v, err := history.ParseID(p.MessageID())
+	if err == nil {
+		w.saw(v)
+	}
+	return err
 }
 
 func (w *watcher) saw(v history.Value) {
@@ -109,7 +170,7 @@ func (w *watcher) saw(v history.Value) {
 func (w *watcher) fail(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.failed = err
+	w.failed = err // the end of the test is none: nobody looks any more
 }
 
 // broken tells why it has stopped watching; nil if it has not.

@@ -154,6 +154,7 @@ func (c *Checker) value(op *Op, v Value) {
 		c.claims[v] = held
 	case Receipt:
 		c.receipts = append(c.receipts, v)
+		c.report.Acknowledged++
 	default:
 	}
 }

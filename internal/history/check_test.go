@@ -103,15 +103,18 @@ func TestFaultyHistories(t *testing.T) {
 			func(r *history.Report) int { return r.Doubled }, 1, "I3: 1-2-1 had 2 effects",
 		},
 		"I3 twice without a crash": {
-			sound().saw(history.Effect, 0, 1, 1, 2), history.Options{},
+			sound().saw(history.Effect, 0, 1, 1, 2),
+			history.Options{},
 			func(r *history.Report) int { return r.Doubled }, 1, "I3: 1-2-1",
 		},
 		"I3 more often than crashes": {
-			sound().crash().saw(history.Effect, 0, 1, 1, 1, 2), history.Options{},
+			sound().crash().saw(history.Effect, 0, 1, 1, 1, 2),
+			history.Options{},
 			func(r *history.Report) int { return r.Doubled }, 1, "I3: 1-2-1 had 3 effects, with 1 crashes",
 		},
 		"I3 twice under one claim": {
-			sound().crash().saw(history.Effect, 0, 2).under(history.Effect, "a", 7, 1).under(history.Effect, "a", 7, 1), history.Options{},
+			sound().crash().saw(history.Effect, 0, 2).under(history.Effect, "a", 7, 1).under(history.Effect, "a", 7, 1),
+			history.Options{},
 			func(r *history.Report) int { return r.Doubled }, 1, "I3: 1-2-1 had two effects under one claim",
 		},
 		"I4 arrivals": {
@@ -119,7 +122,8 @@ func TestFaultyHistories(t *testing.T) {
 			func(r *history.Report) int { return r.Reordered }, 1, "I4: first arrival of 1-2-1",
 		},
 		"I4 effects": {
-			sound().saw(history.Effect, 1, 0, 2), history.Options{Once: true, EffectOrder: true},
+			sound().saw(history.Effect, 1, 0, 2),
+			history.Options{Once: true, EffectOrder: true},
 			func(r *history.Report) int { return r.Reordered }, 1, "I4: first effect of 1-2-0",
 		},
 		"I5 completed under an old claim": {
@@ -155,7 +159,8 @@ func TestFaultyHistories(t *testing.T) {
 			func(r *history.Report) int { return r.Stuck }, 1, "I8: not at an end 1m1s",
 		},
 		"balance of an account, and of all": {
-			story{}.enqueue(history.OK, 0, 1).saw(history.Effect, 0, 1).balances(3), history.Options{Once: true, Accounts: 5},
+			story{}.enqueue(history.OK, 0, 1).saw(history.Effect, 0, 1).balances(3),
+			history.Options{Once: true, Accounts: 5},
 			func(r *history.Report) int { return r.Unbalanced }, 2, "account 0",
 		},
 	} {

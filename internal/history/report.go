@@ -18,8 +18,8 @@ type Report struct {
 	// Effects counts all of them, Extra those beyond the first of a message,
 	// Crashes what may have caused these in leased mode.
 	Effects, Extra, Crashes int
-	// Dead counts dead letters.
-	Dead int
+	// Dead counts dead letters, Acknowledged receipts.
+	Dead, Acknowledged int
 	// Faults counts by kind.
 	Faults map[string]int
 

@@ -206,7 +206,7 @@ func (r *batchRun) run(items []*item) (alone []*item) {
 	s := r.sub
 	kept := items[:0]
 	for _, it := range items {
-		if s.isVoid(it) || it.grant.Lost() {
+		if s.isVoid(it) {
 			s.release(it)
 			continue
 		}

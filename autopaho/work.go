@@ -54,10 +54,6 @@ func (s *Subscription) work(it *item) (again time.Duration) {
 		var cancel context.CancelFunc
 		ctx, cancel = it.grant.Context(ctx)
 		defer cancel()
-		if claimLost(ctx) { // while it waited for a worker
-			s.release(it)
-			return 0
-		}
 	}
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
@@ -96,9 +92,8 @@ func (s *Subscription) work(it *item) (again time.Duration) {
 	return wait
 }
 
-// claimLost tells that a handler's context ended with its claim. No handler begins
-// under such a claim: another replica may have the message, and a handler that
-// heeds its context would fail until the message is a dead letter.
+// claimLost tells that a handler's context ended with its claim. Such a message is
+// given back: it would fail, without having been worked on, until it is a dead letter.
 func claimLost(ctx context.Context) bool {
 	return errors.Is(context.Cause(ctx), dedup.ErrClaimLost)
 }

@@ -112,17 +112,6 @@ func ContextOf(parent context.Context, grants ...Grant) (ctx context.Context, ca
 	return ctx, func() { cancelCause(context.Canceled) }
 }
 
-// Lost tells whether the lease cannot be relied on any more, as the context of
-// [Grant.Context] does.
-func (g Grant) Lost() bool {
-	if g.consumer == nil || g.n == nil {
-		return false
-	}
-	g.consumer.mu.Lock()
-	defer g.consumer.mu.Unlock()
-	return g.n.turn == g.turn && g.n.lost
-}
-
 // watch has cancel called when the lease is lost, or tells that it is already.
 func (g Grant) watch(cancel context.CancelCauseFunc) (lost bool) {
 	if g.consumer == nil || g.n == nil {

@@ -236,8 +236,10 @@ func (r *batchRun) run(items []*item) (alone []*item, lost bool) {
 	kept := items[:0]
 	for _, it := range items {
 		switch {
-		case s.isVoid(it) || it.grant.Lost():
+		case s.isVoid(it):
 			s.release(it)
+		case it.grant.Lost():
+			s.claimAgain(it)
 		case it.received.Attempt > 1:
 			// It has been in a batch that failed, or that killed its process.
 			alone = append(alone, it)

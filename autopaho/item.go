@@ -40,6 +40,7 @@ type item struct {
 	tooOld   *dedup.TooOldError // why it is dead, if that is why
 	first    persist.Failure    // of the handler here, by this process's clock
 	last     persist.Failure
+	reclaim  bool // its claim was lost, and is asked for again
 	retried  bool // the handler has failed before
 	given    bool // back, with its batch, by a handler in transactional mode
 
@@ -107,5 +108,10 @@ func (it *item) begun(g dedup.Grant) {
 // Settled is dedup's word that the outcome is durable.
 func (it *item) Settled(o dedup.Outcome) {
 	failpoint.Hit(failpoint.ConsumerAfterMark)
+	again := it.reclaim && o == dedup.OutcomeReleased
+	it.reclaim = false
+	if again && it.sub.claimedAgain(it) {
+		return
+	}
 	it.sub.settled(it, o)
 }

@@ -136,15 +136,9 @@ func (s *Subscription) take(del *session.Delivery, sh *share, now time.Time) {
 	s.items.add(it)
 	s.mu.Unlock()
 
-	var key string
-	var sent time.Time
-	if s.leased != nil || s.tx != nil {
-		if k, ok := s.cfg.DedupKey(&it.received.Message); ok {
-			key = k
-			sent, _ = dedup.SentTo(&it.received.Message, s.cfg.Group)
-		} else {
-			s.client.status.counters.unkeyed.Add(1)
-		}
+	key, sent := s.keyOf(it)
+	if key == "" && (s.leased != nil || s.tx != nil) {
+		s.client.status.counters.unkeyed.Add(1)
 	}
 	var err error
 	switch {
@@ -158,6 +152,26 @@ func (s *Subscription) take(del *session.Delivery, sh *share, now time.Time) {
 	if err != nil {
 		s.over(it, dedup.OutcomeReleased) // it is closing
 	}
+}
+
+// keyOf is the dedup key of a message, empty for none, and when it was first sent.
+func (s *Subscription) keyOf(it *item) (key string, sent time.Time) {
+	if s.leased == nil && s.tx == nil {
+		return "", time.Time{}
+	}
+	key, ok := s.cfg.DedupKey(&it.received.Message)
+	if !ok {
+		return "", time.Time{}
+	}
+	sent, _ = dedup.SentTo(&it.received.Message, s.cfg.Group)
+	return key, sent
+}
+
+// claimedAgain submits a message whose lost claim was given back; false if the
+// subscription ends.
+func (s *Subscription) claimedAgain(it *item) bool {
+	key, sent := s.keyOf(it)
+	return s.leased.Submit(it, key, sent) == nil
 }
 
 // roomForQoS0 waits a while for a worker, which the broker feels as a slow

@@ -63,7 +63,7 @@ func (s *Subscription) work(it *item) (again time.Duration) {
 		defer cancel()
 		if claimLost(ctx) { // while it waited for a worker
 			end()
-			s.release(it)
+			s.claimAgain(it)
 			return 0
 		}
 	}
@@ -106,7 +106,7 @@ func (s *Subscription) judge(ctx context.Context, it *item, err error) (again ti
 		return 0
 	}
 	if claimLost(ctx) && !final(err) {
-		s.release(it) // that is no failure of the handler
+		s.claimAgain(it) // that is no failure of the handler
 		return 0
 	}
 	if final(err) || it.received.Attempt >= s.cfg.Attempts {
@@ -121,8 +121,8 @@ func (s *Subscription) judge(ctx context.Context, it *item, err error) (again ti
 }
 
 // claimLost tells that a handler's context ended with its claim. No handler begins
-// under such a claim: another replica may have the message, and a handler that
-// heeds its context would fail until the message is a dead letter.
+// under such a claim: another replica may have the message, or have completed it, and
+// a handler that heeds its context would fail until the message is a dead letter.
 func claimLost(ctx context.Context) bool {
 	return errors.Is(context.Cause(ctx), dedup.ErrClaimLost)
 }
@@ -240,6 +240,13 @@ func (s *Subscription) isClosing() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.closing
+}
+
+// claimAgain asks once more for a claim that was lost: the message is worked on if
+// nobody else has it, waited for if somebody has, and a duplicate if it is completed.
+func (s *Subscription) claimAgain(it *item) {
+	it.reclaim = true
+	s.release(it)
 }
 
 func (s *Subscription) release(it *item) {

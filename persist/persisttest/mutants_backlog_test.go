@@ -3,6 +3,7 @@ package persisttest
 import (
 	"context"
 	"slices"
+	"sync"
 
 	"github.com/oncemq/oncemq/persist"
 )
@@ -24,12 +25,17 @@ func backlogMutants() []mutant {
 			m.Supersede = !m.Receipt && !m.Droppable
 		})},
 		{name: "supersedes what was handed out", caught: []string{"OUTBOX-14"}, model: true, bend: func(b *bent) {
+			var mu sync.Mutex // guards what follows
 			handed := make(map[string]persist.Ref)
 			lanes := make(map[int]persist.Lane)
 			b.lane = func(l *bentLane) {
+				mu.Lock()
 				lanes[l.Number()] = l.Lane
+				mu.Unlock()
 				l.next = func(ctx context.Context, limit, maxBytes int) ([]persist.Entry, error) {
 					entries, err := l.Lane.Next(ctx, limit, maxBytes)
+					mu.Lock()
+					defer mu.Unlock()
 					for i := range entries {
 						if entries[i].Message.Supersede {
 							handed[entries[i].Message.Key()] = entries[i].Ref
@@ -41,8 +47,12 @@ func backlogMutants() []mutant {
 			b.enqueue = func(ctx context.Context, msgs []persist.Message) ([]persist.Enqueued, error) {
 				places, err := b.Store.Enqueue(ctx, msgs)
 				for i := range msgs {
-					if ref, ok := handed[msgs[i].Key()]; ok && err == nil && msgs[i].Supersede {
-						_ = lanes[ref.Lane].Settle(ctx, []persist.Settlement{{Position: ref.Position, Outcome: persist.OutcomeSuperseded}})
+					mu.Lock()
+					ref, ok := handed[msgs[i].Key()]
+					lane := lanes[ref.Lane]
+					mu.Unlock()
+					if ok && err == nil && msgs[i].Supersede {
+						_ = lane.Settle(ctx, []persist.Settlement{{Position: ref.Position, Outcome: persist.OutcomeSuperseded}})
 					}
 				}
 				return places, err

@@ -254,6 +254,8 @@ func TestCredentialsAreRenewed(t *testing.T) {
 	require.NoError(t, c.Err())
 	<-password
 	password <- "2"
+	// The new broker has no session of either side.
+	require.NoError(t, b2.Wait(ctx, func() bool { return b2.Subscribers("a") == 1 }))
 	_, err = c.Enqueue(ctx, autopaho.Message{Topic: "a"})
 	require.NoError(t, err)
 	eff.waitFor(t, ctx, 2)

@@ -154,6 +154,31 @@ func (l Limits) CheckMessage(m *Message) error {
 	return nil
 }
 
+// CheckRetries is what a store with these limits stores for each letter in
+// RetryDeadLetters: under an ID made of the store's identity if the message has none,
+// and superseding nothing. The error wraps ErrInvalid and names the letter.
+func (l Limits) CheckRetries(op, identity string, retries []Retry) ([]Message, error) {
+	msgs := make([]Message, len(retries))
+	seen := make(map[int64]struct{}, len(retries))
+	for i := range retries {
+		number, m := retries[i].Number, &msgs[i]
+		*m = retries[i].Message
+		m.Supersede = false
+		if m.ID == "" {
+			m.ID = fmt.Sprintf("%s-%d", identity, number)
+		}
+		err := l.CheckMessage(m)
+		if _, twice := seen[number]; twice {
+			err = errors.New("the number occurs twice")
+		}
+		if err != nil {
+			return nil, &Error{Op: op, Object: fmt.Sprintf("dead letter %d", number), Kind: ErrInvalid, Err: err}
+		}
+		seen[number] = struct{}{}
+	}
+	return msgs, nil
+}
+
 // FullError says which limit of an outbox has no room for what was to come. It
 // is found with errors.As in an error that wraps [ErrOutboxFull].
 type FullError struct {

@@ -2,7 +2,6 @@ package testenv_test
 
 import (
 	"context"
-	"errors"
 	"os/exec"
 	"strconv"
 	"testing"
@@ -121,7 +120,6 @@ func TestMosquittoPause(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	require.Error(t, testenv.Probe(ctx, m.Addr()))
-	require.True(t, errors.Is(ctx.Err(), context.DeadlineExceeded) || ctx.Err() == nil)
 	m.Continue()
 	require.NoError(t, testenv.Probe(t.Context(), m.Addr()))
 }

@@ -140,28 +140,19 @@ func (s *Store) retryDeadLetters(ctx context.Context, retries []persist.Retry) (
 	if err := s.begin(ctx, op, object); err != nil {
 		return nil, err
 	}
+	all, err := s.limits.CheckRetries(op, s.identity, retries)
+	if err != nil {
+		return nil, err
+	}
 	out := make([]persist.Retried, len(retries))
-	seen := make(map[int64]struct{}, len(retries))
 	var chosen []int // of retries whose letters are there
 	var msgs []persist.Message
 	for i, r := range retries {
-		if _, twice := seen[r.Number]; twice {
-			return nil, refuse(op, object, "letter %d occurs twice", r.Number)
-		}
-		seen[r.Number] = struct{}{}
 		if s.deadLetters.letters.get(r.Number) == nil {
 			out[i].Gone = true
 			continue
 		}
-		m := r.Message
-		m.Supersede = false
-		if m.ID == "" {
-			m.ID = fmt.Sprintf("%s-%d", s.identity, r.Number)
-		}
-		if err := s.limits.CheckMessage(&m); err != nil {
-			return nil, refuse(op, fmt.Sprintf("dead letter %d", r.Number), "%w", err)
-		}
-		chosen, msgs = append(chosen, i), append(msgs, m)
+		chosen, msgs = append(chosen, i), append(msgs, all[i])
 	}
 	if err := s.makeRoom(op, msgs); err != nil {
 		return nil, err

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -165,23 +164,9 @@ func filterArgs(f persist.DeadLetterFilter, limit int) []any {
 // RetryDeadLetters moves letters back into the outbox; see [persist.DeadLetters].
 func (s *Store) RetryDeadLetters(ctx context.Context, retries []persist.Retry) ([]persist.Retried, error) {
 	const op = "retry dead letters"
-	msgs := make([]persist.Message, len(retries))
-	seen := make(map[int64]struct{}, len(retries))
-	for i := range retries {
-		r, m := &retries[i], &msgs[i]
-		*m = r.Message
-		m.Supersede = false
-		if m.ID == "" {
-			m.ID = fmt.Sprintf("%s-%d", s.identity, r.Number)
-		}
-		err := s.opts.limits().CheckMessage(m)
-		if _, twice := seen[r.Number]; twice {
-			err = errors.New("the number occurs twice")
-		}
-		if err != nil {
-			return nil, invalid(op, fmt.Sprintf("letter %d", r.Number), err)
-		}
-		seen[r.Number] = struct{}{}
+	msgs, err := s.opts.limits().CheckRetries(op, s.identity, retries)
+	if err != nil {
+		return nil, err
 	}
 	if err := s.enter(op); err != nil {
 		return nil, err
@@ -191,7 +176,7 @@ func (s *Store) RetryDeadLetters(ctx context.Context, retries []persist.Retry) (
 		return nil, nil
 	}
 	var out []persist.Retried
-	err := s.inTx(ctx, op, s.name, func(ctx context.Context, tx pgx.Tx) (err error) {
+	err = s.inTx(ctx, op, s.name, func(ctx context.Context, tx pgx.Tx) (err error) {
 		out, err = s.retryLetters(ctx, pgxRunner{tx}, retries, msgs)
 		return err
 	})

@@ -2,7 +2,6 @@ package redis
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -252,27 +251,15 @@ func (s *Store) RetryDeadLetters(ctx context.Context, retries []persist.Retry) (
 	if len(retries) > maxRetry {
 		return nil, invalid(op, s.name, "%d letters, at most %d fit into one call", len(retries), maxRetry)
 	}
-	msgs := make([]persist.Message, len(retries))
+	msgs, err := s.opts.limits().CheckRetries(op, s.identity, retries)
+	if err != nil {
+		return nil, err
+	}
 	numbers := make([]int64, len(retries))
-	seen := make(map[int64]struct{}, len(retries))
 	bytes := 0
 	for i := range retries {
-		r, m := &retries[i], &msgs[i]
-		*m = r.Message
-		m.Supersede = false
-		if m.ID == "" {
-			m.ID = fmt.Sprintf("%s-%d", s.identity, r.Number)
-		}
-		err := s.opts.limits().CheckMessage(m)
-		if _, twice := seen[r.Number]; twice {
-			err = errors.New("the number occurs twice")
-		}
-		if err != nil {
-			return nil, &persist.Error{Op: op, Object: fmt.Sprintf("letter %d", r.Number), Kind: persist.ErrInvalid, Err: err}
-		}
-		seen[r.Number] = struct{}{}
-		numbers[i] = r.Number
-		bytes += len(m.Payload)
+		numbers[i] = retries[i].Number
+		bytes += len(msgs[i].Payload)
 	}
 	if bytes > maxRetryBytes && len(retries) > 1 {
 		return nil, invalid(op, s.name, "%d bytes of payload, at most %d fit into one call", bytes, maxRetryBytes)

@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql/driver"
-	"errors"
 	"fmt"
 	"time"
 
@@ -152,23 +151,9 @@ func filterArgs(f persist.DeadLetterFilter, now int64, limit int) []any {
 // [persist.DeadLetters].
 func (s *Store) RetryDeadLetters(ctx context.Context, retries []persist.Retry) ([]persist.Retried, error) {
 	const op = "retry dead letters"
-	msgs := make([]persist.Message, len(retries))
-	seen := make(map[int64]struct{}, len(retries))
-	for i := range retries {
-		r, m := &retries[i], &msgs[i]
-		*m = r.Message
-		m.Supersede = false
-		if m.ID == "" {
-			m.ID = fmt.Sprintf("%s-%d", s.identity, r.Number)
-		}
-		err := s.opts.limits().CheckMessage(m)
-		if _, twice := seen[r.Number]; twice {
-			err = errors.New("the number occurs twice")
-		}
-		if err != nil {
-			return nil, &persist.Error{Op: op, Object: fmt.Sprintf("letter %d", r.Number), Kind: persist.ErrInvalid, Err: err}
-		}
-		seen[r.Number] = struct{}{}
+	msgs, err := s.opts.limits().CheckRetries(op, s.identity, retries)
+	if err != nil {
+		return nil, err
 	}
 	if len(retries) == 0 {
 		return nil, nil

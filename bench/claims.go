@@ -53,13 +53,13 @@ func (b *bench) claims(ctx context.Context, o options, args []string) error {
 func (b *bench) claimsOf(ctx context.Context, kind string, sizes []int, n, rounds int) ([][]float64, error) {
 	opened := make([]*place, len(sizes))
 	for i, size := range sizes {
-		store, err := b.stores.open(ctx, kind)
+		p, err := b.stores.open(ctx, kind)
 		if err != nil {
 			return nil, err
 		}
-		defer store.remove()
-		opened[i] = store
-		took, err := claimAndComplete(ctx, store, size)
+		defer p.remove()
+		opened[i] = p
+		took, err := claimAndComplete(ctx, p.store, size)
 		if err != nil {
 			return nil, err
 		}
@@ -67,13 +67,13 @@ func (b *bench) claimsOf(ctx context.Context, kind string, sizes []int, n, round
 	}
 	rates := make([][]float64, len(sizes))
 	for round := range rounds {
-		for i, store := range opened {
-			if store.rest != nil {
-				if err := store.rest(ctx); err != nil {
+		for i, p := range opened {
+			if p.rest != nil {
+				if err := p.rest(ctx); err != nil {
 					return nil, err
 				}
 			}
-			took, err := claimAndComplete(ctx, store, n)
+			took, err := claimAndComplete(ctx, p.store, n)
 			if err != nil {
 				return nil, err
 			}

@@ -85,11 +85,12 @@ func prepare(ctx context.Context, o options, clientID, topic string, n int) erro
 // its mark is durable.
 func (b *bench) consumeOncemq(kind string) func(context.Context, options, int) (time.Duration, error) {
 	return func(ctx context.Context, o options, n int) (time.Duration, error) {
-		store, err := b.stores.open(ctx, kind)
+		p, err := b.stores.open(ctx, kind)
 		if err != nil {
 			return 0, err
 		}
-		defer store.remove()
+		defer p.remove()
+		store := p.store
 		return consumeWith(ctx, store, o, n, func(cfg *autopaho.SubscribeConfig) {
 			cfg.OrderBy = func(m *autopaho.Message) string { return m.ID }
 			cfg.Handler = func(context.Context, *autopaho.Received) error { return nil }

@@ -23,11 +23,12 @@ func (b *bench) enqueuers() []contender {
 // enqueue measures Enqueue alone: the relay is off.
 func (b *bench) enqueue(kind string, goroutines, batch int) func(context.Context, options, int) (time.Duration, error) {
 	return func(ctx context.Context, o options, n int) (time.Duration, error) {
-		store, err := b.stores.open(ctx, kind)
+		p, err := b.stores.open(ctx, kind)
 		if err != nil {
 			return 0, err
 		}
-		defer store.remove()
+		defer p.remove()
+		store := p.store
 		c, err := autopaho.New(ctx, autopaho.Config{
 			Servers: []string{o.broker}, Store: store, Relay: autopaho.RelayConfig{Off: true},
 		})

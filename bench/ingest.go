@@ -23,11 +23,12 @@ func (b *bench) ingesters() []contender {
 
 // ingest counts until the rows and the marks of all messages are committed.
 func (b *bench) ingest(ctx context.Context, o options, n int) (time.Duration, error) {
-	store, err := b.stores.open(ctx, "postgres")
+	p, err := b.stores.open(ctx, "postgres")
 	if err != nil {
 		return 0, err
 	}
-	defer store.remove()
+	defer p.remove()
+	store := p.store
 	url, err := b.stores.postgresURL(ctx)
 	if err != nil {
 		return 0, err

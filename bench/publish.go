@@ -48,11 +48,12 @@ func payload(size int) []byte { return make([]byte, size) }
 // publishOncemq goes from the first Enqueue until the outbox is empty.
 func (b *bench) publishOncemq(kind string) func(context.Context, options, int) (time.Duration, error) {
 	return func(ctx context.Context, o options, n int) (time.Duration, error) {
-		store, err := b.stores.open(ctx, kind)
+		p, err := b.stores.open(ctx, kind)
 		if err != nil {
 			return 0, err
 		}
-		defer store.remove()
+		defer p.remove()
+		store := p.store
 		return publishThrough(ctx, store, o, n)
 	}
 }

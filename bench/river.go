@@ -30,11 +30,12 @@ func (b *bench) drains() []contender {
 // drainOutbox counts from the start of the client until the outbox is empty.
 func (b *bench) drainOutbox(kind string) func(context.Context, options, int) (time.Duration, error) {
 	return func(ctx context.Context, o options, n int) (time.Duration, error) {
-		store, err := b.stores.open(ctx, kind)
+		p, err := b.stores.open(ctx, kind)
 		if err != nil {
 			return 0, err
 		}
-		defer store.remove()
+		defer p.remove()
+		store := p.store
 		if err := fillStore(ctx, store, o, n); err != nil {
 			return 0, err
 		}

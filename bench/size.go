@@ -19,12 +19,12 @@ func (b *bench) size(ctx context.Context, o options) error {
 		if o.only != "" && o.only != kind {
 			continue
 		}
-		message, err := b.grows(ctx, kind, n, func(p *place) error { return fillStore(ctx, p, o, n) })
+		message, err := b.grows(ctx, kind, n, func(p *place) error { return fillStore(ctx, p.store, o, n) })
 		if err != nil {
 			return fmt.Errorf("%s: %w", kind, err)
 		}
 		key, err := b.grows(ctx, kind, n, func(p *place) error {
-			_, err := claimAndComplete(ctx, p, n)
+			_, err := claimAndComplete(ctx, p.store, n)
 			return err
 		})
 		if err != nil {

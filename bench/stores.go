@@ -28,7 +28,7 @@ type stores struct {
 
 // place is a new store, with what it takes to get rid of it.
 type place struct {
-	persist.Store
+	store persist.Store // not embedded: that would hide what it can beyond the interface
 	remove func() // closes it, and removes what it kept
 	// size is how many bytes it takes, on disk or, of Redis, in memory.
 	size func(ctx context.Context) (int64, error)
@@ -60,7 +60,7 @@ func openSQLite(ctx context.Context) (*place, error) {
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	return &place{Store: store, remove: func() {
+	return &place{store: store, remove: func() {
 		_ = store.Close(context.Background())
 		_ = os.RemoveAll(dir)
 	}, size: func(context.Context) (int64, error) {
@@ -82,7 +82,7 @@ func (s *stores) openPostgres(ctx context.Context) (*place, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &place{Store: store, remove: func() {
+	return &place{store: store, remove: func() {
 		_ = store.Close(context.Background())
 		_ = execSQL(context.Background(), url, "DROP SCHEMA "+schema+" CASCADE")
 	}, size: func(ctx context.Context) (int64, error) {
@@ -104,7 +104,7 @@ func (s *stores) openRedis(ctx context.Context) (*place, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &place{Store: store, remove: func() {
+	return &place{store: store, remove: func() {
 		_ = store.Close(context.Background())
 		_ = flushRedis(context.Background(), url)
 	}, size: func(ctx context.Context) (int64, error) {

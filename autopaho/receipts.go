@@ -84,6 +84,7 @@ func (in *receiptInbox) subscribe(ctx context.Context) error {
 
 // listen subscribes on every connection before it opens the engine's gate.
 func (in *receiptInbox) listen(ctx context.Context, link *session.Link) {
+	var made uint64 // the connection on which it is subscribed
 	for {
 		select {
 		case <-ctx.Done():
@@ -95,8 +96,12 @@ func (in *receiptInbox) listen(ctx context.Context, link *session.Link) {
 		in.mu.Lock()
 		wanted := in.wanted
 		in.mu.Unlock()
-		generation := link.Engine().Snapshot().Generation
-		if wanted {
+		now := link.Engine().Snapshot()
+		if !now.Connected {
+			continue // the next connection signals
+		}
+		generation := now.Generation
+		if wanted && generation != made {
 			_, err := link.Subscribe(ctx, []session.Subscription{{Filter: in.topic, QoS: 1}}, 0)
 			var refused *session.SubscribeError
 			switch {
@@ -113,6 +118,7 @@ func (in *receiptInbox) listen(ctx context.Context, link *session.Link) {
 				}
 				continue
 			}
+			made = generation
 			in.once.Do(func() { close(in.ready) })
 		}
 		link.Engine().Open(generation)

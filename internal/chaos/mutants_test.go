@@ -20,6 +20,10 @@ type scenario struct {
 	kinds   []string // of the faults
 	faults  int
 	change  func(o *options)
+	// slow is how many milliseconds a handler takes while the rule is broken, so that
+	// some are at work whenever their process is stopped: no handler begins late. Not
+	// all messages need to come to their end then.
+	slow int
 	// found is how many violations there are of the kind that the mutant must
 	// show.
 	found func(r *history.Report) int
@@ -62,6 +66,7 @@ func scenarios() []scenario {
 		{
 			rule: failpoint.EpochUnchecked, backend: leasedUnshared, role: "subscriber", kinds: []string{"stop subscriber"}, faults: 4,
 			change: func(o *options) { o.handler, o.most = 50, 1200 }, found: func(r *history.Report) int { return r.Fences },
+			slow: 300,
 		},
 		{
 			rule: failpoint.ResendAfterPubrec, backend: transactional, role: "relay", kinds: []string{cutPubrel}, faults: 8,
@@ -135,6 +140,9 @@ func (s *scenario) options(t *testing.T, broken bool) options {
 	}
 	if s.change != nil {
 		s.change(&o)
+	}
+	if broken && s.slow > 0 {
+		o.handler = s.slow
 	}
 	return o
 }

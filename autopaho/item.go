@@ -40,6 +40,7 @@ type item struct {
 	tooOld   *dedup.TooOldError // why it is dead, if that is why
 	first    persist.Failure    // of the handler here, by this process's clock
 	last     persist.Failure
+	solo     bool // it keeps others that may kill from beginning
 	reclaim  bool // its claim was lost, and is asked for again
 	retried  bool // the handler has failed before
 	given    bool // back, with its batch, by a handler in transactional mode
@@ -92,6 +93,15 @@ func (it *item) Granted(g dedup.Grant) {
 	it.sub.pool.put(it)
 }
 
+// leaveSolo lets the next message begin that may kill: not before it is durable how
+// this one ended, or the next one's crash would count against it.
+func (it *item) leaveSolo() {
+	if it.solo {
+		it.solo = false
+		<-it.sub.solo
+	}
+}
+
 // failed keeps an error of the handler.
 func (it *item) failed(err error) {
 	it.last = persist.Failure{Error: err.Error(), At: time.Now()}
@@ -108,6 +118,7 @@ func (it *item) begun(g dedup.Grant) {
 // Settled is dedup's word that the outcome is durable.
 func (it *item) Settled(o dedup.Outcome) {
 	failpoint.Hit(failpoint.ConsumerAfterMark)
+	it.leaveSolo()
 	again := it.reclaim && o == dedup.OutcomeReleased
 	it.reclaim = false
 	if again && it.sub.claimedAgain(it) {

@@ -50,9 +50,8 @@ func (s *Subscription) work(it *item) (again time.Duration) {
 		s.release(it)
 		return 0
 	}
-	end := func() {}
 	if it.received.Attempt > 1 {
-		if end, again = s.begin(it); again > 0 {
+		if again = s.begin(it); again > 0 {
 			return again
 		}
 	}
@@ -62,7 +61,6 @@ func (s *Subscription) work(it *item) (again time.Duration) {
 		ctx, cancel = it.grant.Context(ctx)
 		defer cancel()
 		if claimLost(ctx) { // while it waited for a worker
-			end()
 			s.claimAgain(it)
 			return 0
 		}
@@ -77,7 +75,6 @@ func (s *Subscription) work(it *item) (again time.Duration) {
 	}
 	m := s.handed(it)
 	returned := s.watch(func() {
-		end()
 		s.pool.takeOver(it, func() time.Duration { return s.judge(ctx, it, ErrHandlerTimeout) })
 	})
 	err := call(ctx, func(ctx context.Context) error { return s.handle(ctx, m) })
@@ -85,7 +82,6 @@ func (s *Subscription) work(it *item) (again time.Duration) {
 	if !returned() {
 		return abandoned
 	}
-	end()
 	return s.judge(ctx, it, err)
 }
 
@@ -117,6 +113,7 @@ func (s *Subscription) judge(ctx context.Context, it *item, err error) (again ti
 	wait := max(s.cfg.Backoff.Delay(it.received.Attempt), time.Millisecond)
 	it.received.Attempt++
 	it.retried = true
+	it.leaveSolo()
 	return wait
 }
 
@@ -144,33 +141,32 @@ const beginWait = time.Second
 
 // begin makes it known that a message is begun once more, before it is. If again is
 // not zero it is not to be run yet.
-func (s *Subscription) begin(it *item) (end func(), again time.Duration) {
-	end = func() {}
+func (s *Subscription) begin(it *item) (again time.Duration) {
 	if s.leased == nil || it.grant.Epoch == 0 {
-		return end, 0
+		return 0
 	}
 	if it.grant.Attempts < soloFrom && it.received.Attempt == it.grant.Attempts {
-		return end, 0
+		return 0
 	}
 	if it.grant.Attempts >= soloFrom {
 		select {
 		case s.solo <- struct{}{}:
-			end = func() { <-s.solo }
+			it.solo = true
 		default:
 			it.retried = true // if it closes meanwhile, it is given back
-			return end, soloWait
+			return soloWait
 		}
 	}
 	err := s.leased.Begin(s.ctx, it, it.received.Attempt)
 	if err == nil || errors.Is(err, dedup.ErrClaimLost) { // of which the context tells the handler
-		return end, 0
+		return 0
 	}
-	end()
+	it.leaveSolo()
 	it.retried = true
 	if s.ctx.Err() == nil {
 		s.client.event(Event{Kind: EventError, MessageID: it.received.ID, Err: err})
 	}
-	return end, beginWait
+	return beginWait
 }
 
 // letter is the dead letter of an item.

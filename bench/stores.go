@@ -28,8 +28,8 @@ type stores struct {
 
 // place is a new store, with what it takes to get rid of it.
 type place struct {
-	store persist.Store // not embedded: that would hide what it can beyond the interface
-	remove func() // closes it, and removes what it kept
+	store  persist.Store // not embedded: that would hide what it can beyond the interface
+	remove func()        // closes it, and removes what it kept
 	// size is how many bytes it takes, on disk or, of Redis, in memory.
 	size func(ctx context.Context) (int64, error)
 	// rest returns once the server has done what it does in the background after

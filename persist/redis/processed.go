@@ -1,7 +1,9 @@
 package redis
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/oncemq/oncemq/persist"
@@ -22,21 +24,38 @@ func (s *Store) groupOf(name string) *groupKeys {
 	return known.(*groupKeys)
 }
 
-// fieldsOf are the fields of keys, and the names of their buckets after those
-// given.
-func fieldsOf(g *groupKeys, names []string, n int, key func(i int) string) (all, fields []string) {
-	fields = make([]string, n)
-	buf := make([]byte, 0, n*(len(g.done)+bucketDigits))
-	for i := range n {
-		fields[i] = fieldOf(key(i))
-		buf = g.appendBucket(buf, bucketOf(fields[i]))
+// bucketed are dedup keys in the order of their buckets, so that a script visits
+// each bucket once.
+type bucketed struct {
+	names  []string // of the buckets, after those given
+	counts []any    // how many of the keys are in each
+	fields []string
+	places []int // of each in the caller's order
+}
+
+func inBuckets(g *groupKeys, names []string, n int, key func(i int) string) bucketed {
+	type spot struct {
+		bucket uint32
+		place  int
+		field  string
 	}
-	all = append(make([]string, 0, len(names)+n), names...)
-	text, size := string(buf), len(g.done)+bucketDigits
-	for i := range n {
-		all = append(all, text[i*size:(i+1)*size])
+	spots := make([]spot, n)
+	for i := range spots {
+		field := fieldOf(key(i))
+		spots[i] = spot{bucketOf(field), i, field}
 	}
-	return all, fields
+	slices.SortStableFunc(spots, func(a, b spot) int { return cmp.Compare(a.bucket, b.bucket) })
+	k := bucketed{names: names, fields: make([]string, n), places: make([]int, n)}
+	count := 0
+	for i, s := range spots {
+		k.fields[i], k.places[i] = s.field, s.place
+		count++
+		if i == n-1 || spots[i+1].bucket != s.bucket {
+			k.names, k.counts = append(k.names, g.bucket(s.bucket)), append(k.counts, count)
+			count = 0
+		}
+	}
+	return k
 }
 
 // Claim asks for keys; see [persist.Processed].
@@ -57,13 +76,13 @@ func (s *Store) Claim(ctx context.Context, req persist.ClaimRequest) ([]persist.
 		return nil, invalid(op, object, "a key occurs twice")
 	}
 	g := s.groupOf(req.Group)
-	names, fields := fieldsOf(g, []string{s.keys.totals, s.keys.groups, g.work}, len(req.Keys), func(i int) string { return req.Keys[i] })
-	args := make([]any, 0, 4+len(fields))
-	args = append(args, g.number, req.Group, req.Owner, millis(req.TTL))
-	for _, field := range fields {
+	k := inBuckets(g, []string{s.keys.totals, s.keys.groups, g.work}, len(req.Keys), func(i int) string { return req.Keys[i] })
+	args := make([]any, 0, 4+len(k.counts)+len(k.fields))
+	args = append(append(args, g.number, req.Group, req.Owner, millis(req.TTL)), k.counts...)
+	for _, field := range k.fields {
 		args = append(args, field)
 	}
-	answer, err := s.do(ctx, op, object, s.run.claim, names, args...)
+	answer, err := s.do(ctx, op, object, s.run.claim, k.names, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +100,7 @@ func (s *Store) Claim(ctx context.Context, req persist.ClaimRequest) ([]persist.
 		if i < 0 || i >= int64(len(claims)) {
 			return nil, strange(op, object)
 		}
-		readClaim(&claims[i], row)
+		readClaim(&claims[k.places[i]], row)
 	}
 	return claims, nil
 }
@@ -153,23 +172,38 @@ func (s *Store) Complete(ctx context.Context, group string, completions []persis
 		return nil, nil
 	}
 	g := s.groupOf(group)
-	names, fields := fieldsOf(g, []string{s.keys.totals, g.work, g.used, s.keys.dead, s.keys.fates},
+	k := inBuckets(g, []string{s.keys.totals, g.work, g.used, s.keys.dead, s.keys.fates},
 		len(completions), func(i int) string { return completions[i].Claim.Key })
-	args := make([]any, 0, 2+15*letters+2*len(completions))
+	args := make([]any, 0, 2+15*letters+len(k.counts)+2*len(completions))
 	args = append(args, millis(window), letters)
-	for i := range completions {
-		if dead := completions[i].Dead; dead != nil {
-			args = letterArgs(append(args, i+1), dead)
+	if letters > 0 { // numbered in the caller's order
+		sorted := make([]int, len(completions))
+		for i, place := range k.places {
+			sorted[place] = i + 1
+		}
+		for i := range completions {
+			if dead := completions[i].Dead; dead != nil {
+				args = letterArgs(append(args, sorted[i]), dead)
+			}
 		}
 	}
-	for i := range completions {
-		args = append(args, fields[i], completions[i].Claim.Epoch)
+	args = append(args, k.counts...)
+	for i, place := range k.places {
+		args = append(args, k.fields[i], completions[place].Claim.Epoch)
 	}
-	answer, err := s.do(ctx, op, object, s.run.complete, names, args...)
+	answer, err := s.do(ctx, op, object, s.run.complete, k.names, args...)
 	if err != nil {
 		return nil, err
 	}
-	return flags(op, object, asList(answer), len(completions))
+	sorted, err := flags(op, object, asList(answer), len(completions))
+	if err != nil {
+		return nil, err
+	}
+	done := make([]bool, len(sorted))
+	for i, place := range k.places {
+		done[place] = sorted[i]
+	}
+	return done, nil
 }
 
 // Release gives keys back; see [persist.Processed].
@@ -187,11 +221,11 @@ func (s *Store) Forget(ctx context.Context, group string, keys []string) (int, e
 	if len(keys) == 0 {
 		return 0, nil
 	}
-	names, fields := fieldsOf(s.groupOf(group), []string{s.keys.totals}, len(keys), func(i int) string { return keys[i] })
-	args := make([]any, len(fields))
-	for i, field := range fields {
-		args[i] = field
+	k := inBuckets(s.groupOf(group), []string{s.keys.totals}, len(keys), func(i int) string { return keys[i] })
+	args := append(make([]any, 0, len(k.counts)+len(k.fields)), k.counts...)
+	for _, field := range k.fields {
+		args = append(args, field)
 	}
-	answer, err := s.do(ctx, "forget", groupName(group), s.run.forget, names, args...)
+	answer, err := s.do(ctx, "forget", groupName(group), s.run.forget, k.names, args...)
 	return int(asInt(answer)), err
 }

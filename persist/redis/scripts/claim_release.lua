@@ -6,7 +6,7 @@
 -- does nothing.
 --#include beyond
 --#include claims
-local work = read_fields(KEYS[1], 1, 3)
+local work = read_fields({}, KEYS[1], 1, #ARGV, 3)
 local n = 0
 for i = 1, #ARGV, 3 do
   local w = read_work(work[ARGV[i]])

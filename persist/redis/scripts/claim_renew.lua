@@ -6,7 +6,7 @@
 --#include clock
 --#include beyond
 --#include claims
-local work = read_fields(KEYS[1], 2, 3)
+local work = read_fields({}, KEYS[1], 2, #ARGV, 3)
 local out, put = {}, {}
 for i = 2, #ARGV, 3 do
   local w = read_work(work[ARGV[i]])

@@ -12,6 +12,12 @@ local function read_work(s)
   return {state = state, epoch = epoch, till = till, attempts = attempts, owner = string.sub(s, 18)}
 end
 
+-- The same without what a completion has no need of.
+local function work_epoch(s)
+  if not s or #s < 17 then return nil end
+  return struct.unpack('>BI6', s)
+end
+
 local function write_work(w)
   return struct.pack('>BI6I6I4', w.state, w.epoch, w.till, w.attempts) .. w.owner
 end
@@ -26,13 +32,12 @@ local function write_done(epoch, till, dead)
   return struct.pack('>I6I6', epoch, till) .. (dead and '\1' or '')
 end
 
--- Fields of a hash by their names, read in a few calls. The names are in ARGV
--- from first on, step apart.
-local function read_fields(key, first, step)
-  local out = {}
-  while first <= #ARGV do
+-- Fields of a hash by their names, read in a few calls into out. The names are in
+-- ARGV from first to last, step apart.
+local function read_fields(out, key, first, last, step)
+  while first <= last do
     local names = {}
-    while first <= #ARGV and #names < 1000 do
+    while first <= last and #names < 1000 do
       names[#names + 1] = ARGV[first]
       first = first + step
     end
@@ -42,9 +47,13 @@ local function read_fields(key, first, step)
   return out
 end
 
--- Calls a command with many arguments, a few hundred at a time.
+-- Calls a command with many arguments, a few hundred at a time. Returns the sum of
+-- the answers, if they are numbers.
 local function call_many(command, key, list)
+  local sum = 0
   for i = 1, #list, 1000 do
-    redis.call(command, key, unpack(list, i, math.min(i + 999, #list)))
+    local answer = redis.call(command, key, unpack(list, i, math.min(i + 999, #list)))
+    sum = sum + (tonumber(answer) or 0)
   end
+  return sum
 end

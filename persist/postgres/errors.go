@@ -20,6 +20,7 @@ const (
 	classData       = "22"
 	classConstraint = "23"
 
+	codeUnique         = "23505"
 	codeReadOnly       = "25006"
 	codeFailedTx       = "25P02"
 	codeNoSchema       = "3F000"

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/oncemq/oncemq/persist"
 )
 
@@ -98,9 +100,11 @@ var errTwice = errors.New("a key occurs twice")
 func (s *Store) claimSteps(a *answers, group int32, ttl int64, owner string) []step {
 	q := s.q
 	a.claims = make([]persist.Claim, len(a.req))
+	args := []any{group, a.keys.keys, ttl, []byte(owner)}
 	return []step{
 		{stmt: q.claimEpoch, row: func(r row) error { return r.Scan(&a.epoch) }},
-		{stmt: q.claim, args: []any{group, a.keys.keys, ttl, []byte(owner)}, row: a.granted},
+		{stmt: q.claim, args: args, row: a.granted},
+		{stmt: q.claimTake, args: args, row: a.granted},
 		{stmt: q.claimLook, args: []any{group, a.keys.keys}, row: a.refused},
 	}
 }
@@ -114,7 +118,7 @@ type answers struct {
 	key    []byte // of the latest row
 }
 
-// granted takes a row of claim.
+// granted takes a row of claim or claim_take.
 func (a *answers) granted(r row) error {
 	var attempts int32
 	if err := r.Scan(&a.key, &attempts); err != nil {
@@ -259,25 +263,38 @@ func (s *Store) Complete(ctx context.Context, group string, completions []persis
 			}
 		}
 	}
-	return s.eachKey(ctx, op, group, len(completions), func(i int) *persist.Claim { return &completions[i].Claim }, func(id int32, k *claimList) step {
-		args := []any{id, k.keys.keys, k.epochs, millis(window), int64(len(completions))}
-		if !letters {
-			return step{stmt: s.q.complete, args: args, row: k.mark}
-		}
-		var places []int64
-		var list letterList
-		sorted := make([]int64, len(completions)) // where each stands among the keys
-		for i, place := range k.keys.places {
-			sorted[place] = int64(i + 1)
-		}
-		for i := range completions { // letters are numbered in the caller's order
-			if dead := completions[i].Dead; dead != nil {
-				places = append(places, sorted[i])
-				list.add(dead)
+	complete := func(marked bool) ([]bool, error) {
+		return s.eachKey(ctx, op, group, len(completions), func(i int) *persist.Claim { return &completions[i].Claim }, func(id int32, k *claimList) step {
+			args := []any{id, k.keys.keys, k.epochs, millis(window), int64(len(completions))}
+			if letters || marked {
+				return step{stmt: s.q.completeDead, args: append(args, lettersOf(completions, k)...), row: k.mark}
 			}
+			return step{stmt: s.q.complete, args: args, row: k.mark}
+		})
+	}
+	done, err := complete(false)
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && refused.Code == codeUnique && !letters {
+		done, err = complete(true)
+	}
+	return done, err
+}
+
+// lettersOf are the dead letters of completions as parameters, in the caller's order.
+func lettersOf(completions []persist.Completion, k *claimList) []any {
+	places := []int64{} // not NULL
+	var list letterList
+	sorted := make([]int64, len(completions)) // where each stands among the keys
+	for i, place := range k.keys.places {
+		sorted[place] = int64(i + 1)
+	}
+	for i := range completions {
+		if dead := completions[i].Dead; dead != nil {
+			places = append(places, sorted[i])
+			list.add(dead)
 		}
-		return step{stmt: s.q.completeDead, args: append(append(args, places), list.args()...), row: k.mark}
-	})
+	}
+	return append([]any{places}, list.args()...)
 }
 
 // Forget removes completed keys; see [persist.Processed].

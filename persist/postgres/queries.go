@@ -22,37 +22,37 @@ type statement struct {
 
 // queries are the statements of a store, with its schema.
 type queries struct {
-	steer, steerSave, steerBack, time, serverSettings *statement
-	metaTable, metaList, metaPut, migrateLock         *statement
-	rightsMissing                                     *statement
-	laneCreate, laneSequences, laneList               *statement
-	laneAcquire, laneRenew, laneRelease               *statement
-	laneView, laneHold, laneFold, lifeBegin           *statement
-	arrive, arriveTransaction, arrivalsCompact        *statement
-	insertPlain, insertFull, insertOnce, insertRivals *statement
-	savepoint, savepointBack, savepointRelease        *statement
-	limitLock, outboxTotal, outboxHeld                *statement
-	outboxDroppable, drop, outboxHand                 *statement
-	supersedeLock, supersede, supersededBy            *statement
-	settleSuperseded, gaveWayForget                   *statement
-	outboxFates, outboxOldest, outboxResend           *statement
-	pageInOrder, pageGaps, pageLate, pageChosen       *statement
-	pageListed, pageByID                              *statement
-	settleDelivered, settleRetry, settleDead          *statement
-	receipts, purge                                   *statement
-	groupGet, groupAdd                                *statement
-	claimEpoch, claim, claimLook, claimRenew          *statement
-	claimLock, forgetLock                             *statement
-	claimRelease, claimForget                         *statement
-	claimDead, claimForgetDead                        *statement
-	complete, completeDead, mark                      *statement
-	sweepFrom, sweepProcessed, sweepClaims, sweepSave *statement
-	processedCount                                    *statement
-	sessionLoad, sessionSave                          *statement
-	relayPut, relayDelete, relayList                  *statement
-	deadAdd, deadList, deadClaim, deadDelete          *statement
-	deadPurge, deadCounts, deadCountsCompact          *statement
-	notify                                            *statement
+	steer, steerSave, steerBack, time, serverSettings   *statement
+	metaTable, metaList, metaPut, migrateLock           *statement
+	rightsMissing                                       *statement
+	laneCreate, laneSequences, laneList                 *statement
+	laneAcquire, laneRenew, laneRelease                 *statement
+	laneView, laneHold, laneFold, lifeBegin             *statement
+	arrive, arriveTransaction, arrivalsCompact          *statement
+	insertPlain, insertFull, insertOnce, insertRivals   *statement
+	savepoint, savepointBack, savepointRelease          *statement
+	limitLock, outboxTotal, outboxHeld                  *statement
+	outboxDroppable, drop, outboxHand                   *statement
+	supersedeLock, supersede, supersededBy              *statement
+	settleSuperseded, gaveWayForget                     *statement
+	outboxFates, outboxOldest, outboxResend             *statement
+	pageInOrder, pageGaps, pageLate, pageChosen         *statement
+	pageListed, pageByID                                *statement
+	settleDelivered, settleRetry, settleDead            *statement
+	receipts, purge                                     *statement
+	groupGet, groupAdd                                  *statement
+	claimEpoch, claim, claimTake, claimLook, claimRenew *statement
+	claimLock, forgetLock                               *statement
+	claimRelease, claimForget                           *statement
+	claimDead, claimForgetDead                          *statement
+	complete, completeDead, mark                        *statement
+	sweepFrom, sweepProcessed, sweepClaims, sweepSave   *statement
+	processedCount                                      *statement
+	sessionLoad, sessionSave                            *statement
+	relayPut, relayDelete, relayList                    *statement
+	deadAdd, deadList, deadClaim, deadDelete            *statement
+	deadPurge, deadCounts, deadCountsCompact            *statement
+	notify                                              *statement
 }
 
 // loadQueries reads the embedded statements and puts the schema in. Their names
@@ -134,6 +134,7 @@ func (q *queries) files() map[string]**statement {
 		"claim_lock":          &q.claimLock,
 		"forget_lock":         &q.forgetLock,
 		"claim":               &q.claim,
+		"claim_take":          &q.claimTake,
 		"claim_look":          &q.claimLook,
 		"claim_renew":         &q.claimRenew,
 		"claim_release":       &q.claimRelease,

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -96,5 +97,25 @@ func TestClaimDuringProcessTx(t *testing.T) {
 			}
 			require.Equal(t, want, got.State)
 		})
+	}
+}
+
+// A claimed key that has a mark all the same is marked again.
+func TestCompleteOverAMark(t *testing.T) {
+	t.Parallel()
+	pg := testenv.SharedPostgres(t)
+	s := openStore(t, pg.URL(), Options{})
+	claims, err := s.Claim(t.Context(), persist.ClaimRequest{Group: "g", Owner: "o", TTL: time.Hour, Keys: []string{"a", "b"}})
+	require.NoError(t, err)
+	id, err := s.group(t.Context(), "test", "g")
+	require.NoError(t, err)
+	pg.Exec(fmt.Sprintf(`INSERT INTO oncemq.processed (epoch, until, group_id, key) VALUES (0, 1, %d, '\x%x')`, id, storedKey("a")))
+	done, err := s.Complete(t.Context(), "g", []persist.Completion{{Claim: claims[0]}, {Claim: claims[1]}}, time.Hour)
+	require.NoError(t, err)
+	require.Equal(t, []bool{true, true}, done)
+	claims, err = s.Claim(t.Context(), persist.ClaimRequest{Group: "g", Owner: "o", TTL: time.Hour, Keys: []string{"a", "b"}})
+	require.NoError(t, err)
+	for _, c := range claims {
+		require.Equal(t, persist.ClaimCompleted, c.State)
 	}
 }

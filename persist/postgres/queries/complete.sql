@@ -1,5 +1,7 @@
 -- Purpose: mark claimed keys as processed; completing again, with the claim that
--- completed it and unless the key was claimed since, is done again.
+-- completed it and unless the key was claimed since, is done again. A claimed key
+-- has no mark, since claim_look removes one whose window has closed; should it have
+-- one all the same, the statement fails, and complete_dead does what it could not.
 -- Parameters: $1 group, $2 keys in ascending order, $3 epochs, $4 length of the
 -- window, $5 number of the keys.
 -- Result: places in the parameters of those that were marked.
@@ -11,7 +13,6 @@ WITH t AS MATERIALIZED (SELECT oncemq.now_ms() AS now), gone AS (
 ), marked AS (
   INSERT INTO oncemq.processed (group_id, key, epoch, until)
   SELECT $1::int, key, epoch, t.now + $4::bigint FROM gone, t
-  ON CONFLICT (group_id, key) DO UPDATE SET epoch = excluded.epoch, until = excluded.until, dead = false
 ), again AS (
   UPDATE oncemq.processed p SET until = t.now + $4::bigint
   FROM t, unnest(array_fill($1::int, ARRAY[cardinality($2::bytea[])]), $2::bytea[], $3::bigint[])

@@ -306,7 +306,7 @@ func (o *connectionOptions) config(sh *shell) (cfg autopaho.Config, topic string
 	if len(password) > math.MaxUint16 {
 		return cfg, "", &usageError{option: "--pw", problem: "the password is longer than 65,535 bytes"}
 	}
-	if cfg.TLS, err = o.tls.config(sh); err != nil {
+	if cfg.TLS, cfg.TLSFiles, err = o.tls.config(sh); err != nil {
 		return cfg, "", err
 	}
 	if cfg.Will, cfg.WillDelay, err = o.will.message(); err != nil {

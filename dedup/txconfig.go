@@ -22,15 +22,15 @@ type TxStore[T any] interface {
 }
 
 // TxDelivery is one delivery of a message in transactional mode. A type becomes
-// one by embedding [Node]. Its methods are called by one goroutine, one after
-// another.
+// one by embedding [Node]. Its methods are called one after another, but for a
+// Process that was left behind: see TxConfig.HandlerTimeout.
 type TxDelivery[T any] interface {
 	// Process is the handler. What it writes through tx commits together with
 	// the mark, or not at all; it must neither commit nor roll back. While it
 	// runs, the transaction is open, and with SQLite nobody else can write: it
 	// should write and return, and wait for nothing. An error or a panic undoes
-	// what it wrote. ctx ends with the transaction's time limit and when Close
-	// gives up.
+	// what it wrote. ctx ends with the transaction's time limit, with the
+	// HandlerTimeout and when Close gives up.
 	//
 	// Process may be called again after it succeeded, if the transaction could
 	// not be committed: effects outside tx are not fenced.

@@ -191,7 +191,7 @@ func (c *Client) sessionConfig(clientID string) session.Config {
 	return session.Config{
 		Servers: urls, ClientID: clientID, Username: username, Password: password,
 		Credentials: c.cfg.Credentials, Accepted: &c.accepted,
-		TLS: c.cfg.TLS, Header: c.cfg.Header, KeepAlive: c.cfg.KeepAlive,
+		TLS: c.cfg.TLS, TLSFiles: c.cfg.TLSFiles, Header: c.cfg.Header, KeepAlive: c.cfg.KeepAlive,
 		SessionExpiry:  c.cfg.sessionExpiry(),
 		ConnectTimeout: c.cfg.ConnectTimeout, PacketTimeout: c.cfg.PacketTimeout,
 		AckTimeout: c.cfg.AckTimeout, Logger: c.cfg.Logger,

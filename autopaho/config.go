@@ -50,6 +50,13 @@ type Config struct {
 	// TLS is for mqtts and wss. Default: the system's roots, TLS 1.2 or newer.
 	TLS *tls.Config
 
+	// TLSFiles are PEM files of certificates that stand for parts of TLS, and of
+	// the TLS of Credentials. They are read before each attempt to connect: what is
+	// replaced is used at the next connection, without a restart. Files that cannot
+	// be read, or do not fit each other, are refused by New, as ErrConfig; later
+	// they are the error of the attempt, which is made again.
+	TLSFiles TLSFiles
+
 	// Header is sent with a WebSocket's handshake.
 	Header http.Header
 
@@ -144,6 +151,9 @@ type Config struct {
 // those of [Config], and TLS, nil for Config.TLS.
 type Credentials = session.Credentials
 
+// TLSFiles are the files of [Config.TLSFiles].
+type TLSFiles = session.TLSFiles
+
 // RelayConfig tells how a client drains the outbox of its store.
 type RelayConfig struct {
 	// Off leaves the draining to other processes on the same store.
@@ -223,7 +233,7 @@ func (c *Config) setDefaults() {
 }
 
 // Validate lists everything that is wrong with the configuration, joined; each
-// fault wraps ErrConfig and names its field.
+// fault wraps ErrConfig and names its field. It reads TLSFiles.
 func (c *Config) Validate() error {
 	var errs []error
 	bad := func(field, format string, args ...any) {
@@ -245,6 +255,9 @@ func (c *Config) Validate() error {
 	}
 	if len(c.Password) > math.MaxUint16 {
 		bad("Password", "is longer than 65,535 bytes")
+	}
+	if _, err := c.TLSFiles.Apply(nil); err != nil {
+		bad("TLSFiles", "%s", err)
 	}
 	within := func(field string, d, low, high time.Duration) {
 		if d != 0 && (d < low || d > high) {

@@ -1,9 +1,10 @@
 package autopaho
 
 import (
-	"errors"
 	"sync/atomic"
 	"time"
+
+	"github.com/oncemq/oncemq/dedup"
 )
 
 // A handler that does not end would keep its worker, and its message would hold up
@@ -11,14 +12,15 @@ import (
 // and nothing comes any more. So some time after its context has ended the message is
 // taken from it: that attempt has failed, and what follows is what follows any
 // failure. Another worker takes the place of the one that is stuck; when the handler
-// does return, nobody listens, and its goroutine ends.
+// does return, nobody listens, and its goroutine ends. In transactional mode dedup
+// does the same, and has the store end the transaction.
 
 // ErrHandlerTimeout is the error of a handler that had not returned handlerGrace after
 // its SubscribeConfig.HandlerTimeout. The handler may still be running.
-var ErrHandlerTimeout = errors.New("handler did not return in time")
+var ErrHandlerTimeout = dedup.ErrHandlerTimeout
 
 // handlerGrace is how long a handler has to return once its context has ended.
-const handlerGrace = time.Second
+const handlerGrace = dedup.HandlerGrace
 
 // abandoned is what work returns for an item that was taken from its worker.
 const abandoned time.Duration = -1

@@ -89,31 +89,33 @@ func (h *txHandler[T]) start(s *Subscription, settings txSettings) (transactiona
 	store, _ := settings.store.(dedup.TxStore[T]) // validated
 	cfg := dedup.TxConfig[T]{
 		Store: store, Group: s.cfg.Group, Window: s.cfg.Window, ClockSkew: s.cfg.ClockSkew,
-		MaxAttempts: s.mostBegun(),
-		Logger:      s.client.cfg.Logger, OnStoreError: settings.onStoreError, OnStoreBack: settings.onStoreBack,
+		MaxAttempts: s.mostBegun(), HandlerTimeout: s.cfg.HandlerTimeout,
+		OnStuck: func(change int) { s.client.status.counters.stuck.Add(int64(change)) },
+		Logger:  s.client.cfg.Logger, OnStoreError: settings.onStoreError, OnStoreBack: settings.onStoreBack,
 	}
 	if h.isBatch {
 		cfg.MaxBatch, cfg.MaxWait = s.cfg.MaxBatch, s.cfg.MaxWait
-		var items []*item // of the one call that there is at a time
-		var msgs []*Received
+		var spareItems []*item // of the one call that there is at a time
+		var spareMsgs []*Received
 		cfg.Batch = func(ctx context.Context, tx T, batch []dedup.TxGrant[T]) error {
-			items, msgs = items[:0], msgs[:0]
+			items, msgs := spareItems[:0], spareMsgs[:0]
 			for _, g := range batch {
 				t, _ := g.Delivery.(txItem[T]) // nothing else is submitted
 				t.begun(g.Grant)
-				items, msgs = append(items, t.item), append(msgs, &t.received)
+				items, msgs = append(items, t.item), append(msgs, s.handed(t.item))
+			}
+			if s.cfg.HandlerTimeout == 0 { // else the handler may be left behind with them
+				spareItems, spareMsgs = items, msgs
 			}
 			defer clear(items)
 			defer clear(msgs)
 			if len(items) == 1 && items[0].given {
 				return ErrRelease
 			}
-			ctx, cancel := s.bounded(ctx)
-			defer cancel()
 			failpoint.Hit(failpoint.ConsumerAfterClaim)
 			err := h.many(ctx, tx, msgs)
 			failpoint.Hit(failpoint.ConsumerAfterEffect)
-			if errors.Is(err, ErrRelease) {
+			if errors.Is(err, ErrRelease) && ctx.Err() == nil {
 				// Each of them is asked for alone now, to be given back.
 				for _, it := range items {
 					it.given = true
@@ -147,11 +149,9 @@ type txItem[T any] struct{ *item }
 // Process runs the handler in the transaction.
 func (t txItem[T]) Process(ctx context.Context, tx T, g dedup.Grant) error {
 	t.begun(g)
-	ctx, cancel := t.sub.bounded(ctx)
-	defer cancel()
 	h, _ := t.sub.cfg.TxHandler.(*txHandler[T]) // it has made this item
 	failpoint.Hit(failpoint.ConsumerAfterClaim)
-	err := h.one(ctx, tx, &t.received)
+	err := h.one(ctx, tx, t.sub.handed(t.item))
 	failpoint.Hit(failpoint.ConsumerAfterEffect)
 	return err
 }

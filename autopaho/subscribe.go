@@ -94,11 +94,14 @@ type SubscribeConfig struct {
 	Attempts int
 	// Backoff is the wait between attempts, with full jitter.
 	Backoff qos.Backoff
-	// HandlerTimeout ends a handler's context. A Handler or BatchHandler that has not
-	// returned a second later has failed with ErrHandlerTimeout: its message is tried
-	// again or becomes a dead letter, and others go on, while its goroutine is left
-	// behind (Counters.Stuck) and what it returns is ignored. A TxHandler has the
-	// database's transaction, and is waited for. Zero means never.
+	// HandlerTimeout ends a handler's context. One that has not returned a second
+	// later has failed with ErrHandlerTimeout: its message is tried again or becomes
+	// a dead letter, and others go on, while its goroutine is left behind
+	// (Counters.Stuck) and what it returns is ignored. The transaction of a TxHandler
+	// is rolled back, and no use any more to whoever still has it; what shared it is
+	// handled again. Until then it holds up the subscription, and with SQLite all
+	// who write. A TxHandler has a minute at most in any case. Zero
+	// means never.
 	HandlerTimeout time.Duration
 
 	// Receipts answers messages that ask for one, once they are processed

@@ -10,7 +10,7 @@ import (
 // LeastWindow is the shortest Window that goes with a session that the broker
 // keeps for sessionExpiry: for that long it may hold a message back, and then the
 // handler may be at it for all its attempts, the longest waits between them, and
-// HandlerTimeout each. With a shorter window such a message would come when its
+// HandlerTimeout each, with the second after which it is left behind. With a shorter window such a message would come when its
 // key is forgotten, and be given up as too old.
 //
 // A session that is kept for ever has no such window; the answer is the longest
@@ -21,7 +21,10 @@ func (s *SubscribeConfig) LeastWindow(sessionExpiry time.Duration) time.Duration
 		attempts = defaultAttempts
 	}
 	const each = 100 // waits that are added up; the others count as the longest
-	retries := float64(attempts) * float64(s.HandlerTimeout)
+	var retries float64
+	if s.HandlerTimeout > 0 {
+		retries = float64(attempts) * float64(s.HandlerTimeout+handlerGrace)
+	}
 	for i := 1; i < min(attempts, each); i++ {
 		retries += float64(s.Backoff.Ceiling(i))
 	}

@@ -27,6 +27,10 @@ type transaction[T any] struct {
 	// single is how many of the next deliveries get a transaction each, because
 	// one of them may have spoilt the one that they shared.
 	single int
+	// overseer, if set, looks after the handlers; stuck is whose delivery's it left
+	// behind.
+	overseer *overseer
+	stuck    int
 }
 
 // result is what a transaction means to do with one delivery once it commits.
@@ -142,21 +146,10 @@ func (c *TxConsumer[T]) process(ctx context.Context, w *transaction[T]) error {
 	w.began = c.now()
 	_, err := call(ctx, c.cfg.Timeout, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, c.cfg.Store.ProcessTx(ctx, func(ctx context.Context, p persist.TxProcess[T]) error {
-			w.results = w.results[:0]
-			if c.cfg.Batch != nil && len(w.nodes) > 1 {
-				return c.batchStep(ctx, w, p)
+			if c.cfg.HandlerTimeout > 0 {
+				return c.oversee(ctx, w, p)
 			}
-			for i, n := range w.nodes {
-				if i > 0 && c.now()-w.began > c.cfg.MaxHold {
-					break
-				}
-				r, err := c.step(ctx, w, p, n)
-				if err != nil {
-					return err
-				}
-				w.results = append(w.results, r)
-			}
-			return nil
+			return c.steps(ctx, w, p)
 		})
 	})
 	if err != nil {
@@ -169,6 +162,25 @@ func (c *TxConsumer[T]) process(ctx context.Context, w *transaction[T]) error {
 	c.putBack(w, len(w.results))
 	c.unlock()
 	w.tell()
+	return nil
+}
+
+// steps does the deliveries in the transaction, or as many as there is time for.
+func (c *TxConsumer[T]) steps(ctx context.Context, w *transaction[T], p persist.TxProcess[T]) error {
+	w.results = w.results[:0]
+	if c.cfg.Batch != nil && len(w.nodes) > 1 {
+		return c.batchStep(ctx, w, p)
+	}
+	for i, n := range w.nodes {
+		if i > 0 && c.now()-w.began > c.cfg.MaxHold {
+			break
+		}
+		r, err := c.step(ctx, w, p, n)
+		if err != nil {
+			return err
+		}
+		w.results = append(w.results, r)
+	}
 	return nil
 }
 
@@ -217,7 +229,11 @@ func (c *TxConsumer[T]) handlerStep(
 			return failed
 		}
 		ran = true
-		if err := c.handle(ctx, p, n, grant); err != nil {
+		err := c.run(ctx, w, len(w.results), func(ctx context.Context) error { return c.handle(ctx, p, n, grant) })
+		if errors.Is(err, errLate) {
+			return err
+		}
+		if err != nil {
 			failed = &handlerError{err}
 			return failed
 		}
@@ -326,6 +342,13 @@ func (c *TxConsumer[T]) putBack(w *transaction[T], from int) {
 // transaction of its own; and if that fails although an empty one then commits,
 // the failure is the handler's, and is judged as such.
 func (c *TxConsumer[T]) processFailed(ctx context.Context, w *transaction[T], err error) error {
+	if errors.Is(err, persist.ErrTxInUse) && ctx.Err() == nil {
+		if w.stuck != anyOfBatch {
+			c.leftBehind(w)
+			return nil
+		}
+		w.failure = ErrHandlerTimeout
+	}
 	suspected := (w.failure != nil || isRefusal(err)) && ctx.Err() == nil
 	if !suspected || len(w.nodes) > 1 {
 		if suspected {
@@ -355,13 +378,7 @@ func (c *TxConsumer[T]) processFailed(ctx context.Context, w *transaction[T], er
 			failure = err
 		}
 		err = nil
-		verdict := n.txDelivery.Failed(failure, n.attempts+1)
-		r = c.judged(verdict, n.attempts+1)
-		if verdict.Dead != nil {
-			// The next transaction stores it, without running the handler.
-			r = result{until: c.now(), attempts: n.attempts + 1}
-			n.dead = c.letter(verdict.Dead, n, r.attempts)
-		}
+		r = c.failedAlone(n, failure)
 	}
 	c.mu.Lock()
 	if probeErr != nil {

@@ -339,9 +339,9 @@ func TestTxReplicas(t *testing.T) {
 
 func TestTxConfigTellsAllFaults(t *testing.T) {
 	t.Parallel()
-	_, err := NewTx(TxConfig[*sql.Tx]{Window: 1, ClockSkew: -1, MaxWait: -1, MaxBatch: -1, PollInterval: -1, SweepInterval: -1, StoreTimeout: -1, MaxHold: 2 * time.Second, Timeout: time.Second})
+	_, err := NewTx(TxConfig[*sql.Tx]{Window: 1, ClockSkew: -1, MaxWait: -1, MaxBatch: -1, PollInterval: -1, SweepInterval: -1, StoreTimeout: -1, HandlerTimeout: -1, MaxHold: 2 * time.Second, Timeout: time.Second})
 	require.ErrorIs(t, err, persist.ErrInvalid)
-	for _, field := range []string{"Store", "Group", "Window", "ClockSkew", "MaxWait", "MaxBatch", "PollInterval", "SweepInterval", "StoreTimeout", "Timeout"} {
+	for _, field := range []string{"Store", "Group", "Window", "ClockSkew", "MaxWait", "MaxBatch", "PollInterval", "SweepInterval", "StoreTimeout", "HandlerTimeout", "Timeout"} {
 		require.ErrorContains(t, err, field)
 	}
 	require.ErrorContains(t, fmt.Errorf("x: %w", &PanicError{Value: 3}), "handler panicked: 3")

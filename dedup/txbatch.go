@@ -53,7 +53,7 @@ func (c *TxConsumer[T]) batchStep(ctx context.Context, w *transaction[T], p pers
 	if len(w.granted) == 0 {
 		return nil
 	}
-	err = c.handleBatch(ctx, w, p)
+	err = c.run(ctx, w, anyOfBatch, func(ctx context.Context) error { return c.handleBatch(ctx, w, p) })
 	w.failure = err
 	if late := ctx.Err(); err == nil && late != nil {
 		w.failure = late // if nothing can be committed now, that is why

@@ -22,15 +22,15 @@ type TxStore[T any] interface {
 }
 
 // TxDelivery is one delivery of a message in transactional mode. A type becomes
-// one by embedding [Node]. Its methods are called by one goroutine, one after
-// another.
+// one by embedding [Node]. Its methods are called one after another, but for a
+// Process that was left behind: see TxConfig.HandlerTimeout.
 type TxDelivery[T any] interface {
 	// Process is the handler. What it writes through tx commits together with
 	// the mark, or not at all; it must neither commit nor roll back. While it
 	// runs, the transaction is open, and with SQLite nobody else can write: it
 	// should write and return, and wait for nothing. An error or a panic undoes
-	// what it wrote. ctx ends with the transaction's time limit and when Close
-	// gives up.
+	// what it wrote. ctx ends with the transaction's time limit, with the
+	// HandlerTimeout and when Close gives up.
 	//
 	// Process may be called again after it succeeded, if the transaction could
 	// not be committed: effects outside tx are not fenced.
@@ -130,9 +130,23 @@ type TxConfig[T any] struct {
 	MaxHold time.Duration
 
 	// Timeout bounds a transaction from begin to commit, handlers included. A
-	// handler that is still running then fails; it must heed its context. At
-	// least MaxHold; zero means DefaultTxTimeout, or MaxHold if that is more.
+	// handler that is still running then fails; it must heed its context, unless
+	// there is a HandlerTimeout. At least MaxHold; zero means DefaultTxTimeout, or
+	// MaxHold if that is more.
 	Timeout time.Duration
+
+	// HandlerTimeout ends the context of one call of Process or Batch. A handler
+	// that has not returned HandlerGrace later, or as long after the end of Timeout
+	// or a Close that gives up, is left behind: its transaction is rolled back from
+	// outside, Failed gets ErrHandlerTimeout, other deliveries go on, and what it
+	// does with the transaction or returns later changes nothing. So what it got
+	// must be its own. Handlers then run on another goroutine than the consumer's.
+	// Zero waits for every handler.
+	HandlerTimeout time.Duration
+
+	// OnStuck is told that a handler was left behind (1), and that such a one has
+	// returned after all (-1). It must not block.
+	OnStuck func(change int)
 }
 
 // Validate reports all faults at once. Every error wraps [persist.ErrInvalid].
@@ -146,6 +160,7 @@ func (cfg TxConfig[T]) Validate() error {
 	f.notNegative("SweepInterval", cfg.SweepInterval)
 	f.notNegative("StoreTimeout", cfg.StoreTimeout)
 	f.notNegative("MaxHold", cfg.MaxHold)
+	f.notNegative("HandlerTimeout", cfg.HandlerTimeout)
 	f.check(cfg.MaxAttempts == 0 || cfg.MaxAttempts >= 2, "MaxAttempts is %d; the least is 2, or 0 for no limit", cfg.MaxAttempts)
 	f.notNegative("MaxWait", cfg.MaxWait)
 	f.atLeast("Timeout", cfg.Timeout, max(cfg.MaxHold, 1))
@@ -162,6 +177,9 @@ func (cfg TxConfig[T]) withDefaults() TxConfig[T] {
 	orDefault(&cfg.StoreTimeout, DefaultStoreTimeout)
 	orDefault(&cfg.MaxHold, DefaultMaxHold)
 	orDefault(&cfg.Timeout, max(DefaultTxTimeout, cfg.MaxHold))
+	if cfg.OnStuck == nil {
+		cfg.OnStuck = func(int) {}
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -21,7 +21,8 @@ import (
 // commit whose outcome is unknown they run again.
 //
 // It owns three goroutines: one that runs transactions, one that sweeps, and one
-// that reports the store's state. Its methods are safe for concurrent use, and
+// that reports the store's state; with a HandlerTimeout each transaction has one more,
+// which ends with it, or when a handler that was left behind returns. Its methods are safe for concurrent use, and
 // none but Close waits for the store.
 type TxConsumer[T any] struct {
 	cfg       TxConfig[T]
@@ -173,7 +174,8 @@ func (c *TxConsumer[T]) Stats() Stats {
 // nil.
 //
 // If ctx ends first, the transaction is rolled back, unless its commit is under
-// way already; its deliveries are settled with OutcomeReleased, and the error
+// way already (with a HandlerTimeout, HandlerGrace later even if a handler does not
+// return; without one, Close waits for it); its deliveries are settled with OutcomeReleased, and the error
 // wraps the context's. Close may be called at any time and more than once.
 func (c *TxConsumer[T]) Close(ctx context.Context) error {
 	c.mu.Lock()

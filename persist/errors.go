@@ -33,6 +33,9 @@ var (
 	ErrUnavailable = errors.New("store is unavailable")
 	// ErrUnknownOutcome: the change may or may not have happened.
 	ErrUnknownOutcome = errors.New("outcome is unknown")
+	// ErrTxInUse: the function of ProcessTx has returned, and a goroutine that it
+	// left behind may go on using the transaction. See [TxProcessor].
+	ErrTxInUse = errors.New("transaction is still in use")
 	// ErrClosed: the store was closed.
 	ErrClosed = errors.New("store is closed")
 )

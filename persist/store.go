@@ -61,6 +61,14 @@ type TxJoiner[T any] interface {
 type TxProcessor[T any] interface {
 	// ProcessTx runs fn in one transaction, which commits if fn returns nil
 	// and rolls back if it returns an error or panics.
+	//
+	// An error that wraps ErrTxInUse says that a goroutine may still be using the
+	// transaction and the TxProcess, such as one in a handler that does not return.
+	// The store then ends the transaction from outside [CLAIM-12]: nothing of it
+	// is there, other transactions go on, and whatever that goroutine does with
+	// it later fails and changes nothing. A statement under way is cancelled where
+	// the database can do that (PostgreSQL) and waited for where it cannot
+	// (SQLite).
 	ProcessTx(ctx context.Context, fn func(ctx context.Context, p TxProcess[T]) error) error
 }
 

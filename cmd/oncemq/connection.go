@@ -41,6 +41,7 @@ type connectionOptions struct {
 	window         int
 	connectTimeout time.Duration
 	policy         string
+	receiptKeys    receiptKeyOptions
 
 	given struct{ host, port, urls *option }
 }
@@ -126,6 +127,7 @@ func (o *connectionOptions) options(relay bool) []*option {
 	})...)
 	options = append(options, o.tls.options()...)
 	options = append(options, o.will.options()...)
+	options = append(options, o.receiptKeys.options(relay)...)
 	return append(options, withEnv([]*option{
 		{
 			name: "receive-maximum", category: catLimits, set: number(&o.receiveMaximum, 1, math.MaxUint16),
@@ -306,7 +308,10 @@ func (o *connectionOptions) config(sh *shell) (cfg autopaho.Config, topic string
 	if len(password) > math.MaxUint16 {
 		return cfg, "", &usageError{option: "--pw", problem: "the password is longer than 65,535 bytes"}
 	}
-	if cfg.TLS, err = o.tls.config(sh); err != nil {
+	if cfg.TLS, cfg.TLSFiles, err = o.tls.config(sh); err != nil {
+		return cfg, "", err
+	}
+	if cfg.ReceiptKeys, err = o.receiptKeys.read(sh); err != nil {
 		return cfg, "", err
 	}
 	if cfg.Will, cfg.WillDelay, err = o.will.message(); err != nil {

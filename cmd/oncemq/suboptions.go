@@ -141,6 +141,8 @@ func (o *subOptions) check(urlTopic string) error {
 		return &usageError{option: "--window", problem: o.window.String() + " is too long; use " + dedup.MaxWindow.String() + " or less"}
 	case o.lease != 0 && o.lease < dedup.MinLease:
 		return &usageError{option: "--lease", problem: o.lease.String() + " is too short; use " + dedup.MinLease.String() + " or more"}
+	case o.connection.receiptKeys.file != "" && !o.receipts:
+		return &usageError{option: "--receipt-key-file", problem: "signs receipts, and none are sent; give --receipts beside it"}
 	case o.connection.keepSession && o.connection.clientID == "":
 		return &usageError{option: "--keep-session", problem: "needs a client ID that stays the same; give -i"}
 	}

@@ -2,8 +2,9 @@ package main
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"os"
+
+	"github.com/oncemq/oncemq/autopaho"
 )
 
 // tlsOptions are mosquitto's options for TLS.
@@ -16,9 +17,9 @@ func (o *tlsOptions) options() []*option {
 	return withEnv([]*option{
 		{
 			name: "cafile", also: []string{"ca"}, category: catTLS, set: name(&o.cafile), def: "those of the system",
-			usage: "PEM `FILE` with the certificates of the authorities to trust",
+			usage: "PEM `FILE` with the certificates of the authorities to trust; it is read again for each connection",
 		},
-		{name: "cert", category: catTLS, set: name(&o.cert), usage: "PEM `FILE` with this client's certificate"},
+		{name: "cert", category: catTLS, set: name(&o.cert), usage: "PEM `FILE` with this client's certificate; it and its key are read again for each connection"},
 		{name: "key", category: catTLS, set: name(&o.key), usage: "PEM `FILE` with the certificate's private key"},
 		{
 			name: "tls-version", category: catTLS, set: oneOf(&o.version, "tlsv1.2", "tlsv1.3"), def: "tlsv1.2",
@@ -37,51 +38,50 @@ func (o *tlsOptions) wanted() bool {
 	return o.cafile != "" || o.cert != "" || o.key != "" || o.version != "" || o.insecure
 }
 
-func (o *tlsOptions) config(sh *shell) (*tls.Config, error) {
+// config is the TLS configuration, and the files that are read anew for every
+// connection, so that certificates which were renewed are used without a restart.
+func (o *tlsOptions) config(sh *shell) (*tls.Config, autopaho.TLSFiles, error) {
+	files := autopaho.TLSFiles{CA: o.cafile, Cert: o.cert, Key: o.key}
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
 	if o.version == "tlsv1.3" {
 		cfg.MinVersion = tls.VersionTLS13
 	}
-	if o.cafile != "" {
-		pem, err := os.ReadFile(o.cafile)
-		if err != nil {
-			return nil, &usageError{option: "--cafile", problem: err.Error()}
-		}
-		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, &usageError{option: "--cafile", problem: shown(o.cafile) + " holds no certificate in PEM form"}
-		}
-	}
-	if err := o.clientCertificate(sh, cfg); err != nil {
-		return nil, err
+	if err := o.check(sh); err != nil {
+		return nil, files, err
 	}
 	if o.insecure {
 		cfg.InsecureSkipVerify = true // the user asked for it, and is told
 		sh.log.failure("WARNING: --insecure is on: the broker's certificate is not checked, and anybody on the way can read and change everything")
 	}
-	return cfg, nil
+	return cfg, files, nil
 }
 
-// clientCertificate has the certificate read anew for every connection, so that
-// one that was renewed is used without a restart.
-func (o *tlsOptions) clientCertificate(sh *shell, cfg *tls.Config) error {
+// check looks at the files as they are now.
+func (o *tlsOptions) check(sh *shell) error {
 	switch {
-	case o.cert == "" && o.key == "":
-		return nil
-	case o.cert == "":
+	case o.cert == "" && o.key != "":
 		return &usageError{option: "--key", problem: "needs --cert beside it"}
-	case o.key == "":
+	case o.cert != "" && o.key == "":
 		return &usageError{option: "--cert", problem: "needs --key beside it"}
 	}
-	if _, err := tls.LoadX509KeyPair(o.cert, o.key); err != nil {
-		return &usageError{option: "--cert", problem: err.Error()}
+	for _, f := range []struct {
+		option string
+		files  autopaho.TLSFiles
+	}{
+		{"--cafile", autopaho.TLSFiles{CA: o.cafile}},
+		{"--cert", autopaho.TLSFiles{Cert: o.cert, Key: o.key}},
+	} {
+		if _, err := f.files.Apply(nil); err != nil {
+			return &usageError{option: f.option, problem: err.Error()}
+		}
 	}
-	if info, err := os.Stat(o.key); err == nil && info.Mode().Perm()&0o077 != 0 {
-		sh.log.warn("the private key %s can be read by others; chmod 600 is right", shown(o.key))
-	}
-	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		pair, err := tls.LoadX509KeyPair(o.cert, o.key)
-		return &pair, err
-	}
+	warnReadable(sh, "private key", o.key)
 	return nil
+}
+
+// warnReadable tells that others can read a secret.
+func warnReadable(sh *shell, what, file string) {
+	if info, err := os.Stat(file); err == nil && info.Mode().Perm()&0o077 != 0 {
+		sh.log.warn("the %s %s can be read by others; chmod 600 is right", what, shown(file))
+	}
 }

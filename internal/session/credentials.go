@@ -24,7 +24,7 @@ type Credentials struct {
 // that are right now, and the TLS configuration.
 func (l *Link) credentials(ctx context.Context) (*paho.Connect, *tls.Config, error) {
 	if l.cfg.Credentials == nil {
-		return l.connect, l.cfg.TLS, nil
+		return l.withTLS(l.connect, l.cfg.TLS)
 	}
 	c, err := l.cfg.Credentials(ctx)
 	if err != nil {
@@ -45,7 +45,19 @@ func (l *Link) credentials(ctx context.Context) (*paho.Connect, *tls.Config, err
 	if c.TLS == nil {
 		c.TLS = l.cfg.TLS
 	}
-	return &p, c.TLS, nil
+	return l.withTLS(&p, c.TLS)
+}
+
+// withTLS adds to the CONNECT the TLS configuration with what is in its files now.
+func (l *Link) withTLS(p *paho.Connect, base *tls.Config) (*paho.Connect, *tls.Config, error) {
+	cfg, err := l.cfg.TLSFiles.Apply(base)
+	if err != nil {
+		return nil, nil, fmt.Errorf("TLS files: %w", err)
+	}
+	l.mu.Lock()
+	l.stale = expired(cfg)
+	l.mu.Unlock()
+	return p, cfg, nil
 }
 
 // refusedForGood tells whether connecting again would be refused again. Where

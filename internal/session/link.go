@@ -34,6 +34,8 @@ type Config struct {
 	Accepted *atomic.Bool
 	// TLS is for mqtts and wss; nil uses the system's roots.
 	TLS *tls.Config
+	// TLSFiles are read before each attempt and stand for parts of TLS.
+	TLSFiles TLSFiles
 	// Header is sent with the WebSocket handshake.
 	Header http.Header
 	// KeepAlive is in whole seconds, at least one.
@@ -83,8 +85,9 @@ type Link struct {
 	mu      sync.Mutex // guards the following
 	conn    *conn      // the latest one
 	upSince time.Time
-	secret  string // the password that was sent last
-	err     error  // why the link ended for good
+	secret  string    // the password that was sent last
+	stale   time.Time // when the client certificate of the attempt ran out
+	err     error     // why the link ended for good
 }
 
 // Start begins to connect and returns at once.
@@ -257,6 +260,11 @@ func (l *Link) failed(err error) {
 		err = &ConnackError{Code: refused.ReasonCode, Reason: redact(refused.Reason, secrets)}
 	} else {
 		err = &redacted{err: err, secrets: secrets}
+		l.mu.Lock()
+		if !l.stale.IsZero() {
+			err = &staleError{err: err, until: l.stale}
+		}
+		l.mu.Unlock()
 	}
 	if l.refusedForGood(err) {
 		l.end(err)

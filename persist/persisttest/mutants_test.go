@@ -97,7 +97,7 @@ func TestEveryRuleHasAMutant(t *testing.T) {
 		}
 	}
 	// These need stored bytes to damage, or transactions.
-	for _, tag := range []string{"OUTBOX-8", "OUTBOX-13", "CLAIM-9", "DEAD-2", "SESSION-4"} {
+	for _, tag := range []string{"OUTBOX-8", "OUTBOX-13", "CLAIM-9", "CLAIM-12", "DEAD-2", "SESSION-4"} {
 		caught[tag] = true
 	}
 	for _, tag := range tags(t) {

@@ -3,6 +3,8 @@ package persisttest
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -21,6 +23,7 @@ func processCases() []testCase {
 		{tag: "CLAIM-9", name: "a dead letter within", needs: needsTx, run: checkProcessDead},
 		{tag: "CLAIM-10", name: "a dead letter within a transaction", needs: needsTx, run: checkProcessEnded},
 		{tag: "CLAIM-9", name: "a race has one effect", needs: needsTx, run: checkProcessRace},
+		{tag: "CLAIM-12", name: "a transaction that is still in use", needs: needsTx, run: checkProcessInUse},
 	}
 }
 
@@ -233,6 +236,43 @@ func checkProcessEnded(e *env) {
 	require.NoError(e, err)
 	require.Equal(e, 2, n)
 	granted(e, e.claim("dead"), 1) // [DEAD-4]
+}
+
+// A goroutine keeps the transaction, and uses it while the next one is under way.
+func checkProcessInUse(e *env) {
+	e.db()
+	late, ended := make(chan struct{}), make(chan error, 1)
+	wake := sync.OnceFunc(func() { close(late) })
+	defer wake()
+	err := e.process(func(ctx context.Context, p persist.Process, tx CallerTx) error {
+		begun := make(chan struct{})
+		go func() {
+			ended <- p.Step(ctx, func() error {
+				_, err := handleKey(ctx, p, tx, "a")
+				close(begun)
+				<-late
+				return errors.Join(err, effect(context.WithoutCancel(ctx), tx, "late"))
+			})
+		}()
+		<-begun
+		return fmt.Errorf("a handler does not return: %w", persist.ErrTxInUse)
+	})
+	require.ErrorIs(e, err, persist.ErrTxInUse)
+	require.NoError(e, e.process(func(ctx context.Context, p persist.Process, tx CallerTx) error {
+		return p.Step(ctx, func() error {
+			state, err := handleKey(ctx, p, tx, "a")
+			if err != nil || state != persist.ClaimGranted {
+				return errors.Join(errors.New("the mark has not gone with its transaction"), err)
+			}
+			wake()
+			if err := <-ended; err == nil {
+				return errors.New("the transaction that was in use goes on")
+			}
+			_, err = handleKey(ctx, p, tx, "b")
+			return err
+		})
+	}))
+	require.Equal(e, []string{"a", "b"}, e.effects())
 }
 
 func checkProcessRace(e *env) {

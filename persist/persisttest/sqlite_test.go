@@ -208,7 +208,7 @@ func sqlMutants() map[string]struct {
 				return places, err
 			}
 		}},
-		"commits what failed": {[]string{"CLAIM-9"}, func(b *bentSQL) {
+		"commits what failed": {[]string{"CLAIM-9", "CLAIM-12"}, func(b *bentSQL) {
 			b.processTx = func(ctx context.Context, fn func(ctx context.Context, p persist.TxProcess[*sql.Tx]) error) error {
 				var failed error
 				err := b.Store.ProcessTx(ctx, func(ctx context.Context, p persist.TxProcess[*sql.Tx]) error {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/oncemq/oncemq/persist"
 )
@@ -228,18 +229,33 @@ func (s *Store) attemptTx(ctx context.Context, fn func(ctx context.Context, tx p
 	if err != nil {
 		return true, err
 	}
+	inUse := false
 	defer func() {
+		if inUse {
+			cutOff(c)
+			return
+		}
 		// Also after a panic of fn; after Commit it does nothing. If it fails the
 		// connection is given up, and the server rolls back.
 		_ = tx.Rollback(context.WithoutCancel(ctx))
 	}()
 	if err := fn(ctx, tx); err != nil {
+		inUse = errors.Is(err, persist.ErrTxInUse)
 		return true, err
 	}
 	if err := ctx.Err(); err != nil {
 		return true, err
 	}
 	return commitTx(ctx, tx)
+}
+
+// cutOff ends a transaction that somebody may be using [CLAIM-12]. A connection of
+// pgx cannot be used by two, not even to roll back: so it leaves the pool, and its
+// socket is closed beneath whoever uses it. The server rolls back when it notices; a
+// statement under way, which would keep it from noticing, is cancelled by pgx, which
+// does so whenever it loses a connection in one.
+func cutOff(c *pgxpool.Conn) {
+	_ = c.Hijack().PgConn().Conn().Close() // the server notices if it had failed already
 }
 
 // commitTx commits. certain tells that with err nothing has happened: the server

@@ -60,7 +60,9 @@ func (s *Store) ProcessTx(ctx context.Context, fn func(ctx context.Context, p pe
 		return translate(op, s.name, err)
 	}
 	defer func() {
-		// Also after a panic of fn, which goes on to the caller.
+		// Also after a panic of fn, which goes on to the caller; and while a
+		// goroutine that fn left behind still uses the transaction [CLAIM-12]:
+		// Rollback waits for its statement, and what comes later fails.
 		p.over.Store(true)
 		_ = p.tx.Rollback() // after Commit it says that the transaction is done
 	}()
@@ -110,7 +112,7 @@ func (pr *processor) begin(ctx context.Context, s *Store) (*process, error) {
 		return nil, err
 	}
 	pr.undone.Store(false)
-	p := &process{s: s, tx: tx, processor: pr}
+	p := &process{s: s, tx: tx, processor: pr, held: pr.held}
 	err = p.use(func(tx *txn) (err error) {
 		p.epoch, err = nextClaimEpoch(ctx, tx)
 		return err
@@ -127,6 +129,7 @@ func (pr *processor) begin(ctx context.Context, s *Store) (*process, error) {
 type process struct {
 	s         *Store
 	processor *processor
+	held      *heldConn // the processor's, which may have another later
 	tx        *sql.Tx
 	now       int64
 	epoch     int64 // of all its marks
@@ -149,7 +152,10 @@ func (p *process) usable() error {
 // use runs statements of ours in the transaction. fn must not call the user's
 // code: the connection is locked.
 func (p *process) use(fn func(tx *txn) error) error {
-	return p.processor.held.use(func(c *conn) error {
+	return p.held.use(func(c *conn) error {
+		if p.over.Load() {
+			return errUndone // the connection may be in another transaction by now
+		}
 		return fn(&txn{runner: c, q: p.s.q, now: p.now})
 	})
 }

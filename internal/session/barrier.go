@@ -36,6 +36,13 @@ type Exchange struct {
 // packet identifier stays taken until the owner says Settled; the exchange is then
 // left out of the next save, whenever that comes. Until then the store has an
 // exchange too many, of a message that is gone, which is no harm (see end).
+//
+// A save takes along the messages whose turn comes next: each gets a packet
+// identifier and is saved as published before there is room for it, and needs no save
+// when there is. So an exchange waits for one write of the store, that of its PUBREL,
+// and with a small window twice as many pass. If the process ends before such a
+// message is sent, the next one sends it as a repetition, which for a server that has
+// nothing under the identifier is a new message.
 type barrier struct {
 	changed bool // the books have what the next buffer must not be written without
 	stored  bool // the store may hold exchanges
@@ -43,6 +50,7 @@ type barrier struct {
 	lost    bool      // the session is not ours any more: nothing is written
 	passed  time.Time // when the last slow save ended
 	states  []persist.PacketState
+	ahead   int // flights that are marked so
 
 	// reserved are exchanges of an earlier process whose message the source has
 	// not handed out yet, by its position.
@@ -132,10 +140,10 @@ func (e *Engine) adopt(o *Outgoing) {
 }
 
 // idle tells whether a packet identifier belongs to an exchange for which an answer
-// of the server means nothing now: one that has ended, that was given up, or that
-// waits for its message.
+// of the server means nothing now: one that has ended, that was given up, that waits
+// for its message, or whose PUBLISH was not sent yet.
 func (e *Engine) idle(o *Outgoing) bool {
-	return o == &e.burnt || o == &e.barrier.mark || o != nil && o.ended
+	return o == &e.burnt || o == &e.barrier.mark || o != nil && (o.ended || o.ahead)
 }
 
 // retire takes an exchange out of the books, and keeps its identifier until the
@@ -193,7 +201,43 @@ func (e *Engine) newSession() {
 }
 
 // heldIDs is how many packet identifiers are taken by what is not in flight.
-func (b *barrier) heldIDs() int { return len(b.burnt) + len(b.reserved) + b.ended.len }
+func (b *barrier) heldIDs() int { return len(b.burnt) + len(b.reserved) + b.ended.len + b.ahead }
+
+// prepare gives the messages that are sent next their packet identifiers, to be saved
+// along with what must be saved now. e.mu is held.
+func (e *Engine) prepare() {
+	if e.gated || e.isolating || e.leaving {
+		return
+	}
+	limit := min(e.window(), takeAtOnce)
+	waiting := 0
+	for o := e.resume; o != nil && waiting < limit; o = o.next {
+		waiting++
+	}
+	if waiting < limit && e.cfg.Source != nil && !e.room() {
+		e.take(limit - waiting)
+	}
+	for o := e.resume; o != nil && limit > 0; o = o.next {
+		limit--
+		if o.step != 0 || o.ahead {
+			continue
+		}
+		o.ahead = true
+		e.barrier.ahead++
+		if o.Message.QoS == 2 {
+			o.packetID, o.step = e.allocateID(), persist.StepPublished
+			e.ids.set(o.packetID, o)
+		}
+	}
+}
+
+// turn tells that the turn of o has come. e.mu is held.
+func (e *Engine) turn(o *Outgoing) {
+	if o.ahead {
+		o.ahead = false
+		e.barrier.ahead--
+	}
+}
 
 // packets appends the state of all exchanges to dst, in the order in which they
 // began. e.mu is held.
@@ -226,6 +270,12 @@ func (e *Engine) packets(dst []persist.PacketState) []persist.PacketState {
 func (e *Engine) Packets() (states []persist.PacketState, stored bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	for o := e.flights.head; o != nil; o = o.next {
+		if o.ahead && o.packetID != 0 { // it was never sent
+			e.ids.set(o.packetID, nil)
+			o.packetID, o.step = 0, 0
+		}
+	}
 	return e.packets(nil), e.barrier.stored && !e.barrier.lost
 }
 
@@ -236,6 +286,7 @@ func (e *Engine) collect() (states []persist.PacketState, due bool) {
 	if e.cfg.Save == nil || !b.changed {
 		return nil, false
 	}
+	e.prepare()
 	b.changed, b.saving = false, true
 	b.states = e.packets(b.states[:0])
 	b.stored = b.stored || len(b.states) > 0

@@ -80,6 +80,7 @@ type Engine struct {
 	limits   Limits
 	present  bool // the server kept the session
 	gated    bool // publishing waits for Open
+	leaving  bool // what was not sent yet is not sent any more
 	cause    error
 	progress bool // this connection moved at least one message
 
@@ -343,7 +344,7 @@ func (e *Engine) Snapshot() Snapshot {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return Snapshot{
-		Connected: e.conn != nil, Generation: e.gen, Present: e.present, Limits: e.limits, InFlight: e.flights.len,
+		Connected: e.conn != nil, Generation: e.gen, Present: e.present, Limits: e.limits, InFlight: e.flights.len - e.barrier.ahead,
 		Progress: e.progress, Cause: e.cause, Unacked: e.inbox.unacked(),
 	}
 }
@@ -356,7 +357,7 @@ func (e *Engine) Withdraw() []*Outgoing {
 	var all []*Outgoing
 	for o := e.flights.head; o != nil; {
 		next := o.next
-		o.prev, o.next, o.listed = nil, nil, false
+		o.prev, o.next, o.listed, o.ahead = nil, nil, false, false
 		if !o.orphan {
 			all = append(all, o)
 		}
@@ -364,7 +365,7 @@ func (e *Engine) Withdraw() []*Outgoing {
 	}
 	e.flights = flightList{}
 	e.ids.clear()
-	e.barrier.burnt, e.barrier.reserved, e.barrier.ended = nil, nil, flightList{}
+	e.barrier.burnt, e.barrier.reserved, e.barrier.ended, e.barrier.ahead = nil, nil, flightList{}, 0
 	e.active, e.activeBytes, e.resume = 0, 0, nil
 	e.tellWaiters()
 	return all

@@ -43,6 +43,7 @@ type Outgoing struct {
 	size     int                // payload bytes, for the byte window
 	listed   bool               // in one of the engine's lists
 	ended    bool               // over, but for the word that it is settled
+	ahead    bool               // taken, and saved if that is needed, before its turn; never sent
 	orphan   bool               // there is no message, only an exchange to end
 	noted    byte               // reason code of PUBREC below 0x80, kept for the completion
 	sentAt   time.Time

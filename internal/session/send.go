@@ -115,6 +115,9 @@ func (e *Engine) fill(out []byte, ended *[]Completion) (_ []byte, bare []*Outgoi
 				return out, bare, false
 			}
 			o := e.resume
+			if o.ahead && e.leaving {
+				return out, bare, false
+			}
 			if wait := e.quiet(o, now); wait > 0 {
 				return e.control(out, wait), bare, false
 			}
@@ -126,22 +129,30 @@ func (e *Engine) fill(out []byte, ended *[]Completion) (_ []byte, bare []*Outgoi
 		if e.cfg.Source == nil || !e.room() {
 			return out, bare, false
 		}
-		e.scratch = e.cfg.Source.Take(e.scratch[:0], min(e.window()-e.active, takeAtOnce))
-		if len(e.scratch) == 0 {
+		if e.take(min(e.window()-e.active, takeAtOnce)) == 0 {
 			return out, bare, false
 		}
-		e.resume = e.scratch[0]
-		for i, o := range e.scratch {
-			e.scratch[i] = nil
-			o.size = len(o.Message.Payload)
-			if o.Message.Expiry != 0 && o.ExpiresAt.IsZero() {
-				o.ExpiresAt = now.Add(o.Message.Expiry)
-			}
-			o.packetID, o.gen, o.step, o.suspect, o.strikes, o.trial, o.noted = 0, 0, 0, false, 0, nil, 0
-			e.adopt(o)
-			e.flights.push(o)
+	}
+}
+
+// take takes messages from the source, up to limit, to be sent after all others.
+func (e *Engine) take(limit int) int {
+	e.scratch = e.cfg.Source.Take(e.scratch[:0], limit)
+	now := time.Now()
+	for i, o := range e.scratch {
+		e.scratch[i] = nil
+		o.size = len(o.Message.Payload)
+		if o.Message.Expiry != 0 && o.ExpiresAt.IsZero() {
+			o.ExpiresAt = now.Add(o.Message.Expiry)
+		}
+		o.packetID, o.gen, o.step, o.suspect, o.strikes, o.trial, o.noted, o.ahead = 0, 0, 0, false, 0, nil, 0, false
+		e.adopt(o)
+		e.flights.push(o)
+		if e.resume == nil {
+			e.resume = o
 		}
 	}
+	return len(e.scratch)
 }
 
 // room tells whether one more exchange may begin.
@@ -188,7 +199,8 @@ func (e *Engine) send(out []byte, bare []*Outgoing, o *Outgoing, now time.Time, 
 		props, remaining = publishSizes(o)
 	}
 	expiry, expired := o.expiryLeft(now)
-	if (expired || o.TooOld(now)) && o.step == 0 {
+	first := o.step == 0 || o.ahead
+	if first && (expired || o.TooOld(now)) {
 		*ended = append(*ended, e.drop(o, Completion{Out: o, Expired: true}))
 		return out, bare
 	}
@@ -196,18 +208,18 @@ func (e *Engine) send(out []byte, bare []*Outgoing, o *Outgoing, now time.Time, 
 		*ended = append(*ended, e.abandon(o, Completion{Out: o, Code: code, Reason: reason, Class: qos.Permanent}))
 		return out, bare
 	}
+	e.turn(o)
 	if o.Message.QoS == 0 {
 		return appendPublish(out, o, props, remaining, false, expiry), append(bare, o)
 	}
-	dup := o.step != 0
-	if !dup {
+	if o.step == 0 {
 		o.packetID = e.allocateID() // the window leaves some free
 		e.ids.set(o.packetID, o)
 		o.step = persist.StepPublished
 		e.barrier.changed = e.barrier.changed || o.Message.QoS == 2
 	}
 	e.begun(o, now)
-	return appendPublish(out, o, props, remaining, dup, max(expiry, 1)), bare
+	return appendPublish(out, o, props, remaining, !first, max(expiry, 1)), bare
 }
 
 // begun counts o among the exchanges of this connection.
@@ -221,7 +233,7 @@ func (e *Engine) begun(o *Outgoing, now time.Time) {
 // sent, the packet identifier is burnt: the PUBREL never comes, or ends the
 // connection.
 func (e *Engine) abandon(o *Outgoing, c Completion) Completion {
-	sent := o.Message.QoS == 2 && o.step != 0
+	sent := o.Message.QoS == 2 && o.step != 0 && !o.ahead
 	state := persist.PacketState{PacketID: o.packetID, Step: persist.StepPublished, Position: o.Ref.Position}
 	c = e.drop(o, c)
 	if sent {
@@ -236,6 +248,7 @@ func (e *Engine) drop(o *Outgoing, c Completion) Completion {
 		e.resume = o.next
 	}
 	e.flights.remove(o)
+	e.turn(o)
 	if o.gen == e.gen {
 		e.active--
 		e.activeBytes -= o.size

@@ -12,9 +12,13 @@ func (e *Engine) WaitFlushed(ctx context.Context) error {
 }
 
 // WaitIdle returns once nothing is in flight and no acknowledgement waits to be
-// written, or the context ends.
+// written, or the context ends. The source must be empty: what was taken ahead of its
+// turn is not sent any more.
 func (e *Engine) WaitIdle(ctx context.Context) error {
-	return e.wait(ctx, func() bool { return e.barrier.lost || e.flights.len == 0 && e.flushed() })
+	e.mu.Lock()
+	e.leaving = true
+	e.mu.Unlock()
+	return e.wait(ctx, func() bool { return e.barrier.lost || e.flights.len == e.barrier.ahead && e.flushed() })
 }
 
 // flushed tells whether nothing waits to be written, or nothing is written any

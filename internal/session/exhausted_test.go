@@ -56,9 +56,9 @@ func TestPacketIdentifiersRunOut(t *testing.T) {
 			require.Empty(t, p.order)
 			p.mu.Unlock()
 
-			// Room for one is room for one, which the end of an exchange
-			// alone makes. More often than there are identifiers left, so that the search for
-			// one comes upon those in use.
+			// Room for one is room for one, and only the end of an exchange makes it.
+			// More often than there are identifiers left, so that the search for one
+			// comes upon those in use.
 			over := make([]bool, full)
 			for i := range more {
 				ended := i * (full / more)

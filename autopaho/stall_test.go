@@ -131,4 +131,6 @@ func TestUnwantedMessageIsPutAside(t *testing.T) {
 		letters, err := store.ListDeadLetters(ctx, persist.DeadLetterFilter{}, 10)
 		return err == nil && len(letters) == 1
 	}, 20*time.Second, 10*time.Millisecond)
+	require.NoError(t, second.Close(ctx))
+	require.Zero(t, b.Stats().Refusals)
 }

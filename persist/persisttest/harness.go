@@ -57,7 +57,8 @@ type Backend interface {
 	// Open opens the store, or one more handle of it where the harness says
 	// Shared. The suite closes every handle before the test ends.
 	Open(ctx context.Context) (persist.Store, error)
-	// Advance moves the clock of the store, and of all its handles, forward.
+	// Advance moves the clock of the store, and of all its handles: forward, or
+	// back if d is negative.
 	Advance(d time.Duration)
 }
 

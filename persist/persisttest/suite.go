@@ -82,7 +82,7 @@ func (c *testCase) check(t T, h Harness) {
 func allCases() []testCase {
 	return slices.Concat(
 		storeCases(), enqueueCases(), idempotencyCases(), limitCases(), supersedeCases(), ageCases(), handOutCases(), settleCases(),
-		receiptCases(), leaseCases(), relayCases(), claimCases(), completionCases(), sessionCases(), deadLetterCases(),
+		receiptCases(), leaseCases(), stepCases(), relayCases(), claimCases(), completionCases(), sessionCases(), deadLetterCases(),
 		adminCases(), concurrencyCases(), argumentCases(), txCases(), processCases(), corruptionCases(),
 	)
 }

@@ -31,8 +31,9 @@ const (
 const compactAfter = 500
 
 // commitTimeout is how long a shared commit may take. It belongs to no call, and
-// without an end one that hangs would keep all that come after it.
-const commitTimeout = time.Minute
+// without an end one that hangs would keep all that come after it. Nobody waits for
+// a server that stands still longer than for one that is gone and comes back.
+const commitTimeout = 15 * time.Second
 
 // collector gathers calls while commits are under way: who comes alone is
 // committed at once, and a hundred who come together wait for few commits, not for

@@ -51,4 +51,9 @@
 // bytes each. When maxmemory is reached, Enqueue and Claim fail with an error
 // that wraps [persist.ErrStoreFull]; leases, settlements and completions go on,
 // so that the outbox can be drained.
+//
+// # Logging
+//
+// go-redis writes to the standard error what its errors say as well, whoever uses it.
+// That is the program's to change, by go-redis's logging.Disable or SetLogger.
 package redis

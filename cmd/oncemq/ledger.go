@@ -46,9 +46,8 @@ func (c counts) String() string {
 // are none, and the store is asked (lookup).
 type ledger struct {
 	out     *output // of JSON objects; nil for none
-	topic   string
-	receipt bool // the run's messages are settled by a receipt
-	limit   int  // trackLimit
+	receipt bool    // the run's messages are settled by a receipt
+	limit   int     // trackLimit
 	// changed holds one: the last open message was settled.
 	changed chan struct{}
 
@@ -85,9 +84,9 @@ func (s *settlement) unhappy() bool { return s.state >= persist.StateFailed }
 // firstFailures is how many failures are told one by one.
 const firstFailures = 10
 
-func newLedger(out *output, topic string, receipt bool) *ledger {
+func newLedger(out *output, receipt bool) *ledger {
 	return &ledger{
-		out: out, topic: topic, receipt: receipt, limit: trackLimit, open: make(map[string]persist.Ref),
+		out: out, receipt: receipt, limit: trackLimit, open: make(map[string]persist.Ref),
 		lookedUp: make(map[string]bool), places: make(map[int]places),
 		changed: make(chan struct{}, 1),
 	}
@@ -130,13 +129,13 @@ func (l *ledger) begin() {
 	l.storing = true
 }
 
-// stored takes what an Enqueue returned; q is nil if it failed.
-func (l *ledger) stored(q *autopaho.Enqueued) {
+// stored takes what an Enqueue of messages returned; q is nil if it failed.
+func (l *ledger) stored(q *autopaho.Enqueued, msgs []autopaho.Message) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.storing = false
 	if q != nil {
-		l.add(q.IDs(), q.Refs())
+		l.add(q.IDs(), q.Refs(), msgs)
 	}
 	early := l.early
 	l.early = nil
@@ -146,7 +145,7 @@ func (l *ledger) stored(q *autopaho.Enqueued) {
 }
 
 // add takes messages in; l.mu is held.
-func (l *ledger) add(ids []string, refs []persist.Enqueued) {
+func (l *ledger) add(ids []string, refs []persist.Enqueued, msgs []autopaho.Message) {
 	l.counts.stored += int64(len(ids))
 	track := len(l.open)+len(ids) <= l.limit
 	for i, id := range ids {
@@ -158,7 +157,7 @@ func (l *ledger) add(ids []string, refs []persist.Enqueued) {
 		p.last = max(p.last, ref.Position)
 		l.places[ref.Lane] = p
 		if l.out != nil {
-			l.print(storedObject{"stored", id, l.topic})
+			l.print(storedObject{"stored", id, msgs[i].Topic})
 		}
 		if track {
 			l.open[id] = ref

@@ -31,7 +31,7 @@ func newBooks(t *testing.T, receipt bool) *books {
 	t.Helper()
 	b := &books{t: t, store: memory.New(memory.Options{})}
 	b.out = newOutput(&b.text)
-	b.ledger = newLedger(b.out, "a", receipt)
+	b.ledger = newLedger(b.out, receipt)
 	var err error
 	b.lane, err = b.store.AcquireLane(t.Context(), 0, "another", time.Hour)
 	require.NoError(t, err)
@@ -57,7 +57,7 @@ func (b *books) enqueue(n int) []string {
 	b.begin()
 	q, err := b.client.Enqueue(b.t.Context(), msgs...)
 	require.NoError(b.t, err)
-	b.stored(q)
+	b.stored(q, msgs)
 	return q.IDs()
 }
 
@@ -123,10 +123,11 @@ func TestLedgerEarlyEvent(t *testing.T) {
 	t.Parallel()
 	b := newBooks(t, false)
 	b.begin()
-	q, err := b.client.Enqueue(t.Context(), autopaho.Message{Topic: "a"})
+	msg := autopaho.Message{Topic: "a"}
+	q, err := b.client.Enqueue(t.Context(), msg)
 	require.NoError(t, err)
 	b.event(autopaho.Event{Kind: autopaho.EventDelivered, MessageID: q.ID()})
-	b.stored(q)
+	b.stored(q, []autopaho.Message{msg})
 	c, open, _ := b.tally()
 	require.Equal(t, counts{stored: 1, delivered: 1}, c)
 	require.Zero(t, open)

@@ -107,10 +107,11 @@ func messageID(dst *string) func(string) error {
 	}
 }
 
-// template is the message without its payload. The topic may come from a URL.
-func (o *messageOptions) template(urlTopic string, policies *qos.Policies) (autopaho.Message, error) {
+// template is the message without its payload. The topic may come from a URL, and be
+// left open if the messages need not have the same.
+func (o *messageOptions) template(urlTopic string, policies *qos.Policies, needTopic bool) (autopaho.Message, error) {
 	m := o.m
-	if m.Topic == "" {
+	if m.Topic == "" && (urlTopic != "" || needTopic) {
 		if urlTopic == "" {
 			return m, &usageError{option: "--topic", problem: "is missing; name the topic to publish to, such as -t sensors/1"}
 		}

@@ -16,6 +16,7 @@ type payloadOptions struct {
 	message     string
 	file        string
 	lines       bool
+	ndjson      bool
 	stdin       bool
 	null        bool
 	repeat      int
@@ -38,6 +39,11 @@ func (o *payloadOptions) options() []*option {
 			name: "stdin-line", also: []string{"l"}, category: catPayload, set: on(&o.lines),
 			usage: "publish each line of standard input as a message, however many there are",
 		},
+		{
+			name: "ndjson", category: catPayload, set: on(&o.ndjson),
+			usage: "publish each line of standard input, which is a JSON object with the keys of oncemq sub --json: topic, payload or " +
+				"payload_base64, qos, retain, id, properties. What a line does not say is as the options say; qos 0 means --qos",
+		},
 		{name: "stdin-file", also: []string{"s", "stdin"}, category: catPayload, set: on(&o.stdin), usage: "publish all of standard input as one message"},
 		{name: "null-message", also: []string{"n"}, category: catPayload, set: on(&o.null), usage: "publish an empty message"},
 	}
@@ -57,14 +63,21 @@ func (o *payloadOptions) check() error {
 	}
 	switch {
 	case len(given) == 0:
-		return &usageError{problem: "no payload is given; use one of -m TEXT, -f FILE, -l, -s, -n"}
+		return &usageError{problem: "no payload is given; use one of -m TEXT, -f FILE, -l, --ndjson, -s, -n"}
 	case len(given) > 1:
 		return &usageError{option: given[0], problem: "cannot stand beside " + strings.Join(given[1:], " and ") + "; a message has one payload"}
-	case o.lines && o.repeat > 1:
-		return &usageError{option: "--repeat", problem: "cannot stand beside --stdin-line, which is read once"}
+	case o.many() && o.repeat > 1:
+		return &usageError{option: "--repeat", problem: "cannot stand beside " + given[0] + ", which is read once"}
 	}
 	return nil
 }
+
+// many tells whether standard input has as many messages as it has lines.
+func (o *payloadOptions) many() bool { return o.lines || o.ndjson }
+
+// maxObject is how long a line of --ndjson may be: a payload of the largest size in
+// base64, and properties.
+const maxObject = 2 * maxPayload
 
 // feed hands payloads to put until there are no more, ctx ends, or put returns
 // an error. A payload is put's to copy.
@@ -79,8 +92,12 @@ func errTooLong(n, limit int) error {
 func (o *payloadOptions) feed(stdin io.Reader) (feed, error) {
 	var payload []byte
 	switch {
-	case o.lines:
-		return func(_ context.Context, put func([]byte) error) error { return readLines(stdin, maxPayload, put) }, nil
+	case o.many():
+		limit := maxPayload
+		if o.ndjson {
+			limit = maxObject
+		}
+		return func(_ context.Context, put func([]byte) error) error { return readLines(stdin, limit, put) }, nil
 	case o.file != "":
 		f, err := os.Open(o.file)
 		if err != nil {
@@ -158,7 +175,7 @@ func readLines(r io.Reader, limit int, put func([]byte) error) error {
 		}
 		switch {
 		case len(line) > limit:
-			return fmt.Errorf("line %d of standard input is longer than %d bytes, which is the limit of a payload; "+
+			return fmt.Errorf("line %d of standard input is longer than %d bytes, which is the limit; "+
 				"this line and what follows were not published", number, limit)
 		case err != nil && !errors.Is(err, io.EOF):
 			return fmt.Errorf("read standard input: %w", err)

@@ -49,7 +49,7 @@ func pubCommand(sh *shell) *cli.Command {
 	return &cli.Command{
 		Name:      "pub",
 		Usage:     "store messages, then deliver them",
-		UsageText: "oncemq pub [-h HOST] -t TOPIC (-m TEXT | -f FILE | -l | -s | -n) [options]",
+		UsageText: "oncemq pub [-h HOST] -t TOPIC (-m TEXT | -f FILE | -l | --ndjson | -s | -n) [options]",
 		Description: `
 Every message is stored before it is sent, and stays stored until the broker has
 acknowledged it. What a run that ended early has left in the store is delivered
@@ -59,6 +59,7 @@ Examples:
   oncemq pub -t sensors/1 -m 21.5
   oncemq pub -h broker.example -t logs -l < app.log
   tail -F app.log | oncemq pub -t logs -l --timeout 0
+  oncemq sub -t 'plant/#' --json | oncemq pub -h other.example --ndjson
   oncemq pub -t orders -f order.json --content-type application/json --receipt
   oncemq pub -t alarms -m fire -q 2 -H severity=high --expiry 1h
   oncemq pub -t door/1/state -m open -r --supersede
@@ -91,8 +92,10 @@ func pub(ctx context.Context, sh *shell, o *pubOptions) error {
 		return err
 	}
 	switch {
-	case o.message.m.ID != "" && (o.payload.lines || o.payload.repeat > 1):
-		return &usageError{option: "--message-id", problem: "names one message; it cannot stand beside --stdin-line or --repeat"}
+	case o.message.m.ID != "" && (o.payload.many() || o.payload.repeat > 1):
+		return &usageError{option: "--message-id", problem: "names one message; it cannot stand beside --stdin-line, --ndjson or --repeat"}
+	case o.payload.ndjson && o.message.m.QoS == 0:
+		return &usageError{option: "--qos", problem: "0 cannot stand beside --ndjson, which keeps what it reads until it is acknowledged; use 1 or 2"}
 	case o.noWait && o.store.inMemory():
 		return &usageError{option: "--no-wait", problem: "needs a store that outlives this process, not memory:"}
 	}
@@ -100,7 +103,7 @@ func pub(ctx context.Context, sh *shell, o *pubOptions) error {
 	if err != nil {
 		return err
 	}
-	template, err := o.message.template(urlTopic, &cfg.Policies)
+	template, err := o.message.template(urlTopic, &cfg.Policies, !o.payload.ndjson)
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,7 @@ type publication struct {
 	ledger    *ledger
 	trouble   *trouble
 	gather    *gather
+	line      int // of standard input, read last; with --ndjson
 
 	leftovers bool // messages of earlier runs were in the outbox at the start
 }
@@ -34,8 +35,8 @@ func (p *publication) run(ctx context.Context, cfg autopaho.Config, source feed)
 	if p.o.json {
 		out = newOutput(p.sh.stdout)
 	}
-	receipt := p.template.Receipt || cfg.Policies.For(p.template.Topic).Receipt
-	p.ledger = newLedger(out, p.template.Topic, receipt)
+	receipt := p.template.Receipt || p.template.Topic != "" && cfg.Policies.For(p.template.Topic).Receipt
+	p.ledger = newLedger(out, receipt)
 	cfg.OnEvent = func(e autopaho.Event) {
 		p.ledger.event(e)
 		p.trouble.event(e)
@@ -154,33 +155,59 @@ func (p *publication) storeAll(ctx context.Context) error {
 		if payloads == nil {
 			return nil
 		}
-		msgs := make([]autopaho.Message, len(payloads))
-		for i, payload := range payloads {
-			msgs[i] = p.template
+		msgs := make([]autopaho.Message, 0, len(payloads))
+		before := p.line
+		var bad error // of a line, which ends the run after what came before it is stored
+		for _, payload := range payloads {
+			m := p.template
 			if !p.notBefore.IsZero() {
-				msgs[i].Delay = autopaho.DelayUntil(p.notBefore)
+				m.Delay = autopaho.DelayUntil(p.notBefore)
 			}
-			msgs[i].Payload = payload
+			if p.o.payload.ndjson {
+				p.line++
+				if bad = readObject(payload, &m); bad != nil {
+					bad = p.badLine(p.line, bad)
+					break
+				}
+			} else {
+				m.Payload = payload
+			}
+			msgs = append(msgs, m)
 		}
-		if err := p.storeBatch(ctx, msgs); err != nil {
+		err := bad
+		if len(msgs) > 0 {
+			if stored := p.storeBatch(ctx, msgs, before); stored != nil {
+				err = stored // of an earlier line
+			}
+		}
+		if err != nil {
 			p.gather.stop()
 			return err
 		}
 	}
 }
 
+// badLine is the error of a line of standard input.
+func (p *publication) badLine(number int, err error) error {
+	return &exitError{code: exitFailed, err: fmt.Errorf("line %d of standard input: %w; this line and what follows were not published", number, err)}
+}
+
 // storeBatch stores a batch. If the outbox has a limit and not room for all, the
-// batch goes in in parts, in its order, as delivery makes room.
-func (p *publication) storeBatch(ctx context.Context, msgs []autopaho.Message) error {
+// batch goes in in parts, in its order, as delivery makes room; and so does one of
+// which a message is refused, up to that. lines are those before it.
+func (p *publication) storeBatch(ctx context.Context, msgs []autopaho.Message, lines int) error {
 	err := p.enqueue(ctx, msgs)
 	full := errors.Is(err, persist.ErrOutboxFull)
+	refused := p.o.payload.ndjson && errors.Is(err, autopaho.ErrInvalidMessage)
 	switch {
-	case full && len(msgs) > 1:
+	case (full || refused) && len(msgs) > 1:
 		half := len(msgs) / 2
-		if err := p.storeBatch(ctx, msgs[:half]); err != nil {
+		if err := p.storeBatch(ctx, msgs[:half], lines); err != nil {
 			return err
 		}
-		return p.storeBatch(ctx, msgs[half:])
+		return p.storeBatch(ctx, msgs[half:], lines+half)
+	case refused:
+		return p.badLine(lines+1, err)
 	case full && !p.o.noWait && !hopeless(err):
 		err = p.awaitRoom(ctx, msgs, err)
 	}
@@ -193,7 +220,7 @@ func (p *publication) storeBatch(ctx context.Context, msgs []autopaho.Message) e
 func (p *publication) enqueue(ctx context.Context, msgs []autopaho.Message) error {
 	p.ledger.begin()
 	q, err := p.client.Enqueue(context.WithoutCancel(ctx), msgs...)
-	p.ledger.stored(q)
+	p.ledger.stored(q, msgs)
 	return err
 }
 
@@ -323,9 +350,9 @@ func (p *publication) waiting(ctx context.Context, open int) int64 {
 	return max(n, int64(open))
 }
 
-// summary prints the error and, after pub -l, the last line: the numbers.
+// summary prints the error and, after pub -l and --ndjson, the last line: the numbers.
 func (p *publication) summary(err error) error {
-	if !p.o.payload.lines {
+	if !p.o.payload.many() {
 		return err
 	}
 	code := exitDone

@@ -105,6 +105,7 @@ func commands(sh *shell) []*cli.Command {
 		relayCommand(sh),
 		outboxCommand(sh),
 		deadCommand(sh),
+		dedupCommand(sh),
 		storeCommand(sh),
 		versionCommand(sh),
 	}

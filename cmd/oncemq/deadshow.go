@@ -2,12 +2,10 @@ package main
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
-	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 
@@ -15,21 +13,9 @@ import (
 	"github.com/oncemq/oncemq/persist"
 )
 
-// showOptions are the options of dead show.
-type showOptions struct {
-	outboxOptions
-	format, mode string
-}
-
 func deadShowCommand(sh *shell) *cli.Command {
 	o := new(showOptions)
-	options := append([]*option{
-		{name: "format", also: []string{"F"}, category: catOutput, set: name(&o.format), usage: "print the message by a `FORMAT`, as oncemq sub does"},
-		{
-			name: "output", also: []string{"o"}, category: catOutput, set: oneOf(&o.mode, "text", "json", "raw"), def: "text",
-			usage: "`MODE`: text, json (as --json), or raw, which is the payload alone",
-		},
-	}, o.options()...)
+	options := o.options()
 	return &cli.Command{
 		Name:  "show",
 		Usage: "show all of one dead letter",
@@ -43,7 +29,7 @@ A payload that is not UTF-8 is shown in base64. Times are the store's.`,
 			if err != nil {
 				return err
 			}
-			show, err := o.shower()
+			show, err := shower(o, showText, showObject, receivedOf)
 			if err != nil {
 				return err
 			}
@@ -77,36 +63,6 @@ func numberArgument(c *cli.Context) (int64, error) {
 	return n, nil
 }
 
-// shower is what prints the letter.
-func (o *showOptions) shower() (func(io.Writer, *persist.DeadLetter) error, error) {
-	if o.json && o.mode != "" && o.mode != "json" {
-		return nil, &usageError{option: "--json", problem: "cannot stand beside --output " + o.mode}
-	}
-	if o.format != "" && (o.json || o.mode != "") {
-		return nil, &usageError{option: "--format", problem: "cannot stand beside --json or --output; it says all of it"}
-	}
-	switch {
-	case o.format != "":
-		f, err := parseFormat(o.format)
-		if err != nil {
-			return nil, &usageError{option: "--format", problem: err.Error()}
-		}
-		return func(w io.Writer, l *persist.DeadLetter) error {
-			b, _ := f.append(nil, receivedOf(l))
-			_, err := w.Write(append(b, '\n'))
-			return err
-		}, nil
-	case o.json || o.mode == "json":
-		return showObject, nil
-	case o.mode == "raw":
-		return func(w io.Writer, l *persist.DeadLetter) error {
-			_, err := w.Write(l.Message.Payload)
-			return err
-		}, nil
-	}
-	return showText, nil
-}
-
 // receivedOf is a letter's message as sub prints messages.
 func receivedOf(l *persist.DeadLetter) *autopaho.Received {
 	return &autopaho.Received{Message: l.Message, Group: l.Group, Attempt: l.Attempts, At: l.At}
@@ -133,12 +89,7 @@ func showObject(w io.Writer, l *persist.DeadLetter) error {
 
 func showText(w io.Writer, l *persist.DeadLetter) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	// What goes wrong in writing shows at Flush.
-	row := func(name string, value any) {
-		if text := fmt.Sprint(value); text != "" {
-			_, _ = fmt.Fprintf(t, "%s\t%s\n", name, visible(text))
-		}
-	}
+	row := rowsOf(t)
 	failure := func(name string, f persist.Failure) {
 		if f != (persist.Failure{}) {
 			row(name, f.Error)
@@ -162,41 +113,8 @@ func showText(w io.Writer, l *persist.DeadLetter) error {
 	row("reason code", codeText(l.ReasonCode))
 	failure("first error", l.First)
 	failure("last error", l.Last)
-	row("id", m.ID)
-	row("topic", m.Topic)
-	row("qos", m.QoS)
-	row("retain", m.Retain)
-	row("ordering key", m.OrderingKey)
-	if m.Receipt {
-		row("receipt", "asked for")
-	}
-	if m.Expiry > 0 {
-		row("expiry", m.Expiry)
-	}
-	p := &m.Properties
-	if p.UTF8 {
-		row("payload format", "UTF-8")
-	}
-	row("content type", p.ContentType)
-	row("response topic", p.ResponseTopic)
-	if len(p.CorrelationData) > 0 {
-		row("correlation data", printable(p.CorrelationData))
-	}
-	for _, u := range p.User {
-		row("user property", u.Name+"="+u.Value)
-	}
-	row("payload bytes", len(m.Payload))
-	if len(m.Payload) > 0 && !utf8.Valid(m.Payload) {
-		row("payload in base64", base64.StdEncoding.EncodeToString(m.Payload))
-	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	if len(m.Payload) == 0 || !utf8.Valid(m.Payload) {
-		return nil
-	}
-	_, err := fmt.Fprintf(w, "\n%s\n", m.Payload)
-	return err
+	messageRows(row, m)
+	return showPayload(w, t, m)
 }
 
 // printable is data as text if it is UTF-8, else in base64, and says so.

@@ -17,17 +17,19 @@ import (
 func outboxCommand(sh *shell) *cli.Command {
 	return &cli.Command{
 		Name:      "outbox",
-		Usage:     "look at what is stored and not delivered",
+		Usage:     "look at what is stored and not delivered, and delete it",
 		UsageText: "oncemq outbox COMMAND [options]",
 		Description: `
 May be used while a relay works on the same store.
 
 Examples:
   oncemq outbox stats
-  oncemq outbox list --state failed --json`,
-		Subcommands: []*cli.Command{outboxStatsCommand(sh), outboxListCommand(sh)},
+  oncemq outbox list --state failed --json
+  oncemq outbox show 01a223bf-7c4c-7cbb-af81-ef97c16ed347
+  oncemq outbox purge --state delivered`,
+		Subcommands: []*cli.Command{outboxStatsCommand(sh), outboxListCommand(sh), outboxShowCommand(sh), outboxPurgeCommand(sh)},
 		Action: func(*cli.Context) error {
-			return &usageError{problem: "a command is missing; there are stats and list"}
+			return &usageError{problem: "a command is missing; there are stats, list, show and purge"}
 		},
 	}
 }
@@ -268,7 +270,7 @@ func eachEntry(ctx context.Context, store persist.Store, o *listOptions, fn func
 		return err
 	}
 	if o.lane >= len(lanes) {
-		return &usageError{option: "--lane", problem: fmt.Sprintf("%d is no lane of this store; it has %d, counted from 0", o.lane, len(lanes))}
+		return noLane(o.lane, len(lanes))
 	}
 	for _, lane := range lanes {
 		if o.lane >= 0 && lane.Lane != o.lane {
@@ -301,6 +303,10 @@ func eachEntry(ctx context.Context, store persist.Store, o *listOptions, fn func
 		}
 	}
 	return nil
+}
+
+func noLane(lane, lanes int) error {
+	return &usageError{option: "--lane", problem: fmt.Sprintf("%d is no lane of this store; it has %d, counted from 0", lane, lanes)}
 }
 
 // eachDead hands out the outbox's dead letters until fn has enough.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 
 	"github.com/urfave/cli/v2"
 
@@ -34,14 +35,19 @@ Their messages are lost. oncemq dead list shows what the same options choose.`,
 				if err != nil {
 					return err
 				}
-				if o.json {
-					return writeLine(sh.stdout, struct {
-						Purged int `json:"purged"`
-					}{n})
-				}
-				_, err = fmt.Fprintf(sh.stdout, "purged %d\n", n)
-				return err
+				return printPurged(sh.stdout, o.json, n)
 			})(c)
 		},
 	}
+}
+
+// printPurged says how many were deleted.
+func printPurged(w io.Writer, asJSON bool, n int) error {
+	if asJSON {
+		return writeLine(w, struct {
+			Purged int `json:"purged"`
+		}{n})
+	}
+	_, err := fmt.Fprintf(w, "purged %d\n", n)
+	return err
 }

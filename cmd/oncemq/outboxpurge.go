@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"math"
 
 	"github.com/urfave/cli/v2"
@@ -56,13 +55,7 @@ the dead letters: oncemq dead purge.`,
 				if err != nil {
 					return err
 				}
-				if o.json {
-					return writeLine(sh.stdout, struct {
-						Purged int `json:"purged"`
-					}{n})
-				}
-				_, err = fmt.Fprintf(sh.stdout, "purged %d\n", n)
-				return err
+				return printPurged(sh.stdout, o.json, n)
 			})(c)
 		},
 	}

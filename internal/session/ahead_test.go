@@ -151,5 +151,5 @@ func TestAheadAndRefused(t *testing.T) {
 	defer e.mu.Unlock()
 	require.Equal(t, []persist.PacketState{state(ids[0], persist.StepPublished, 1), state(ids[1], persist.StepPublished, 2)}, e.barrier.burnt)
 	require.Nil(t, e.ids.get(ahead))
-	require.Zero(t, e.barrier.ahead)
+	require.Zero(t, e.fresh)
 }

@@ -25,10 +25,10 @@ type Exchange struct {
 // barrier keeps the store's copy of the session's QoS 2 exchanges ahead of the
 // wire: a PUBLISH leaves when "published" is durable, a PUBREL when "released" is.
 //
-// The engine's books are the working copy. While a buffer is filled they change;
-// before it is written all of them are saved at once, so that a buffer costs one
-// write of the store, and one without QoS 2 in it none. The buffer may hold less
-// than what is saved with it, never more.
+// The engine's books are the working copy. What changes in them is saved by a goroutine
+// of its own, all of it at once, as soon as the save before is through. Meanwhile the
+// writer goes on with what is durable, which is all that it ever writes. So a save
+// takes along what came while the last one ran, and a time without QoS 2 costs none.
 //
 // An exchange that has ended is saved as released for as long as the store does
 // not know what became of its message. Were it left out before, a crash in between
@@ -37,20 +37,25 @@ type Exchange struct {
 // left out of the next save, whenever that comes. Until then the store has an
 // exchange too many, of a message that is gone, which is no harm (see end).
 //
-// A save takes along the messages whose turn comes next: each gets a packet
-// identifier and is saved as published before there is room for it, and needs no save
-// when there is. So an exchange waits for one write of the store, that of its PUBREL,
-// and with a small window twice as many pass. If the process ends before such a
-// message is sent, the next one sends it as a repetition, which for a server that has
-// nothing under the identifier is a new message.
+// A save takes along the messages whose turn comes next, as many as the window has:
+// each gets a packet identifier and is saved as published before there is room for
+// it. So an exchange waits for one save, that of its PUBREL, and with a small window
+// more of them pass. If the process ends before such a message is sent, the next one
+// sends it as a repetition, which for a server that has nothing under the identifier
+// is a new message.
 type barrier struct {
-	changed bool // the books have what the next buffer must not be written without
-	stored  bool // the store may hold exchanges
-	saving  bool
+	changed bool      // the books have what the store does not know
+	stored  bool      // the store may hold exchanges
+	saving  bool      // a save is under way
+	began   time.Time // when it began
 	lost    bool      // the session is not ours any more: nothing is written
 	passed  time.Time // when the last slow save ended
+	saves   chan save // holds one
 	states  []persist.PacketState
-	ahead   int // flights that are marked so
+
+	// Saves are numbered. begun is the latest, saved the latest that is through, and
+	// fence one before which nothing at all is written.
+	begun, saved, fence uint64
 
 	// reserved are exchanges of an earlier process whose message the source has
 	// not handed out yet, by its position.
@@ -62,6 +67,12 @@ type barrier struct {
 	// takes the next message under it for a repetition [MQTT-4.3.3-10]: it is not
 	// used again in this session.
 	burnt []persist.PacketState
+}
+
+// save is a state of the books that is to be durable.
+type save struct {
+	number uint64
+	states []persist.PacketState
 }
 
 type reservation struct {
@@ -143,7 +154,7 @@ func (e *Engine) adopt(o *Outgoing) {
 // of the server means nothing now: one that has ended, that was given up, that waits
 // for its message, or whose PUBLISH was not sent yet.
 func (e *Engine) idle(o *Outgoing) bool {
-	return o == &e.burnt || o == &e.barrier.mark || o != nil && (o.ended || o.ahead)
+	return o == &e.burnt || o == &e.barrier.mark || o != nil && (o.ended || o.fresh)
 }
 
 // retire takes an exchange out of the books, and keeps its identifier until the
@@ -196,46 +207,65 @@ func (e *Engine) newSession() {
 		e.ids.set(o.packetID, o)
 	}
 	b.burnt, b.reserved = nil, nil
-	b.changed = b.changed || b.stored
+	if b.stored || b.saving {
+		b.changed, b.fence = true, b.begun+1
+	}
 	e.inbox.forget()
 }
 
 // heldIDs is how many packet identifiers are taken by what is not in flight.
-func (b *barrier) heldIDs() int { return len(b.burnt) + len(b.reserved) + b.ended.len + b.ahead }
+func (b *barrier) heldIDs() int { return len(b.burnt) + len(b.reserved) + b.ended.len }
+
+// prepareMost is how many messages are prepared at a time.
+const prepareMost = 512
 
 // prepare gives the messages that are sent next their packet identifiers, to be saved
-// along with what must be saved now. e.mu is held.
+// along with what is about to be: those for which there is room, and a window more.
+// e.mu is held.
 func (e *Engine) prepare() {
-	if e.gated || e.isolating || e.leaving {
+	if e.gated || e.leaving {
 		return
 	}
-	limit := min(e.window(), takeAtOnce)
+	limit := 1
+	if !e.isolating {
+		limit = min(e.window()-e.active+e.window(), prepareMost)
+	}
 	waiting := 0
 	for o := e.resume; o != nil && waiting < limit; o = o.next {
 		waiting++
 	}
-	if waiting < limit && e.cfg.Source != nil && !e.room() {
-		e.take(limit - waiting)
+	for waiting < limit && e.cfg.Source != nil {
+		n := e.take(min(limit-waiting, takeAtOnce))
+		if n == 0 {
+			break
+		}
+		waiting += n
 	}
 	for o := e.resume; o != nil && limit > 0; o = o.next {
 		limit--
-		if o.step != 0 || o.ahead {
+		if o.step != 0 || o.Message.QoS != 2 {
 			continue
 		}
-		o.ahead = true
-		e.barrier.ahead++
-		if o.Message.QoS == 2 {
-			o.packetID, o.step = e.allocateID(), persist.StepPublished
-			e.ids.set(o.packetID, o)
+		if e.ids.used >= math.MaxUint16-spareIDs {
+			break
 		}
+		o.packetID, o.step, o.needs = e.allocateID(), persist.StepPublished, e.barrier.begun
+		e.ids.set(o.packetID, o)
 	}
 }
 
-// turn tells that the turn of o has come. e.mu is held.
+// durable tells whether what is to be sent of o next may be sent: at QoS 2, if the
+// store knows of it. e.mu is held.
+func (e *Engine) durable(o *Outgoing) bool {
+	return e.cfg.Save == nil || o.Message.QoS != 2 || o.step != 0 && o.needs <= e.barrier.saved
+}
+
+// turn tells that a message is not waiting to be sent any more: it is, or it is
+// given up. e.mu is held.
 func (e *Engine) turn(o *Outgoing) {
-	if o.ahead {
-		o.ahead = false
-		e.barrier.ahead--
+	if o.fresh {
+		o.fresh = false
+		e.fresh--
 	}
 }
 
@@ -271,7 +301,7 @@ func (e *Engine) Packets() (states []persist.PacketState, stored bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for o := e.flights.head; o != nil; o = o.next {
-		if o.ahead && o.packetID != 0 { // it was never sent
+		if o.fresh && o.packetID != 0 { // it was never sent
 			e.ids.set(o.packetID, nil)
 			o.packetID, o.step = 0, 0
 		}
@@ -279,37 +309,50 @@ func (e *Engine) Packets() (states []persist.PacketState, stored bool) {
 	return e.packets(nil), e.barrier.stored && !e.barrier.lost
 }
 
-// collect takes down what must be durable before the buffer that was just filled
-// is written. e.mu is held.
-func (e *Engine) collect() (states []persist.PacketState, due bool) {
+// collect has what changed in the books saved, unless a save is under way already: the
+// next one takes it then. e.mu is held.
+func (e *Engine) collect() {
 	b := &e.barrier
-	if e.cfg.Save == nil || !b.changed {
-		return nil, false
+	if e.cfg.Save == nil || !b.changed || b.saving {
+		return
 	}
+	b.begun++
 	e.prepare()
-	b.changed, b.saving = false, true
+	b.changed, b.saving, b.began = false, true, time.Now()
 	b.states = e.packets(b.states[:0])
 	b.stored = b.stored || len(b.states) > 0
-	return b.states, true
+	b.saves <- save{b.begun, b.states}
 }
 
-// commit saves what was collected. It is false if the session is lost.
-func (e *Engine) commit(ctx context.Context, states []persist.PacketState) bool {
-	began := time.Now()
-	err := e.cfg.Save(ctx, states)
+// runSaves saves what is collected, until the context ends.
+func (e *Engine) runSaves(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case s := <-e.barrier.saves:
+			e.commit(s, e.cfg.Save(ctx, s.states))
+		}
+	}
+}
+
+// commit takes the outcome of a save.
+func (e *Engine) commit(s save, err error) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	b := &e.barrier
 	b.saving = false
 	if err != nil {
 		b.changed, b.lost = true, true
-		return false
+		e.tellWaiters()
+		e.mu.Unlock()
+		return
 	}
-	b.stored = len(states) > 0
-	if now := time.Now(); now.Sub(began) > slowSave {
+	b.saved, b.stored = s.number, len(s.states) > 0
+	if now := time.Now(); now.Sub(b.began) > slowSave {
 		b.passed = now
 	}
-	return true
+	e.mu.Unlock()
+	e.Wake()
 }
 
 // errLeaving: what is not written before the DISCONNECT is not written.

@@ -53,10 +53,11 @@ type EngineConfig struct {
 	// While it blocks nothing else is read. It must not keep the slice.
 	Received func([]*Delivery)
 	// Save makes the packet state of the session's QoS 2 exchanges durable, in
-	// place of what was saved before. The writer calls it, without a lock, before
-	// it writes what depends on it, and writes nothing until it returns: it may
-	// block for as long as the store is away. After an error nothing is written
-	// any more. It must not keep the slice. Nil keeps the state in memory.
+	// place of what was saved before. It is called by a goroutine of its own, one
+	// call after another, and may block for as long as the store is away: what
+	// depends on it is not written before it returns, while the rest is. After an
+	// error nothing is written any more. It must not keep the slice. Nil keeps the
+	// state in memory.
 	Save func(ctx context.Context, states []persist.PacketState) error
 	// Restored is what was saved last, in its order. A message whose exchange is
 	// among them goes on where that stands once the source hands it out.
@@ -90,6 +91,7 @@ type Engine struct {
 	burnt       Outgoing // stands in ids for identifiers that must not be used; see barrier.burnt
 	barrier     barrier
 	active      int       // flights that were sent on this connection
+	fresh       int       // flights that were never sent
 	pace        int       // the window that the link has earned; see window
 	activeBytes int       // their payloads
 	resume      *Outgoing // the first flight that was not sent on this connection; nil if none
@@ -116,6 +118,7 @@ type reply struct {
 	packetType byte
 	packetID   uint16
 	code       byte
+	needs      uint64 // the save that must be through before it is written
 }
 
 var _ pahosession.SessionManager = (*Engine)(nil)
@@ -127,7 +130,8 @@ func NewEngine(cfg EngineConfig) *Engine {
 		cfg: cfg, wake: make(chan struct{}, 1),
 		requests: make(map[uint16]chan<- packets.ControlPacket),
 		limits:   unlimited(), pace: cfg.Window,
-		inbox: inbox{exactly: make(map[uint16]*Delivery)},
+		inbox:   inbox{exactly: make(map[uint16]*Delivery)},
+		barrier: barrier{saves: make(chan save, 1)},
 	}
 	e.restore(cfg.Restored)
 	return e
@@ -344,7 +348,7 @@ func (e *Engine) Snapshot() Snapshot {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return Snapshot{
-		Connected: e.conn != nil, Generation: e.gen, Present: e.present, Limits: e.limits, InFlight: e.flights.len - e.barrier.ahead,
+		Connected: e.conn != nil, Generation: e.gen, Present: e.present, Limits: e.limits, InFlight: e.flights.len - e.fresh,
 		Progress: e.progress, Cause: e.cause, Unacked: e.inbox.unacked(),
 	}
 }
@@ -357,7 +361,7 @@ func (e *Engine) Withdraw() []*Outgoing {
 	var all []*Outgoing
 	for o := e.flights.head; o != nil; {
 		next := o.next
-		o.prev, o.next, o.listed, o.ahead = nil, nil, false, false
+		o.prev, o.next, o.listed, o.fresh = nil, nil, false, false
 		if !o.orphan {
 			all = append(all, o)
 		}
@@ -365,8 +369,8 @@ func (e *Engine) Withdraw() []*Outgoing {
 	}
 	e.flights = flightList{}
 	e.ids.clear()
-	e.barrier.burnt, e.barrier.reserved, e.barrier.ended, e.barrier.ahead = nil, nil, flightList{}, 0
-	e.active, e.activeBytes, e.resume = 0, 0, nil
+	e.barrier.burnt, e.barrier.reserved, e.barrier.ended = nil, nil, flightList{}
+	e.active, e.activeBytes, e.fresh, e.resume = 0, 0, 0, nil
 	e.tellWaiters()
 	return all
 }
@@ -379,7 +383,7 @@ func (e *Engine) dropStalled(now time.Time, limit time.Duration) bool {
 	e.mu.Lock()
 	c, o := e.conn, e.flights.head
 	stalled := c != nil && o != nil && o.gen == e.gen && now.Sub(o.sentAt) > limit &&
-		!e.barrier.saving && now.Sub(e.barrier.passed) > limit
+		(!e.barrier.saving || now.Sub(e.barrier.began) < slowSave) && now.Sub(e.barrier.passed) > limit
 	if stalled && e.cause == nil {
 		e.cause = fmt.Errorf("no acknowledgement within %s", limit)
 	}

@@ -43,7 +43,8 @@ type Outgoing struct {
 	size     int                // payload bytes, for the byte window
 	listed   bool               // in one of the engine's lists
 	ended    bool               // over, but for the word that it is settled
-	ahead    bool               // taken, and saved if that is needed, before its turn; never sent
+	fresh    bool               // taken and never sent
+	needs    uint64             // the save that must be through before its next packet is written
 	orphan   bool               // there is no message, only an exchange to end
 	noted    byte               // reason code of PUBREC below 0x80, kept for the completion
 	sentAt   time.Time
@@ -126,6 +127,7 @@ func (l *flightList) remove(o *Outgoing) {
 // session with a small window stays small, and a look-up is two loads.
 type idTable struct {
 	pages [256]*[256]*Outgoing
+	used  int
 }
 
 func (t *idTable) get(id uint16) *Outgoing {
@@ -141,7 +143,13 @@ func (t *idTable) set(id uint16, o *Outgoing) {
 		p = new([256]*Outgoing)
 		t.pages[id>>8] = p
 	}
+	if p[id&0xff] != nil {
+		t.used--
+	}
+	if o != nil {
+		t.used++
+	}
 	p[id&0xff] = o
 }
 
-func (t *idTable) clear() { t.pages = [256]*[256]*Outgoing{} }
+func (t *idTable) clear() { *t = idTable{} }

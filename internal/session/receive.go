@@ -161,7 +161,7 @@ func (e *Engine) awaitRoom(c *conn) error {
 func (e *Engine) again(known *Delivery) error {
 	switch {
 	case known.recorded:
-		return e.reply(typePubrec, known.packetID, known.code)
+		return e.reply(reply{packetType: typePubrec, packetID: known.packetID, code: known.code})
 	case known.gen != e.gen:
 		// Still in work since an earlier connection: it takes its place in
 		// this one's order.
@@ -184,7 +184,7 @@ func (e *Engine) released(a ack) error {
 	} else {
 		delete(e.inbox.exactly, a.packetID)
 	}
-	return e.reply(typePubcomp, a.packetID, code)
+	return e.reply(reply{packetType: typePubcomp, packetID: a.packetID, code: code})
 }
 
 // Ack acknowledges the message with a reason code of PUBACK or PUBREC. It may

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/oncemq/oncemq/internal/failpoint"
@@ -17,19 +19,24 @@ const takeAtOnce = 64
 // Run writes until the context ends. It is the only goroutine that writes
 // PUBLISH packets and acknowledgements.
 func (e *Engine) Run(ctx context.Context) {
+	if e.cfg.Save != nil {
+		var saver sync.WaitGroup
+		saver.Go(func() { e.runSaves(ctx) })
+		defer saver.Wait()
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-e.wake:
-			e.pump(ctx)
+			e.pump()
 		}
 	}
 }
 
-// pump writes whatever may be written, a buffer at a time, each once the store
-// knows what it must know before.
-func (e *Engine) pump(ctx context.Context) {
+// pump writes whatever may be written, a buffer at a time, and has what may not yet
+// be written saved.
+func (e *Engine) pump() {
 	e.mu.Lock()
 	c := e.conn
 	e.mu.Unlock()
@@ -45,16 +52,9 @@ func (e *Engine) pump(ctx context.Context) {
 		}
 		var bare []*Outgoing // QoS 0: over once written
 		e.out, bare, more = e.fill(e.out[:0], &ended)
-		states, due := e.collect()
+		e.collect()
 		e.writing = true
 		e.mu.Unlock()
-		if due {
-			e.complete(ended) // which need not wait for the store
-			ended = nil
-			if !e.commit(ctx, states) {
-				break
-			}
-		}
 		writes := len(e.out) > 0
 		if writes {
 			failpoint.Hit(failpoint.BeforeWrite)
@@ -95,11 +95,17 @@ func (e *Engine) written(bare []*Outgoing, ended []Completion) []Completion {
 // more tells that it stopped for the latter. e.mu is held.
 func (e *Engine) fill(out []byte, ended *[]Completion) (_ []byte, bare []*Outgoing, more bool) {
 	now := time.Now()
-	for _, r := range e.replies {
+	if e.barrier.fence > e.barrier.saved {
+		return out, nil, false
+	}
+	due := 0
+	for due < len(e.replies) && e.replies[due].needs <= e.barrier.saved {
+		r := e.replies[due]
 		failpoint.Hit(failpoint.BeforePubrel)
 		out = appendAck(out, r.packetType, r.packetID, r.code)
+		due++
 	}
-	e.replies = e.replies[:0]
+	e.replies = slices.Delete(e.replies, 0, due)
 	out = e.inbox.appendAcks(out)
 	if e.gated {
 		return out, nil, false
@@ -115,7 +121,11 @@ func (e *Engine) fill(out []byte, ended *[]Completion) (_ []byte, bare []*Outgoi
 				return out, bare, false
 			}
 			o := e.resume
-			if o.ahead && e.leaving {
+			if o.fresh && e.leaving {
+				return out, bare, false
+			}
+			if !e.durable(o) {
+				e.barrier.changed = e.barrier.changed || o.step == 0
 				return out, bare, false
 			}
 			if wait := e.quiet(o, now); wait > 0 {
@@ -145,8 +155,11 @@ func (e *Engine) take(limit int) int {
 		if o.Message.Expiry != 0 && o.ExpiresAt.IsZero() {
 			o.ExpiresAt = now.Add(o.Message.Expiry)
 		}
-		o.packetID, o.gen, o.step, o.suspect, o.strikes, o.trial, o.noted, o.ahead = 0, 0, 0, false, 0, nil, 0, false
+		o.packetID, o.gen, o.step, o.suspect, o.strikes, o.trial, o.noted, o.needs = 0, 0, 0, false, 0, nil, 0, 0
 		e.adopt(o)
+		if o.fresh = o.step == 0; o.fresh {
+			e.fresh++
+		}
 		e.flights.push(o)
 		if e.resume == nil {
 			e.resume = o
@@ -199,7 +212,7 @@ func (e *Engine) send(out []byte, bare []*Outgoing, o *Outgoing, now time.Time, 
 		props, remaining = publishSizes(o)
 	}
 	expiry, expired := o.expiryLeft(now)
-	first := o.step == 0 || o.ahead
+	first := o.step == 0 || o.fresh
 	if first && (expired || o.TooOld(now)) {
 		*ended = append(*ended, e.drop(o, Completion{Out: o, Expired: true}))
 		return out, bare
@@ -216,7 +229,6 @@ func (e *Engine) send(out []byte, bare []*Outgoing, o *Outgoing, now time.Time, 
 		o.packetID = e.allocateID() // the window leaves some free
 		e.ids.set(o.packetID, o)
 		o.step = persist.StepPublished
-		e.barrier.changed = e.barrier.changed || o.Message.QoS == 2
 	}
 	e.begun(o, now)
 	return appendPublish(out, o, props, remaining, !first, max(expiry, 1)), bare
@@ -233,7 +245,7 @@ func (e *Engine) begun(o *Outgoing, now time.Time) {
 // sent, the packet identifier is burnt: the PUBREL never comes, or ends the
 // connection.
 func (e *Engine) abandon(o *Outgoing, c Completion) Completion {
-	sent := o.Message.QoS == 2 && o.step != 0 && !o.ahead
+	sent := o.Message.QoS == 2 && o.step != 0 && !o.fresh
 	state := persist.PacketState{PacketID: o.packetID, Step: persist.StepPublished, Position: o.Ref.Position}
 	c = e.drop(o, c)
 	if sent {
@@ -310,7 +322,7 @@ func (e *Engine) recorded(a ack) error {
 		return err
 	}
 	if o == nil {
-		return e.reply(typePubrel, a.packetID, 0x92) // nothing is known of it, section 3.6.2.1
+		return e.reply(reply{packetType: typePubrel, packetID: a.packetID, code: 0x92}) // nothing is known of it, section 3.6.2.1
 	}
 	if a.code >= 0x80 && o.step != persist.StepReleased && !failpoint.Mutant(failpoint.IgnorePubrecCode) {
 		e.finish(o, Completion{Out: o, Code: a.code, Reason: a.reason, Class: classOf(2, a.code)})
@@ -322,17 +334,19 @@ func (e *Engine) recorded(a ack) error {
 	}
 	if o.step != persist.StepReleased {
 		o.step, o.noted, o.sentAt = persist.StepReleased, a.code, time.Now()
-		e.barrier.changed = true
+		if e.cfg.Save != nil {
+			e.barrier.changed, o.needs = true, e.barrier.begun+1
+		}
 	}
-	return e.reply(typePubrel, o.packetID, 0)
+	return e.reply(reply{packetType: typePubrel, packetID: o.packetID, needs: o.needs})
 }
 
 // reply has the writer send a PUBREL or PUBCOMP. e.mu is held.
-func (e *Engine) reply(packetType byte, id uint16, code byte) error {
+func (e *Engine) reply(r reply) error {
 	if len(e.replies) >= maxReplies {
 		return &protocolError{code: 0x96, text: "more PUBREC or PUBREL than there are packet identifiers, and none of the answers read"}
 	}
-	e.replies = append(e.replies, reply{packetType, id, code})
+	e.replies = append(e.replies, r)
 	e.stir = true
 	return nil
 }

@@ -18,7 +18,7 @@ func (e *Engine) WaitIdle(ctx context.Context) error {
 	e.mu.Lock()
 	e.leaving = true
 	e.mu.Unlock()
-	return e.wait(ctx, func() bool { return e.barrier.lost || e.flights.len == e.barrier.ahead && e.flushed() })
+	return e.wait(ctx, func() bool { return e.barrier.lost || e.flights.len == e.fresh && e.flushed() })
 }
 
 // flushed tells whether nothing waits to be written, or nothing is written any

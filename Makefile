@@ -52,12 +52,13 @@ chaos: servers
 	  $(GO) test -count=1 -timeout 15m -v -parallel 3 -run 'TestChaos$$' ./internal/chaos
 
 # The same for DURATION on each store, one after another, or on STORE (sqlite,
-# postgres or redis) alone, RATE messages a second; then a hundred ends under load and
-# a hundred returns of the broker. SEED repeats a run.
+# postgres or redis) alone, RATE messages a second; as long again on PostgreSQL and on
+# Redis while they fail over; then a hundred ends under load and a hundred returns of
+# the broker. SEED repeats a run.
 soak: servers
 	ONCEMQ_REQUIRE_SERVERS=1 ONCEMQ_CHAOS_DURATION=$(DURATION) ONCEMQ_CHAOS_SEED=$(SEED) ONCEMQ_CHAOS_STORE=$(STORE) \
 	  ONCEMQ_CHAOS_RATE=$(RATE) ONCEMQ_SIGTERM_ROUNDS=100 ONCEMQ_RECOVERY_ROUNDS=100 \
-	  $(GO) test -count=1 -timeout 0 -v -parallel 1 -run 'Test(Chaos|Sigterm|Recovery)$$' ./internal/chaos
+	  $(GO) test -count=1 -timeout 0 -v -parallel 1 -run 'Test(Chaos|ChaosFailover|Sigterm|Recovery)$$' ./internal/chaos
 
 bench: servers
 	cd bench && $(GO) build -o ../bin/bench . && for b in publish consume enqueue backlog outbox ingest claims; do ../bin/bench $$b; done

@@ -94,11 +94,25 @@ type mortal struct {
 	when string
 }
 
-func (m *mortal) SaveSession(ctx context.Context, s persist.Session) error {
-	err := m.Store.SaveSession(ctx, s)
+func (m *mortal) AcquireLane(ctx context.Context, number int, owner string, ttl time.Duration) (persist.Lane, error) {
+	l, err := m.Store.AcquireLane(ctx, number, owner, ttl)
+	if err != nil {
+		return nil, err
+	}
+	return &mortalLane{l, m}, nil
+}
+
+type mortalLane struct {
+	persist.Lane
+	m *mortal
+}
+
+func (l *mortalLane) SaveSession(ctx context.Context, clientID string, states []persist.PacketState) error {
+	m := l.m
+	err := l.Lane.SaveSession(ctx, clientID, states)
 	want := map[string]persist.PacketStep{diesPublished: persist.StepPublished, diesReleased: persist.StepReleased}[m.when]
-	if err == nil && want != 0 && len(s.States) == exactlyMessages {
-		for _, p := range s.States {
+	if err == nil && want != 0 && len(states) == exactlyMessages {
+		for _, p := range states {
 			if p.Step != want {
 				return nil
 			}

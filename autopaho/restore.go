@@ -209,9 +209,7 @@ func resendOrder(exchanges []session.Exchange, entries []persist.Entry) []persis
 // the drain is to end and the store does not answer.
 func (d *drain) savePackets(ctx context.Context, states []persist.PacketState) error {
 	err := d.insist(ctx, "save session", func() error {
-		return d.client.cfg.Store.SaveSession(ctx, persist.Session{
-			ClientID: d.clientID(), Epoch: d.lane.Epoch(), States: states,
-		})
+		return d.lane.SaveSession(ctx, d.clientID(), states)
 	})
 	if err != nil && !errors.Is(err, errDrainStops) {
 		select {
@@ -229,7 +227,7 @@ func (d *drain) saveLast(ctx context.Context, engine *session.Engine) {
 	if !stored {
 		return
 	}
-	err := d.client.cfg.Store.SaveSession(ctx, persist.Session{ClientID: d.clientID(), Epoch: d.lane.Epoch(), States: states})
+	err := d.lane.SaveSession(ctx, d.clientID(), states)
 	if err != nil && !errors.Is(err, persist.ErrLeaseLost) {
 		d.relay.trouble("save session", err) // what was saved before is good as well
 	}

@@ -295,6 +295,14 @@ type Lane interface { //nolint:interfacebloat // one lease, one handle
 	// whether the message was known; one that asked for no receipt need not be.
 	Acknowledge(ctx context.Context, receipts []Receipt) ([]bool, error)
 
+	// SaveSession is [Sessions.SaveSession] for packet states that name messages
+	// of this lane: with the lane's epoch, and only while the lease is held
+	// [SESSION-5]. The session's own epoch does not tell all. A failover of the
+	// store may take changes back, and positions that were handed out may then be
+	// those of other messages; whoever goes on with the session would take these
+	// for sent.
+	SaveSession(ctx context.Context, clientID string, states []PacketState) error
+
 	// Release ends the lease, so that another may take it at once. What was
 	// handed out and not settled is handed out to the next holder.
 	Release(ctx context.Context) error

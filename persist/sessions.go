@@ -58,6 +58,7 @@ type Sessions interface {
 	// SaveSession replaces what is known of a client ID, all or nothing
 	// [SESSION-2]. It keeps neither the session nor its slice. The error wraps
 	// ErrLeaseLost if a higher epoch has loaded or saved the session
-	// [SESSION-3], and ErrInvalid for a step that there is not.
+	// [SESSION-3], and ErrInvalid for a step that there is not. For packet states
+	// of a lane see [Lane].
 	SaveSession(ctx context.Context, session Session) error
 }

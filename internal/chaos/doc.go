@@ -6,9 +6,10 @@
 //
 // Its tests are:
 //
-//	Chaos       all faults, one kind at a time and in pairs, on each store
-//	Failpoints  a process dies at each point of a message's way (tag failpoint)
-//	Mutants     each broken rule is found (tag failpoint)
-//	Recovery    how soon after the broker is back the first message leaves
-//	Sigterm     ends in good order under load
+//	Chaos          all faults, one kind at a time and in pairs, on each store
+//	ChaosFailover  the same on PostgreSQL and Redis, while they fail over
+//	Failpoints     a process dies at each point of a message's way (tag failpoint)
+//	Mutants        each broken rule is found (tag failpoint)
+//	Recovery       how soon after the broker is back the first message leaves
+//	Sigterm        ends in good order under load
 package chaos

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -44,12 +45,8 @@ func onSQLite(t *testing.T, leased bool) *backend {
 		name: "sqlite", url: "sqlite://" + filepath.Join(dir, "store.db") + "?" + lanes, unshared: true,
 		modes: []string{"tx", "batch"}, once: true, weight: 100, orders: []string{"plain", "plain", "plain", "tx", "rollback"},
 	}
-	const size = "size=400m"
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, size); err == nil {
-		t.Cleanup(func() { require.NoError(t, syscall.Unmount(dir, syscall.MNT_DETACH)) })
+	if limited(t, dir, "size=400m") {
 		b.kinds = append(b.kinds, diskFull(dir))
-	} else {
-		t.Logf("no fault \"disk full\": a folder of limited size needs root: %v", err)
 	}
 	open(t, b.url, sqlite.Driver{})
 	if leased {
@@ -82,8 +79,24 @@ func onPostgres(t *testing.T) *backend {
 	t.Helper()
 	pg := testenv.Postgres(t, testenv.PostgresOptions{MaxConnections: 200})
 	pg.Exec(postgresTables)
+	b := postgresBackend("postgres", pg.URL(), pg)
+	open(t, b.url, postgres.Driver{})
+	if dir := smallTablespace(t, pg); dir != "" {
+		b.kinds = append(b.kinds, diskFull(dir))
+	}
+	return b
+}
+
+// postgresServer is what the faults of a PostgreSQL need.
+type postgresServer interface {
+	server
+	TerminateBackends()
+}
+
+// postgresBackend is the store of a URL, which leads to pg.
+func postgresBackend(name, url string, pg postgresServer) *backend {
 	b := &backend{
-		name: "postgres", url: withQuery(pg.URL(), lanes), modes: []string{"batch", "tx", "batch"}, once: true, weight: 80,
+		name: name, url: withQuery(url, lanes), modes: []string{"batch", "tx", "batch"}, once: true, weight: 80,
 		orders: []string{"plain", "plain", "plain", "tx", "held", "rollback"},
 		kinds: append(serverFaults(pg), fault{
 			kind: "terminate backends", group: "store", crash: true, begin: func(n *nemesis) (time.Duration, func()) {
@@ -92,9 +105,8 @@ func onPostgres(t *testing.T) *backend {
 			},
 		}),
 	}
-	open(t, b.url, postgres.Driver{})
 	read := func(text string, one func(scan func(...any) error) (history.Op, error)) ([]history.Op, error) {
-		conn, err := pgx.Connect(context.Background(), pg.URL())
+		conn, err := pgx.Connect(context.Background(), url)
 		if err != nil {
 			return nil, err
 		}
@@ -108,7 +120,7 @@ func onPostgres(t *testing.T) *backend {
 	b.count = func(ctx context.Context) (n int, err error) {
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Second) // it may stand still
 		defer cancel()
-		conn, err := pgx.Connect(ctx, pg.URL())
+		conn, err := pgx.Connect(ctx, url)
 		if err != nil {
 			return 0, err
 		}
@@ -121,15 +133,44 @@ func onPostgres(t *testing.T) *backend {
 	return b
 }
 
+// smallTablespace moves the tables of a store, and those of the effects, to a folder of
+// limited size, if that is possible. The server's log stays where it is: without room
+// for that it stops, and does not refuse.
+func smallTablespace(t *testing.T, pg *testenv.PostgresServer) (dir string) {
+	t.Helper()
+	// Not within the test's own folder, which the server's user may not enter.
+	dir, err := os.MkdirTemp("/tmp", "oncemq-full-") //nolint:usetesting // see above
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	if !limited(t, dir, "size=4g,mode=0755") {
+		return ""
+	}
+	place := filepath.Join(dir, "tables")
+	require.NoError(t, os.Mkdir(place, 0o700))
+	owner, err := os.Stat(pg.Exec("SHOW data_directory"))
+	require.NoError(t, err)
+	who := owner.Sys().(*syscall.Stat_t)
+	require.NoError(t, os.Chown(place, int(who.Uid), int(who.Gid)))
+	pg.Exec("CREATE TABLESPACE small LOCATION '" + place + "'")
+	pg.Exec("ALTER TABLE ALL IN TABLESPACE pg_default SET TABLESPACE small")
+	pg.Exec("ALTER INDEX ALL IN TABLESPACE pg_default SET TABLESPACE small")
+	return dir
+}
+
 func onRedis(t *testing.T) *backend {
 	t.Helper()
 	r := testenv.Redis(t, testenv.RedisOptions{AppendFsync: "always"})
-	b := &backend{
-		name: "redis", url: withQuery(r.URL(), lanes), modes: []string{"leased", "leased", "leased"}, unshared: true, weight: 120,
-		orders: []string{"plain"}, kinds: serverFaults(r),
-	}
+	b := redisBackend("redis", r.URL())
+	b.kinds = append(serverFaults(r), memoryFull(func() *testenv.RedisServer { return r }))
 	open(t, b.url, redis.Driver{})
 	return b
+}
+
+func redisBackend(name, url string) *backend {
+	return &backend{
+		name: name, url: withQuery(url, lanes), modes: []string{"leased", "leased", "leased"}, unshared: true, weight: 120,
+		orders: []string{"plain"},
+	}
 }
 
 func effectOf(scan func(...any) error) (history.Op, error) {
@@ -164,19 +205,41 @@ func rows(db *sql.DB, text string, one func(scan func(...any) error) (history.Op
 	return ops, list.Err()
 }
 
-// diskFull takes all the space that a folder of limited size has left.
+// limited makes a folder one of limited size, if that is possible.
+func limited(t *testing.T, dir, options string) bool {
+	t.Helper()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
+		t.Logf("no fault \"disk full\": a folder of limited size needs root: %v", err)
+		return false
+	}
+	t.Cleanup(func() { require.NoError(t, syscall.Unmount(dir, syscall.MNT_DETACH)) })
+	return true
+}
+
+// memoryFull has the master refuse whatever takes memory.
+func memoryFull(master func() *testenv.RedisServer) fault {
+	return fault{kind: "memory full", group: "store", crash: true, begin: func(n *nemesis) (time.Duration, func()) {
+		r := master()
+		r.Command("CONFIG", "SET", "maxmemory", "1")
+		return between(n.random, 300*time.Millisecond, 2*time.Second), func() { r.Command("CONFIG", "SET", "maxmemory", "0") }
+	}}
+}
+
+// diskFull leaves a folder of limited size no room beyond what is in it.
 func diskFull(dir string) fault {
+	resize := func(size uint64) error {
+		return syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, fmt.Sprintf("size=%d", size))
+	}
 	return fault{kind: "disk full", group: "store", crash: true, begin: func(n *nemesis) (time.Duration, func()) {
-		path := filepath.Join(dir, "filler")
-		f, err := os.Create(path)
-		require.NoError(n.run.t, err)
-		block := make([]byte, 1<<20)
-		for size := len(block); size > 0; {
-			if _, err := f.Write(block[:size]); err != nil {
-				size /= 2
-			}
+		t := n.run.t
+		var is syscall.Statfs_t
+		for err := error(syscall.EINVAL); err != nil; {
+			require.ErrorIs(t, err, syscall.EINVAL) // there is more in it by now
+			require.NoError(t, syscall.Statfs(dir, &is))
+			err = resize((is.Blocks - is.Bfree) * uint64(is.Bsize))
 		}
-		require.NoError(n.run.t, f.Close())
-		return between(n.random, 300*time.Millisecond, 2*time.Second), func() { require.NoError(n.run.t, os.Remove(path)) }
+		return between(n.random, 300*time.Millisecond, 2*time.Second), func() {
+			require.NoError(t, resize(is.Blocks*uint64(is.Bsize)))
+		}
 	}}
 }

@@ -44,15 +44,30 @@ func (s *Store) LoadSession(ctx context.Context, clientID string, epoch int64) (
 
 // SaveSession implements persist.Sessions.
 func (s *Store) SaveSession(ctx context.Context, session persist.Session) error {
-	for i := range session.States {
-		if p := &session.States[i]; p.Step < persist.StepPublished || p.Step > persist.StepReceived {
-			return refuse("save", "session", "packet %d has step %d", p.PacketID, p.Step)
-		}
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.begin(ctx, "save", "session"); err != nil {
 		return err
+	}
+	return s.save(session)
+}
+
+// SaveSession implements persist.Lane.
+func (l *lane) SaveSession(ctx context.Context, clientID string, states []persist.PacketState) error {
+	l.store.mu.Lock()
+	defer l.store.mu.Unlock()
+	if _, err := l.held(ctx, "save session"); err != nil {
+		return err
+	}
+	return l.store.save(persist.Session{ClientID: clientID, Epoch: l.epoch, States: states})
+}
+
+// save replaces what is known of a client ID. The caller holds s.mu.
+func (s *Store) save(session persist.Session) error {
+	for i := range session.States {
+		if p := &session.States[i]; p.Step < persist.StepPublished || p.Step > persist.StepReceived {
+			return refuse("save", "session", "packet %d has step %d", p.PacketID, p.Step)
+		}
 	}
 	known, err := s.session("save", session.ClientID, session.Epoch)
 	if err != nil {

@@ -70,7 +70,7 @@ func (b *bent) AcquireLane(ctx context.Context, number int, owner string, ttl ti
 	}
 	l := &bentLane{
 		Lane: inner, b: b, epoch: inner.Epoch, renew: inner.Renew, sentUntil: inner.SentUntil, next: inner.Next,
-		settle: inner.Settle, acknowledge: inner.Acknowledge, release: inner.Release,
+		settle: inner.Settle, acknowledge: inner.Acknowledge, save: inner.SaveSession, release: inner.Release,
 	}
 	b.lane(l)
 	return l, nil
@@ -161,6 +161,7 @@ type bentLane struct {
 	next        func(ctx context.Context, limit, maxBytes int) ([]persist.Entry, error)
 	settle      func(ctx context.Context, settlements []persist.Settlement) error
 	acknowledge func(ctx context.Context, receipts []persist.Receipt) ([]bool, error)
+	save        func(ctx context.Context, clientID string, states []persist.PacketState) error
 	release     func(ctx context.Context) error
 }
 
@@ -171,6 +172,10 @@ func (l *bentLane) Renew(ctx context.Context, ttl time.Duration, sending bool) e
 	return l.renew(ctx, ttl, sending)
 }
 func (l *bentLane) Release(ctx context.Context) error { return l.release(ctx) }
+
+func (l *bentLane) SaveSession(ctx context.Context, clientID string, states []persist.PacketState) error {
+	return l.save(ctx, clientID, states)
+}
 
 func (l *bentLane) Next(ctx context.Context, limit, maxBytes int) ([]persist.Entry, error) {
 	return l.next(ctx, limit, maxBytes)

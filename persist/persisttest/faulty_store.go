@@ -240,6 +240,10 @@ func (l *faultyLane) Acknowledge(ctx context.Context, receipts []persist.Receipt
 	return ask(ctx, l.faults, OpLaneAcknowledge, func() ([]bool, error) { return l.inner.Acknowledge(ctx, receipts) })
 }
 
+func (l *faultyLane) SaveSession(ctx context.Context, clientID string, states []persist.PacketState) error {
+	return l.faults.call(ctx, OpSaveSession, func() error { return l.inner.SaveSession(ctx, clientID, states) })
+}
+
 func (l *faultyLane) Release(ctx context.Context) error {
 	return l.faults.call(ctx, OpLaneRelease, func() error { return l.inner.Release(ctx) })
 }

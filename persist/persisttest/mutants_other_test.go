@@ -71,6 +71,13 @@ func sessionMutants() []mutant {
 				return b.Store.SaveSession(ctx, session)
 			}
 		}},
+		{name: "saves under any lease", caught: []string{"SESSION-5"}, bend: func(b *bent) {
+			b.lane = func(l *bentLane) {
+				l.save = func(ctx context.Context, clientID string, states []persist.PacketState) error {
+					return l.b.Store.SaveSession(ctx, persist.Session{ClientID: clientID, Epoch: l.Epoch(), States: states})
+				}
+			}
+		}},
 		{name: "sorts by packet identifier", caught: []string{"Session"}, model: true, bend: func(b *bent) {
 			b.load = func(ctx context.Context, clientID string, epoch int64) ([]persist.PacketState, error) {
 				states, err := b.Store.LoadSession(ctx, clientID, epoch)

@@ -18,6 +18,7 @@ func sessionCases() []testCase {
 		{tag: "SESSION-2", name: "the slice is the caller's", run: checkSessionSlice},
 		{tag: "SESSION-3", name: "a lower epoch changes nothing", run: checkSessionFenced},
 		{tag: "SESSION-4", name: "an unreadable session", needs: needsCorruption, run: checkUnreadableSession},
+		{tag: "SESSION-5", name: "under a lease", run: checkSessionHeld},
 		{tag: "Session", name: "order of exchanges", run: checkSessionOrder},
 		{tag: "Session", name: "extreme numbers", run: checkSessionNumbers},
 		{tag: "Session", name: "survives a crash", run: checkSessionCrash},
@@ -132,6 +133,27 @@ func checkUnreadableSession(e *env) {
 	require.ErrorIs(e, e.store.SaveSession(e.ctx, persist.Session{ClientID: "c", Epoch: 1}), persist.ErrLeaseLost)
 	e.save("c", 2, published(3))
 	require.Equal(e, []persist.PacketState{published(3)}, e.load("c", 2))
+}
+
+func checkSessionHeld(e *env) {
+	l := e.acquire(0)
+	states := []persist.PacketState{published(1), published(2)}
+	require.NoError(e, l.SaveSession(e.ctx, "c", states))
+	require.Equal(e, states, e.load("c", l.Epoch()))
+	err := l.SaveSession(e.ctx, "c", []persist.PacketState{{PacketID: 1, Step: persist.StepReceived + 1}})
+	require.ErrorIs(e, err, persist.ErrInvalid)
+	e.load("c", l.Epoch()+1)
+	require.ErrorIs(e, l.SaveSession(e.ctx, "c", nil), persist.ErrLeaseLost, "a higher epoch has the session")
+
+	// Nobody has touched the other session, and its epoch tells nothing.
+	require.NoError(e, l.SaveSession(e.ctx, "other", states))
+	require.NoError(e, l.Release(e.ctx))
+	require.ErrorIs(e, l.SaveSession(e.ctx, "other", nil), persist.ErrLeaseLost, "released")
+	e.acquire(0)
+	err = l.SaveSession(e.ctx, "other", nil)
+	require.ErrorIs(e, err, persist.ErrLeaseLost, "taken over")
+	require.NotErrorIs(e, err, persist.ErrUnknownOutcome)
+	require.Equal(e, states, e.load("other", l.Epoch()))
 }
 
 func checkSessionOrder(e *env) {

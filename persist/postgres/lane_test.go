@@ -65,6 +65,7 @@ func TestFailoverTakesCommitsBack(t *testing.T) {
 			require.Greater(t, successor.epoch, l.epoch)
 		}
 		settlements := []persist.Settlement{{Position: entries[0].Position, Outcome: persist.OutcomeDelivered}}
+		require.ErrorIs(t, l.SaveSession(t.Context(), "c", nil), persist.ErrLeaseLost, loss)
 		require.ErrorIs(t, l.Renew(t.Context(), time.Hour, true), persist.ErrLeaseLost, loss)
 		_, err = l.Next(t.Context(), 10, 1<<20)
 		require.ErrorIs(t, err, persist.ErrLeaseLost, loss)

@@ -48,7 +48,7 @@ type queries struct {
 	complete, completeDead, mark                        *statement
 	sweepFrom, sweepProcessed, sweepClaims, sweepSave   *statement
 	processedCount                                      *statement
-	sessionLoad, sessionSave                            *statement
+	sessionLoad, sessionSave, sessionSaveHeld           *statement
 	relayPut, relayDelete, relayList                    *statement
 	deadAdd, deadList, deadClaim, deadDelete            *statement
 	deadPurge, deadCounts, deadCountsCompact            *statement
@@ -151,6 +151,7 @@ func (q *queries) files() map[string]**statement {
 		"processed_count":     &q.processedCount,
 		"session_load":        &q.sessionLoad,
 		"session_save":        &q.sessionSave,
+		"session_save_held":   &q.sessionSaveHeld,
 		"relay_put":           &q.relayPut,
 		"relay_delete":        &q.relayDelete,
 		"relay_list":          &q.relayList,

@@ -37,6 +37,16 @@ func (s *Store) LoadSession(ctx context.Context, clientID string, epoch int64) (
 
 // SaveSession writes packet state; see [persist.Sessions].
 func (s *Store) SaveSession(ctx context.Context, session persist.Session) error {
+	return s.save(ctx, session, s.q.sessionSave)
+}
+
+// SaveSession writes packet state under the lease; see [persist.Lane].
+func (l *lane) SaveSession(ctx context.Context, clientID string, states []persist.PacketState) error {
+	return l.s.save(ctx, persist.Session{ClientID: clientID, Epoch: l.epoch, States: states}, l.s.q.sessionSaveHeld, int16(l.number))
+}
+
+// save runs a statement that saves a session, with more arguments of its own.
+func (s *Store) save(ctx context.Context, session persist.Session, stmt *statement, more ...any) error {
 	const op = "save session"
 	states, err := wire.AppendSession([]byte{}, session.States) // not NULL
 	if err != nil {
@@ -46,8 +56,8 @@ func (s *Store) SaveSession(ctx context.Context, session persist.Session) error 
 	err = s.do(ctx, op, session.ClientID, writes, func() []step {
 		changed = 0
 		return []step{{
-			stmt:    s.q.sessionSave,
-			args:    []any{storedKey(session.ClientID), []byte(session.ClientID), session.Epoch, states},
+			stmt:    stmt,
+			args:    append([]any{storedKey(session.ClientID), []byte(session.ClientID), session.Epoch, states}, more...),
 			changed: &changed,
 		}}
 	})

@@ -178,6 +178,11 @@ func TestMemoryFull(t *testing.T) {
 	require.NoError(t, lane.Settle(t.Context(), []persist.Settlement{{
 		Position: entries[0].Position, Outcome: persist.OutcomeRetry, Reason: "busy",
 	}}), "and so does what is not a deletion")
+	states := []persist.PacketState{{PacketID: 1, Step: persist.StepPublished, Position: entries[0].Position}}
+	require.NoError(t, lane.SaveSession(t.Context(), "c", states), "and QoS 2")
+	loaded, err := s.LoadSession(t.Context(), "c", lane.Epoch()+1)
+	require.NoError(t, err)
+	require.Equal(t, states, loaded)
 	require.Len(t, drainAll(t, lane), accepted-1)
 	stats, err = s.Stats(t.Context())
 	require.NoError(t, err)

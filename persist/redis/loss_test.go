@@ -48,6 +48,9 @@ func TestLostPagesEndTheLease(t *testing.T) {
 			_, err := l.Acknowledge(ctx, []persist.Receipt{{ID: "new0"}})
 			return err
 		},
+		"save session": func(ctx context.Context, l *lane) error {
+			return l.SaveSession(ctx, "c", []persist.PacketState{{PacketID: 1, Step: persist.StepReleased, Position: 1}})
+		},
 		"renew":   func(ctx context.Context, l *lane) error { return l.Renew(ctx, time.Hour, true) },
 		"release": func(ctx context.Context, l *lane) error { return l.Release(ctx) },
 		"next": func(ctx context.Context, l *lane) error {

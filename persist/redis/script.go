@@ -32,7 +32,7 @@ type scripts struct {
 	claim, claimRenew, claimRelease             *script
 	complete, forget                            *script
 	sweep, sweepWork, sweepAt, sweepUsed, swept *script
-	sessionLoad, sessionSave                    *script
+	sessionLoad, sessionSave, sessionSaveHeld   *script
 	deadAdd, deadList, deadGet, deadDelete      *script
 	outboxList, outboxPurge, stats, time        *script
 }
@@ -48,7 +48,7 @@ func loadScripts(clock string) (*scripts, error) {
 		"claim": &s.claim, "claim_renew": &s.claimRenew, "claim_release": &s.claimRelease,
 		"complete": &s.complete, "forget": &s.forget,
 		"sweep": &s.sweep, "sweep_work": &s.sweepWork, "sweep_save": &s.swept,
-		"session_load": &s.sessionLoad, "session_save": &s.sessionSave,
+		"session_load": &s.sessionLoad, "session_save": &s.sessionSave, "session_save_held": &s.sessionSaveHeld,
 		"dead_add": &s.deadAdd, "dead_delete": &s.deadDelete, "outbox_purge": &s.outboxPurge,
 	} {
 		if err := load(place, name, clock, true); err != nil {

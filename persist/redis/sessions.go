@@ -27,6 +27,17 @@ func (s *Store) LoadSession(ctx context.Context, clientID string, epoch int64) (
 	return states, nil
 }
 
+// SaveSession writes packet state under the lease; see [persist.Lane].
+func (l *lane) SaveSession(ctx context.Context, clientID string, states []persist.PacketState) error {
+	const op = "save session"
+	stored, err := wire.AppendSession(nil, states)
+	if err != nil {
+		return invalid(op, clientID, "%w", err)
+	}
+	_, err = l.do(ctx, op, l.s.run.sessionSaveHeld, []string{l.keys[0], l.s.keys.session(clientID)}, append(l.lease(1), stored)...)
+	return err
+}
+
 // SaveSession writes packet state; see [persist.Sessions].
 func (s *Store) SaveSession(ctx context.Context, session persist.Session) error {
 	const op = "save session"

@@ -45,24 +45,41 @@ func (t *loadTask) run(ctx context.Context, tx *txn) error {
 
 // SaveSession writes packet state; see [persist.Sessions].
 func (s *Store) SaveSession(ctx context.Context, session persist.Session) error {
+	return s.save(ctx, session, nil)
+}
+
+// SaveSession writes packet state under the lease; see [persist.Lane].
+func (l *lane) SaveSession(ctx context.Context, clientID string, states []persist.PacketState) error {
+	return l.s.save(ctx, persist.Session{ClientID: clientID, Epoch: l.epoch, States: states}, l)
+}
+
+func (s *Store) save(ctx context.Context, session persist.Session, l *lane) error {
 	const op = "save session"
 	states, err := wire.AppendSession(nil, session.States)
 	if err != nil {
 		return &persist.Error{Op: op, Object: session.ClientID, Kind: persist.ErrInvalid, Err: err}
 	}
 	return s.submit(ctx, &saveTask{
-		call: newCall(op, session.ClientID, 1), clientID: session.ClientID, epoch: session.Epoch, states: states,
+		call: newCall(op, session.ClientID, 1), l: l, clientID: session.ClientID, epoch: session.Epoch, states: states,
 	})
 }
 
 type saveTask struct {
 	call
+	l        *lane // whose lease must be held; may be nil
 	clientID string
 	epoch    int64
 	states   []byte
 }
 
 func (t *saveTask) run(ctx context.Context, tx *txn) error {
+	if t.l != nil {
+		if held, err := t.l.held(ctx, tx); err != nil {
+			return err
+		} else if !held {
+			return t.refuse(persist.ErrLeaseLost)
+		}
+	}
 	n, err := tx.exec(ctx, tx.q.sessionSave, t.clientID, t.epoch, t.states)
 	if err == nil && n == 0 {
 		return t.refuse(persist.ErrLeaseLost)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -54,8 +55,13 @@ func produce(ctx context.Context, o *observer, s *settings, cfg autopaho.Config)
 		path, _, _ := strings.Cut(strings.TrimPrefix(rest, "//"), "?")
 		p.db, err = sql.Open("sqlite", "file:"+path+"?_txlock=immediate&_pragma=busy_timeout(3000)&_pragma=synchronous(FULL)")
 	case "postgres":
-		url, _, _ := strings.Cut(s.Store, "?")
-		p.pool, err = pgxpool.New(ctx, url)
+		var u *url.URL
+		if u, err = url.Parse(s.Store); err == nil {
+			query := u.Query()
+			query.Del("lanes") // the store's own
+			u.RawQuery = query.Encode()
+			p.pool, err = pgxpool.New(ctx, u.String())
+		}
 	}
 	if err != nil {
 		return err

@@ -153,3 +153,20 @@ func TestAheadAndRefused(t *testing.T) {
 	require.Nil(t, e.ids.get(ahead))
 	require.Zero(t, e.fresh)
 }
+
+// In a new session nothing was sent before [MQTT-3.3.1-1].
+func TestAheadInANewSession(t *testing.T) {
+	t.Parallel()
+	p, book, l, c, _, _ := startAhead(t, exactly)
+	c.Reset()
+	c = l.Accept(t.Context())
+	release := book.hold()
+	c.Handshake()
+	book.awaitSave(t)
+	c.ExpectQuiet(50 * time.Millisecond) // the store still knows the old session
+	release()
+	for _, payload := range []string{"1", "2", "3", "4", "5", "6"} {
+		c.ExpectPublish(brokertest.HasPayload(payload), brokertest.HasDUP(false))
+	}
+	require.Equal(t, 6, p.link.Engine().Snapshot().InFlight)
+}

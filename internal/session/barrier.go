@@ -198,8 +198,11 @@ func (e *Engine) newSession() {
 		next := o.next
 		if o.orphan {
 			e.flights.remove(o)
+		} else if !o.fresh {
+			o.fresh = true // in this session
+			e.fresh++
 		}
-		o.packetID, o.step = 0, 0
+		o.packetID, o.step, o.needs = 0, 0, 0
 		o = next
 	}
 	e.ids.clear()

@@ -128,6 +128,7 @@ func TestSavedBeforeItIsWritten(t *testing.T) {
 	release := book.hold()
 	all := p.placed(2, 1, 2)
 	book.awaitSave(t)
+	p.link.Engine().Wake() // whatever else wakes the writer
 	c.ExpectQuiet(50 * time.Millisecond)
 	release()
 	first, second := c.ExpectPublish(brokertest.HasPayload("1")).PacketID, c.ExpectPublish(brokertest.HasPayload("2")).PacketID

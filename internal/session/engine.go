@@ -91,7 +91,7 @@ type Engine struct {
 	burnt       Outgoing // stands in ids for identifiers that must not be used; see barrier.burnt
 	barrier     barrier
 	active      int       // flights that were sent on this connection
-	fresh       int       // flights that were never sent
+	fresh       int       // flights that were never sent in this session
 	pace        int       // the window that the link has earned; see window
 	activeBytes int       // their payloads
 	resume      *Outgoing // the first flight that was not sent on this connection; nil if none

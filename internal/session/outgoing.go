@@ -43,7 +43,7 @@ type Outgoing struct {
 	size     int                // payload bytes, for the byte window
 	listed   bool               // in one of the engine's lists
 	ended    bool               // over, but for the word that it is settled
-	fresh    bool               // taken and never sent
+	fresh    bool               // never sent in this session
 	needs    uint64             // the save that must be through before its next packet is written
 	orphan   bool               // there is no message, only an exchange to end
 	noted    byte               // reason code of PUBREC below 0x80, kept for the completion

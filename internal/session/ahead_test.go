@@ -81,6 +81,7 @@ func TestLeavesWhatIsAhead(t *testing.T) {
 		c.SendPubcomp(id, 0)
 	}
 	require.NoError(t, <-idle)
+	p.link.Engine().Wake() // whatever else wakes the writer
 	c.ExpectQuiet(50 * time.Millisecond)
 	require.NotEmpty(t, book.last())
 	e := p.link.Engine()

@@ -346,14 +346,13 @@ func (e *Engine) commit(s save, err error) {
 	b.saving = false
 	if err != nil {
 		b.changed, b.lost = true, true
-		e.tellWaiters()
-		e.mu.Unlock()
-		return
+	} else {
+		b.saved, b.stored = s.number, len(s.states) > 0
+		if now := time.Now(); now.Sub(b.began) > slowSave {
+			b.passed = now
+		}
 	}
-	b.saved, b.stored = s.number, len(s.states) > 0
-	if now := time.Now(); now.Sub(b.began) > slowSave {
-		b.passed = now
-	}
+	e.tellWaiters()
 	e.mu.Unlock()
 	e.Wake()
 }

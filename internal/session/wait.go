@@ -11,14 +11,14 @@ func (e *Engine) WaitFlushed(ctx context.Context) error {
 	return e.wait(ctx, e.flushed)
 }
 
-// WaitIdle returns once nothing is in flight and no acknowledgement waits to be
-// written, or the context ends. The source must be empty: what was taken ahead of its
+// WaitIdle returns once nothing is in flight, no acknowledgement waits to be written
+// and no save is under way, or the context ends. The source must be empty: what was taken ahead of its
 // turn is not sent any more.
 func (e *Engine) WaitIdle(ctx context.Context) error {
 	e.mu.Lock()
 	e.leaving = true
 	e.mu.Unlock()
-	return e.wait(ctx, func() bool { return e.barrier.lost || e.flights.len == e.fresh && e.flushed() })
+	return e.wait(ctx, func() bool { return e.barrier.lost || e.flights.len == e.fresh && !e.barrier.saving && e.flushed() })
 }
 
 // flushed tells whether nothing waits to be written, or nothing is written any

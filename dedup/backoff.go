@@ -9,10 +9,11 @@ import (
 
 // The pauses between attempts on a store that fails: full jitter below a bound
 // that doubles, so that many replicas do not come back in step, and capped so
-// that work resumes within two seconds of the store's return.
+// that work resumes within two seconds of the store's return: a client of the store
+// may have a pause of a second of its own before it connects again.
 const (
 	backoffFirst = 100 * time.Millisecond
-	backoffCap   = 2 * time.Second
+	backoffCap   = time.Second
 	backoffFloor = 5 * time.Millisecond
 )
 
@@ -29,7 +30,7 @@ func (b *backoff) reset() { b.failures = 0 }
 // next is the pause after one more failure.
 func (b *backoff) next() time.Duration {
 	bound := backoffCap
-	if b.failures < 5 { // 100 ms × 2^5 is beyond the cap
+	if b.failures < 5 { // 100 ms × 2^4 is beyond the cap
 		bound = min(backoffCap, backoffFirst<<b.failures)
 		b.failures++
 	}

@@ -106,7 +106,7 @@ func TestWill(t *testing.T) {
 func TestStoreWhatWasRead(t *testing.T) {
 	t.Parallel()
 	b := newBooks(t, false)
-	p := &publication{client: b.client, ledger: b.ledger, gather: newGather()}
+	p := &publication{o: new(pubOptions), client: b.client, ledger: b.ledger, gather: newGather()}
 	p.template.Topic = "a"
 	for range 3 {
 		require.NoError(t, p.gather.put([]byte("x")))

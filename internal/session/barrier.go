@@ -37,12 +37,10 @@ type Exchange struct {
 // left out of the next save, whenever that comes. Until then the store has an
 // exchange too many, of a message that is gone, which is no harm (see end).
 //
-// A save takes along the messages whose turn comes next, as many as the window has:
-// each gets a packet identifier and is saved as published before there is room for
-// it. So an exchange waits for one save, that of its PUBREL, and with a small window
-// more of them pass. If the process ends before such a message is sent, the next one
-// sends it as a repetition, which for a server that has nothing under the identifier
-// is a new message.
+// A message is saved as published when there is room for it, together with what else
+// is due. If the process ends before it is sent, the next one sends it as a
+// repetition, which for a server that has nothing under the identifier is a new
+// message.
 type barrier struct {
 	changed bool      // the books have what the store does not know
 	stored  bool      // the store may hold exchanges
@@ -198,11 +196,8 @@ func (e *Engine) newSession() {
 		next := o.next
 		if o.orphan {
 			e.flights.remove(o)
-		} else if !o.fresh {
-			o.fresh = true // in this session
-			e.fresh++
 		}
-		o.packetID, o.step, o.needs = 0, 0, 0
+		o.packetID, o.step, o.needs, o.fresh = 0, 0, 0, true // in this session
 		o = next
 	}
 	e.ids.clear()
@@ -219,41 +214,15 @@ func (e *Engine) newSession() {
 // heldIDs is how many packet identifiers are taken by what is not in flight.
 func (b *barrier) heldIDs() int { return len(b.burnt) + len(b.reserved) + b.ended.len }
 
-// prepareMost is how many messages are prepared at a time.
-const prepareMost = 512
-
 // prepare gives the messages that are sent next their packet identifiers, to be saved
-// along with what is about to be: those for which there is room, and a window more.
-// e.mu is held.
+// along with what is about to be. There are no more of them than the window has room
+// for. e.mu is held.
 func (e *Engine) prepare() {
-	if e.gated || e.leaving {
-		return
-	}
-	limit := 1
-	if !e.isolating {
-		limit = min(e.window()-e.active+e.window(), prepareMost)
-	}
-	waiting := 0
-	for o := e.resume; o != nil && waiting < limit; o = o.next {
-		waiting++
-	}
-	for waiting < limit && e.cfg.Source != nil {
-		n := e.take(min(limit-waiting, takeAtOnce))
-		if n == 0 {
-			break
+	for o := e.resume; o != nil; o = o.next {
+		if o.step == 0 && o.Message.QoS == 2 {
+			o.packetID, o.step, o.needs = e.allocateID(), persist.StepPublished, e.barrier.begun
+			e.ids.set(o.packetID, o)
 		}
-		waiting += n
-	}
-	for o := e.resume; o != nil && limit > 0; o = o.next {
-		limit--
-		if o.step != 0 || o.Message.QoS != 2 {
-			continue
-		}
-		if e.ids.used >= math.MaxUint16-spareIDs {
-			break
-		}
-		o.packetID, o.step, o.needs = e.allocateID(), persist.StepPublished, e.barrier.begun
-		e.ids.set(o.packetID, o)
 	}
 }
 
@@ -261,15 +230,6 @@ func (e *Engine) prepare() {
 // store knows of it. e.mu is held.
 func (e *Engine) durable(o *Outgoing) bool {
 	return e.cfg.Save == nil || o.Message.QoS != 2 || o.step != 0 && o.needs <= e.barrier.saved
-}
-
-// turn tells that a message is not waiting to be sent any more: it is, or it is
-// given up. e.mu is held.
-func (e *Engine) turn(o *Outgoing) {
-	if o.fresh {
-		o.fresh = false
-		e.fresh--
-	}
 }
 
 // packets appends the state of all exchanges to dst, in the order in which they

@@ -81,7 +81,6 @@ type Engine struct {
 	limits   Limits
 	present  bool // the server kept the session
 	gated    bool // publishing waits for Open
-	leaving  bool // what was not sent yet is not sent any more
 	cause    error
 	progress bool // this connection moved at least one message
 
@@ -91,7 +90,6 @@ type Engine struct {
 	burnt       Outgoing // stands in ids for identifiers that must not be used; see barrier.burnt
 	barrier     barrier
 	active      int       // flights that were sent on this connection
-	fresh       int       // flights that were never sent in this session
 	pace        int       // the window that the link has earned; see window
 	activeBytes int       // their payloads
 	resume      *Outgoing // the first flight that was not sent on this connection; nil if none
@@ -348,7 +346,7 @@ func (e *Engine) Snapshot() Snapshot {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return Snapshot{
-		Connected: e.conn != nil, Generation: e.gen, Present: e.present, Limits: e.limits, InFlight: e.flights.len - e.fresh,
+		Connected: e.conn != nil, Generation: e.gen, Present: e.present, Limits: e.limits, InFlight: e.flights.len,
 		Progress: e.progress, Cause: e.cause, Unacked: e.inbox.unacked(),
 	}
 }
@@ -361,7 +359,7 @@ func (e *Engine) Withdraw() []*Outgoing {
 	var all []*Outgoing
 	for o := e.flights.head; o != nil; {
 		next := o.next
-		o.prev, o.next, o.listed, o.fresh = nil, nil, false, false
+		o.prev, o.next, o.listed = nil, nil, false
 		if !o.orphan {
 			all = append(all, o)
 		}
@@ -370,7 +368,7 @@ func (e *Engine) Withdraw() []*Outgoing {
 	e.flights = flightList{}
 	e.ids.clear()
 	e.barrier.burnt, e.barrier.reserved, e.barrier.ended = nil, nil, flightList{}
-	e.active, e.activeBytes, e.fresh, e.resume = 0, 0, 0, nil
+	e.active, e.activeBytes, e.resume = 0, 0, nil
 	e.tellWaiters()
 	return all
 }

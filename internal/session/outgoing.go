@@ -127,7 +127,6 @@ func (l *flightList) remove(o *Outgoing) {
 // session with a small window stays small, and a look-up is two loads.
 type idTable struct {
 	pages [256]*[256]*Outgoing
-	used  int
 }
 
 func (t *idTable) get(id uint16) *Outgoing {
@@ -143,13 +142,7 @@ func (t *idTable) set(id uint16, o *Outgoing) {
 		p = new([256]*Outgoing)
 		t.pages[id>>8] = p
 	}
-	if p[id&0xff] != nil {
-		t.used--
-	}
-	if o != nil {
-		t.used++
-	}
 	p[id&0xff] = o
 }
 
-func (t *idTable) clear() { *t = idTable{} }
+func (t *idTable) clear() { t.pages = [256]*[256]*Outgoing{} }

@@ -121,9 +121,6 @@ func (e *Engine) fill(out []byte, ended *[]Completion) (_ []byte, bare []*Outgoi
 				return out, bare, false
 			}
 			o := e.resume
-			if o.fresh && e.leaving {
-				return out, bare, false
-			}
 			if !e.durable(o) {
 				e.barrier.changed = e.barrier.changed || o.step == 0
 				return out, bare, false
@@ -157,9 +154,7 @@ func (e *Engine) take(limit int) int {
 		}
 		o.packetID, o.gen, o.step, o.suspect, o.strikes, o.trial, o.noted, o.needs = 0, 0, 0, false, 0, nil, 0, 0
 		e.adopt(o)
-		if o.fresh = o.step == 0; o.fresh {
-			e.fresh++
-		}
+		o.fresh = o.step == 0
 		e.flights.push(o)
 		if e.resume == nil {
 			e.resume = o
@@ -212,7 +207,7 @@ func (e *Engine) send(out []byte, bare []*Outgoing, o *Outgoing, now time.Time, 
 		props, remaining = publishSizes(o)
 	}
 	expiry, expired := o.expiryLeft(now)
-	first := o.step == 0 || o.fresh
+	first := o.fresh
 	if first && (expired || o.TooOld(now)) {
 		*ended = append(*ended, e.drop(o, Completion{Out: o, Expired: true}))
 		return out, bare
@@ -221,7 +216,7 @@ func (e *Engine) send(out []byte, bare []*Outgoing, o *Outgoing, now time.Time, 
 		*ended = append(*ended, e.abandon(o, Completion{Out: o, Code: code, Reason: reason, Class: qos.Permanent}))
 		return out, bare
 	}
-	e.turn(o)
+	o.fresh = false
 	if o.Message.QoS == 0 {
 		return appendPublish(out, o, props, remaining, false, expiry), append(bare, o)
 	}
@@ -260,7 +255,6 @@ func (e *Engine) drop(o *Outgoing, c Completion) Completion {
 		e.resume = o.next
 	}
 	e.flights.remove(o)
-	e.turn(o)
 	if o.gen == e.gen {
 		e.active--
 		e.activeBytes -= o.size

@@ -12,13 +12,11 @@ func (e *Engine) WaitFlushed(ctx context.Context) error {
 }
 
 // WaitIdle returns once nothing is in flight, no acknowledgement waits to be written
-// and no save is under way, or the context ends. The source must be empty: what was taken ahead of its
-// turn is not sent any more.
+// and no save is under way, or the context ends.
 func (e *Engine) WaitIdle(ctx context.Context) error {
-	e.mu.Lock()
-	e.leaving = true
-	e.mu.Unlock()
-	return e.wait(ctx, func() bool { return e.barrier.lost || e.flights.len == e.fresh && !e.barrier.saving && e.flushed() })
+	return e.wait(ctx, func() bool {
+		return e.barrier.lost || e.flights.len == 0 && !e.barrier.saving && e.flushed()
+	})
 }
 
 // flushed tells whether nothing waits to be written, or nothing is written any

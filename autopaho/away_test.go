@@ -46,7 +46,7 @@ func TestStoreIsAway(t *testing.T) { //nolint:paralleltest // measures the proce
 		Kill()
 		Start()
 	}
-	for name, start := range map[string]func() server{
+	for name, start := range map[string]func() server{ //nolint:paralleltest // see above
 		"postgres": func() server { return testenv.Postgres(t, testenv.PostgresOptions{}) },
 		"redis":    func() server { return testenv.Redis(t, testenv.RedisOptions{}) },
 	} {

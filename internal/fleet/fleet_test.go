@@ -208,7 +208,7 @@ func run(t *testing.T, v variant) {
 	}
 	ending := time.Now()
 	for _, m := range members {
-		require.Zero(t, m.running().Wait(20*time.Second), m.name)
+		m.ended()
 		t.Logf("%s has ended after %s", m.name, time.Since(ending).Round(time.Millisecond))
 	}
 

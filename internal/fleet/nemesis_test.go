@@ -51,6 +51,14 @@ func (m *member) running() *testenv.Process {
 	return m.process
 }
 
+// ended waits until the process, which was told to end, has done so in good order.
+// If it had just been started, the store may have been away, or being opened.
+func (m *member) ended() {
+	m.t.Helper()
+	const noStore, opening = 5, 143
+	require.Contains(m.t, []int{0, noStore, opening}, m.running().Wait(20*time.Second), "%s did not end in good order", m.name)
+}
+
 // nemesis does something bad to a member every now and then.
 type nemesis struct {
 	t       *testing.T
@@ -77,9 +85,7 @@ func (n *nemesis) strike(done <-chan struct{}) {
 	case 3:
 		n.ends++
 		m.running().Terminate()
-		// It may have just been started: the store was away, or being opened.
-		const noStore, opening = 5, 143
-		require.Contains(n.t, []int{0, noStore, opening}, m.running().Wait(20*time.Second), "%s did not end in good order", m.name)
+		m.ended()
 		m.start()
 	}
 }

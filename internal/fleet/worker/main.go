@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -26,16 +27,23 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx); err != nil {
+	err := run(ctx)
+	if errors.Is(err, errNotReady) && ctx.Err() != nil {
+		return // told to end while the store or the broker was away: nothing was begun
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1) //nolint:forbidigo // it is a main function
 	}
 }
 
+// errNotReady is of a worker that has not subscribed.
+var errNotReady = errors.New("not ready")
+
 func run(ctx context.Context) error {
 	store, err := open(ctx, os.Getenv("FLEET_STORE"))
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errNotReady, err)
 	}
 	window, err := strconv.Atoi(os.Getenv("FLEET_RECEIVE_MAXIMUM"))
 	if err != nil {
@@ -47,14 +55,14 @@ func run(ctx context.Context) error {
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errNotReady, err)
 	}
 	cfg := autopaho.SubscribeConfig{Filters: []string{"fleet/#"}, Group: "fleet", Lease: 2 * time.Second}
 	if err := handle(&cfg, os.Getenv("FLEET_EFFECTS")); err != nil {
 		return err
 	}
 	if _, err := client.Subscribe(ctx, cfg); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errNotReady, err)
 	}
 	fmt.Println("ready")
 	<-ctx.Done()

@@ -57,6 +57,7 @@ type drain struct {
 	ended   []ending
 	stamps  map[string]int64 // by message ID, of those that await a receipt
 	dated   bool             // some of the queue must be sent within a time
+	begun   map[int64]bool   // by position, of those that an earlier holder has sent at QoS 2
 	stopped bool
 }
 
@@ -157,6 +158,7 @@ func (d *drain) run() error {
 	// with. Later connections of this process keep it in any case.
 	cfg.CleanStart = len(before.exchanges) == 0
 	cfg.Engine.Restored = before.exchanges
+	d.begun = before.begun()
 	cfg.Engine.Save = d.savePackets
 	if d.lane.Number() == 0 {
 		cfg.Will, cfg.WillProperties = session.Will(d.client.cfg.Relay.Will, d.client.cfg.WillDelay)

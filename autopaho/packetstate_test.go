@@ -248,6 +248,53 @@ func TestPurgedInFlight(t *testing.T) {
 	drained(t, within(t, 10*time.Second), store)
 }
 
+// What an earlier process has sent is on its way: a newer message of its key does not
+// take its place, be it that the broker has it for certain, or that it may have it.
+func TestSentBeforeIsNotSuperseded(t *testing.T) {
+	t.Parallel()
+	url := sqliteURL(t)
+	store := opened(t, url)
+	put := func(ids ...string) {
+		for _, id := range ids {
+			topic, _, _ := strings.Cut(id, "-")
+			_, err := store.Enqueue(t.Context(), []persist.Message{{ID: id, Topic: topic, QoS: 2, Supersede: true, Payload: []byte(id)}})
+			require.NoError(t, err)
+		}
+	}
+	put("door-old", "lamp-old")
+	l := brokertest.Listen(t)
+	p := startPublisher(t, l.URL(), url, neverDies)
+	c := l.Accept(t.Context())
+	c.Handshake()
+	door := c.ExpectPublish(brokertest.HasPayload("door-old")).PacketID
+	lamp := c.ExpectPublish(brokertest.HasPayload("lamp-old")).PacketID
+	c.SendPubrec(door, 0)
+	c.ExpectPubrel(brokertest.HasID(door))
+	p.Kill()
+	require.NotZero(t, p.Wait(10*time.Second))
+	put("door-new", "lamp-new")
+
+	relayOn(t, l.URL(), store)
+	c = l.Accept(t.Context())
+	c.Resume()
+	c.ExpectPubrel(brokertest.HasID(door))
+	c.ExpectPublish(brokertest.HasPayload("lamp-old"), brokertest.HasDUP(true), brokertest.HasID(lamp))
+	ids := []uint16{lamp}
+	for _, payload := range []string{"door-new", "lamp-new"} {
+		ids = append(ids, c.ExpectPublish(brokertest.HasPayload(payload), brokertest.HasDUP(false)).PacketID)
+	}
+	c.SendPubcomp(door, 0)
+	for _, id := range ids {
+		c.SendPubrec(id, 0)
+		c.ExpectPubrel(brokertest.HasID(id))
+		c.SendPubcomp(id, 0)
+	}
+	drained(t, within(t, 10*time.Second), store)
+	st, err := store.Stats(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, st.Superseded)
+}
+
 // Packet state that cannot be read costs the session, not the messages.
 func TestUnreadablePacketState(t *testing.T) {
 	t.Parallel()

@@ -129,7 +129,8 @@ func (d *drain) put(ctx context.Context, entries []persist.Entry) error {
 }
 
 // supersede ends the messages of the queue that a newer one of their key there takes
-// the place of [OUTBOX-16]: the store leaves that to who has read them. d.mu is held.
+// the place of [OUTBOX-16]: the store leaves that to who has read them. One that an
+// earlier holder has sent is on its way. d.mu is held.
 func (d *drain) supersede() {
 	newest := make(map[string]int64)
 	for _, o := range d.queue.fresh[d.queue.head:] {
@@ -138,14 +139,14 @@ func (d *drain) supersede() {
 		}
 	}
 	for _, o := range d.queue.remove(func(o *session.Outgoing) bool {
-		return o.Message.Supersede && o.Ref.Position < newest[o.Message.Key()]
+		return o.Message.Supersede && o.Ref.Position < newest[o.Message.Key()] && !d.begun[o.Ref.Position]
 	}) {
 		d.end(o, persist.Settlement{Outcome: persist.OutcomeSuperseded, Reason: persist.ReasonSuperseded})
 	}
 }
 
 // endOverdue ends the messages of the queue whose time has passed. Those that are on
-// their way to the broker are left alone.
+// their way to the broker are left alone, also if an earlier holder sent them.
 func (d *drain) endOverdue(now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -154,6 +155,9 @@ func (d *drain) endOverdue(now time.Time) {
 	}
 	d.dated = false
 	for _, o := range d.queue.remove(func(o *session.Outgoing) bool {
+		if d.begun[o.Ref.Position] {
+			return false
+		}
 		over := o.TooOld(now) || !o.ExpiresAt.IsZero() && !now.Before(o.ExpiresAt)
 		d.dated = d.dated || !over && (!o.NotAfter.IsZero() || !o.ExpiresAt.IsZero())
 		return over

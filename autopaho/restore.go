@@ -27,6 +27,18 @@ type inFlight struct {
 	entries []persist.Entry
 }
 
+// begun are the positions of the messages whose exchanges go on: the broker may have
+// them, or has them for certain, and it is too late to give them up.
+func (f *inFlight) begun() map[int64]bool {
+	begun := make(map[int64]bool, len(f.exchanges))
+	for _, x := range f.exchanges {
+		if !x.Gone {
+			begun[x.Position] = true
+		}
+	}
+	return begun
+}
+
 // restore finds what earlier holders of the lane had in flight at QoS 2, and the
 // messages that belong to it: they are sent again before any other. It raises the
 // epoch of the session's packet state, so that no earlier holder sends from then on

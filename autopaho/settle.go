@@ -88,6 +88,9 @@ func (d *drain) judge(c *session.Completion, now time.Time) ending {
 	o := c.Out
 	m := o.Message
 	e := ending{over: true, settlement: persist.Settlement{Position: o.Ref.Position, ReasonCode: c.Code}}
+	if len(d.begun) > 0 {
+		delete(d.begun, o.Ref.Position)
+	}
 	s := &e.settlement
 	switch {
 	case c.Expired:

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oncemq/oncemq/autopaho"
-	"github.com/oncemq/oncemq/internal/faultproxy"
+	"github.com/oncemq/oncemq/fault"
 	"github.com/oncemq/oncemq/internal/testenv"
 	"github.com/oncemq/oncemq/persist"
 	"github.com/oncemq/oncemq/qos"
@@ -25,7 +25,7 @@ func TestSessionExpiresWhileAway(t *testing.T) {
 		t.Run(away, func(t *testing.T) {
 			t.Parallel()
 			m := testenv.Mosquitto(t, testenv.MosquittoOptions{Extra: []string{"max_queued_messages 0"}})
-			proxy := faultproxy.Start(t, m.Addr())
+			proxy := fault.Start(t, m.Addr())
 			ctx := within(t, 60*time.Second)
 			url := map[bool]string{true: proxy.URL(), false: m.URL()}
 			var lost, others atomic.Int32
@@ -70,13 +70,13 @@ func TestSessionExpiresWhileAway(t *testing.T) {
 
 			if away == "subscriber" {
 				require.NoError(t, proxy.Refuse(true))
-				proxy.CutAll(faultproxy.RST)
+				proxy.CutAll(fault.RST)
 				_, err = enqueue().Wait(ctx) // the broker has them, for nobody who would come in time
 				require.NoError(t, err)
 			} else {
 				// Some of them are on their way when the connection goes.
 				require.NoError(t, proxy.Refuse(true))
-				proxy.CutAfter(faultproxy.ToServer, 1000, faultproxy.RST)
+				proxy.CutAfter(fault.ToServer, 1000, fault.RST)
 				enqueue()
 				eventually(t, func() bool { return proxy.Open() == 0 }, 20*time.Second, time.Millisecond, "cut off")
 				enqueue()

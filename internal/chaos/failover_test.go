@@ -31,7 +31,7 @@ func TestChaosFailover(t *testing.T) {
 			b, opts := on(t), chosen(t)
 			if opts.duration == 0 {
 				opts.messages, opts.faults, opts.pace = 3000, 14, 2*batchEach*time.Second/300
-				opts.kinds = slices.DeleteFunc(opts.kinds, func(f fault) bool {
+				opts.kinds = slices.DeleteFunc(opts.kinds, func(f faultKind) bool {
 					return !slices.Contains([]string{"kill relay", "kill subscriber", "stop relay", "cut"}, f.kind)
 				})
 			}
@@ -61,8 +61,8 @@ func (p *pair) TerminateBackends() { p.primary.TerminateBackends() }
 
 // failOver kills the primary, promotes the standby, and makes a new standby of what
 // was the primary: until that follows no commit is confirmed.
-func (p *pair) failOver() fault {
-	return fault{kind: failsOver, group: "store", crash: true, begin: func(n *nemesis) (time.Duration, func()) {
+func (p *pair) failOver() faultKind {
+	return faultKind{kind: failsOver, group: "store", crash: true, begin: func(n *nemesis) (time.Duration, func()) {
 		// Whoever promotes has to know that the standby is in step: while it is not,
 		// commits whose clients were cut off are seen on the primary alone.
 		p.standby.CatchUp(p.primary)
@@ -108,12 +108,12 @@ func onSentinels(t *testing.T) *backend {
 	}
 	b := redisBackend("redis with sentinels",
 		"redis+sentinel://"+strings.Join(set.Addrs(), ",")+"/"+set.MasterName+"/0?wait_replicas=2")
-	failOver := fault{kind: failsOver, group: "store", crash: true, begin: func(n *nemesis) (time.Duration, func()) {
+	failOver := faultKind{kind: failsOver, group: "store", crash: true, begin: func(n *nemesis) (time.Duration, func()) {
 		set.Failover()
 		return between(n.random, 0, time.Second), set.AwaitReady
 	}}
 	// Twice: it is what this is about.
-	b.kinds = []fault{memoryFull(set.Master), failOver, failOver}
+	b.kinds = []faultKind{memoryFull(set.Master), failOver, failOver}
 	open(t, b.url, redis.Driver{})
 	return b
 }

@@ -25,11 +25,11 @@ func rolesOf(p failpoint.Point) []string {
 }
 
 // deaths are the faults that have a process of a role die at a point.
-func deaths() []fault {
-	var all []fault
+func deaths() []faultKind {
+	var all []faultKind
 	for _, p := range failpoint.Points() {
 		for _, role := range rolesOf(p) {
-			all = append(all, fault{
+			all = append(all, faultKind{
 				kind: role + " dies at " + string(p), crash: role == "subscriber",
 				begin: func(n *nemesis) (time.Duration, func()) {
 					t := n.run.t

@@ -6,12 +6,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/oncemq/oncemq/internal/faultproxy"
+	"github.com/oncemq/oncemq/fault"
 	"github.com/oncemq/oncemq/internal/history"
 )
 
-// fault is one kind of fault.
-type fault struct {
+// faultKind is one kind of fault.
+type faultKind struct {
 	kind string
 	// crash tells that a handler may have had its effect without a mark, or lost
 	// its claim: in leased mode it may run once more.
@@ -34,11 +34,11 @@ func pick[T any](random *rand.Rand, list []T) T { return list[random.IntN(len(li
 func retryCodes() []byte { return []byte{0x80, 0x83, 0x88, 0x89, 0x97, 0x9F} }
 
 // commonFaults are those that need no particular store.
-func commonFaults() []fault {
+func commonFaults() []faultKind {
 	return append(processFaults(), networkFaults()...)
 }
 
-func processFaults() []fault {
+func processFaults() []faultKind {
 	kill := func(role string) func(n *nemesis) (time.Duration, func()) {
 		return func(n *nemesis) (time.Duration, func()) {
 			pick(n.random, n.run.of(role)).kill()
@@ -52,7 +52,7 @@ func processFaults() []fault {
 			return between(n.random, n.run.lease, 3*n.run.lease), i.process.Continue
 		}
 	}
-	return []fault{
+	return []faultKind{
 		{kind: "kill relay", begin: kill("relay")},
 		{kind: "kill subscriber", crash: true, begin: kill("subscriber")},
 		{kind: "kill producer", begin: kill("producer")},
@@ -80,13 +80,13 @@ func processFaults() []fault {
 	}
 }
 
-func networkFaults() []fault {
+func networkFaults() []faultKind {
 	// each strikes one of the two proxies, the relays' or the subscribers'.
-	each := func(f func(n *nemesis, p *faultproxy.Proxy) (time.Duration, func())) func(n *nemesis) (time.Duration, func()) {
+	each := func(f func(n *nemesis, p *fault.Proxy) (time.Duration, func())) func(n *nemesis) (time.Duration, func()) {
 		return func(n *nemesis) (time.Duration, func()) { return f(n, pick(n.random, n.run.proxies)) }
 	}
-	traps := func(kind string, codes []byte) fault {
-		return fault{kind: kind, begin: func(n *nemesis) (time.Duration, func()) {
+	traps := func(kind string, codes []byte) faultKind {
+		return faultKind{kind: kind, begin: func(n *nemesis) (time.Duration, func()) {
 			at := n.random.IntN(2)
 			tr := &trap{kind: kind, after: n.random.IntN(30)}
 			switch kind {
@@ -97,50 +97,50 @@ func networkFaults() []fault {
 			}
 			n.run.taps[at].set(tr)
 			if kind == sayConnack {
-				n.run.proxies[at].CutNewest(faultproxy.RST)
+				n.run.proxies[at].CutNewest(fault.RST)
 			}
 			return between(n.random, 300*time.Millisecond, 800*time.Millisecond), func() { n.run.taps[at].set(nil) }
 		}}
 	}
-	how := func(n *nemesis) faultproxy.How { return faultproxy.How(n.random.IntN(2)) }
-	side := func(n *nemesis) faultproxy.Direction { return faultproxy.Direction(n.random.IntN(2)) }
-	return []fault{
-		{kind: "cut", begin: each(func(n *nemesis, p *faultproxy.Proxy) (time.Duration, func()) {
+	how := func(n *nemesis) fault.How { return fault.How(n.random.IntN(2)) }
+	side := func(n *nemesis) fault.Direction { return fault.Direction(n.random.IntN(2)) }
+	return []faultKind{
+		{kind: "cut", begin: each(func(n *nemesis, p *fault.Proxy) (time.Duration, func()) {
 			p.CutAll(how(n))
 			return between(n.random, 0, 300*time.Millisecond), nil
 		})},
-		{kind: "cut in a packet", begin: each(func(n *nemesis, p *faultproxy.Proxy) (time.Duration, func()) {
+		{kind: "cut in a packet", begin: each(func(n *nemesis, p *fault.Proxy) (time.Duration, func()) {
 			p.CutAfter(side(n), 1+n.random.Int64N(4000), how(n))
 			return between(n.random, 0, 300*time.Millisecond), nil
 		})},
-		{kind: "refuse", begin: each(func(n *nemesis, p *faultproxy.Proxy) (time.Duration, func()) {
+		{kind: "refuse", begin: each(func(n *nemesis, p *fault.Proxy) (time.Duration, func()) {
 			require.NoError(n.run.t, p.Refuse(true))
-			p.CutAll(faultproxy.RST)
+			p.CutAll(fault.RST)
 			return between(n.random, 200*time.Millisecond, 2*time.Second), func() { require.NoError(n.run.t, p.Refuse(false)) }
 		})},
-		{kind: "black hole", begin: each(func(n *nemesis, p *faultproxy.Proxy) (time.Duration, func()) {
+		{kind: "black hole", begin: each(func(n *nemesis, p *fault.Proxy) (time.Duration, func()) {
 			p.BlackHole(true)
 			return between(n.random, time.Second, 3*time.Second), func() { p.BlackHole(false) }
 		})},
-		{kind: "no reading", begin: each(func(n *nemesis, p *faultproxy.Proxy) (time.Duration, func()) {
+		{kind: "no reading", begin: each(func(n *nemesis, p *fault.Proxy) (time.Duration, func()) {
 			d := side(n)
 			p.StopReading(d, true)
 			return between(n.random, time.Second, 3*time.Second), func() { p.StopReading(d, false) }
 		})},
-		{kind: "slow", begin: each(func(n *nemesis, p *faultproxy.Proxy) (time.Duration, func()) {
+		{kind: "slow", begin: each(func(n *nemesis, p *fault.Proxy) (time.Duration, func()) {
 			d := side(n)
 			p.Latency(d, between(n.random, 20*time.Millisecond, 400*time.Millisecond))
 			p.Bandwidth(d, 20_000+n.random.IntN(100_000))
 			return between(n.random, 500*time.Millisecond, 2*time.Second), func() { p.Latency(d, 0); p.Bandwidth(d, 0) }
 		})},
-		{kind: "byte by byte", begin: each(func(n *nemesis, p *faultproxy.Proxy) (time.Duration, func()) {
+		{kind: "byte by byte", begin: each(func(n *nemesis, p *fault.Proxy) (time.Duration, func()) {
 			d := side(n)
 			p.Slice(d, 1)
 			return between(n.random, 300*time.Millisecond, time.Second), func() { p.Slice(d, 0) }
 		})},
-		{kind: "short lives", begin: each(func(n *nemesis, p *faultproxy.Proxy) (time.Duration, func()) {
+		{kind: "short lives", begin: each(func(n *nemesis, p *fault.Proxy) (time.Duration, func()) {
 			p.Lifetime(500*time.Millisecond, 1500*time.Millisecond, n.random.Uint64())
-			p.CutAll(faultproxy.RST)
+			p.CutAll(fault.RST)
 			return between(n.random, 2*time.Second, 4*time.Second), func() { p.Lifetime(0, 0, 0) }
 		})},
 		traps(losePuback, nil), traps(cutPubrec, nil), traps(cutPubrel, nil),
@@ -158,8 +158,8 @@ type server interface {
 }
 
 // serverFaults are those of a store that is a server.
-func serverFaults(s server) []fault {
-	return []fault{
+func serverFaults(s server) []faultKind {
+	return []faultKind{
 		{kind: "kill store", group: "store", crash: true, begin: func(n *nemesis) (time.Duration, func()) {
 			s.Kill()
 			return between(n.random, 0, time.Second), s.Start
@@ -176,10 +176,10 @@ func serverFaults(s server) []fault {
 }
 
 // step is one or two faults at once.
-type step []fault
+type step []faultKind
 
 // plan is so many faults: every kind by itself, several in a row, and then pairs.
-func plan(random *rand.Rand, kinds []fault, count int) []step {
+func plan(random *rand.Rand, kinds []faultKind, count int) []step {
 	var steps []step
 	singles := max(1, (count+1)/2/len(kinds))
 	planned := 0
@@ -206,7 +206,7 @@ func plan(random *rand.Rand, kinds []fault, count int) []step {
 }
 
 // singles is every kind once, by itself.
-func singles(random *rand.Rand, kinds []fault) []step {
+func singles(random *rand.Rand, kinds []faultKind) []step {
 	var steps []step
 	for _, at := range random.Perm(len(kinds)) {
 		steps = append(steps, step{kinds[at]})

@@ -53,7 +53,7 @@ func scenarios() []scenario {
 	return []scenario{
 		{
 			rule: failpoint.DeleteBeforeAck, backend: transactional, role: "relay", faults: 4, found: lost,
-			change: func(o *options) { o.kinds = []fault{killWhileSending()} },
+			change: func(o *options) { o.kinds = []faultKind{killWhileSending()} },
 		},
 		{
 			rule: failpoint.MarkBeforeEffect, backend: leasedShared, role: "subscriber", kinds: []string{"kill subscriber"}, faults: 6,
@@ -84,8 +84,8 @@ func scenarios() []scenario {
 }
 
 // killWhileSending kills the relays while they wait for the broker's answers.
-func killWhileSending() fault {
-	return fault{kind: "kill relays with messages in flight", begin: func(n *nemesis) (time.Duration, func()) {
+func killWhileSending() faultKind {
+	return faultKind{kind: "kill relays with messages in flight", begin: func(n *nemesis) (time.Duration, func()) {
 		n.run.broker.Pause()
 		n.run.pause(500 * time.Millisecond)
 		for _, m := range n.run.of("relay") {

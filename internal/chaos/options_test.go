@@ -21,7 +21,7 @@ type options struct {
 	pace     time.Duration // between two orders of a producer
 	tags     string        // of the workers' build
 	env      map[string][]string
-	kinds    []fault
+	kinds    []faultKind
 	all      bool // the kinds of the store, too
 	singly   bool // each kind once, none with another
 	handler  int  // milliseconds

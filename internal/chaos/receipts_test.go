@@ -15,7 +15,7 @@ func TestReceipts(t *testing.T) {
 	t.Parallel()
 	opts := options{
 		seed: seed(t), messages: 1500, faults: 12, receipts: true, pace: 2 * batchEach * time.Second / 200,
-		kinds: []fault{{kind: "kill broker", begin: func(n *nemesis) (time.Duration, func()) {
+		kinds: []faultKind{{kind: "kill broker", begin: func(n *nemesis) (time.Duration, func()) {
 			n.run.broker.Kill()
 			return between(n.random, 0, time.Second), n.run.broker.Start
 		}}},

@@ -14,7 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/oncemq/oncemq/internal/faultproxy"
+	"github.com/oncemq/oncemq/fault"
 	"github.com/oncemq/oncemq/internal/history"
 	"github.com/oncemq/oncemq/internal/testenv"
 )
@@ -27,8 +27,8 @@ type backend struct {
 	unshared bool
 	once     bool // effects and marks commit together
 	orders   []string
-	kinds    []fault // faults of this store
-	weight   int     // its share of the messages of a run, in per cent
+	kinds    []faultKind // faults of this store
+	weight   int         // its share of the messages of a run, in per cent
 	// effects and balances read the tables; nil in leased mode.
 	effects  func() ([]history.Op, error)
 	count    func(ctx context.Context) (int, error)
@@ -44,7 +44,7 @@ type run struct {
 
 	lease   time.Duration
 	broker  *testenv.MosquittoServer
-	proxies []*faultproxy.Proxy // the relays', the subscribers'
+	proxies []*fault.Proxy // the relays', the subscribers'
 	taps    []*tap
 	watcher *watcher
 	members []*member
@@ -187,7 +187,7 @@ func begin(t *testing.T, b *backend, opts options) *run {
 	r.broker = testenv.Mosquitto(t, mosquitto)
 	r.watcher = watch(t, r.broker.Addr(), r.record, r.arrived, opts.receipts)
 	for range 2 {
-		p := faultproxy.Start(t, r.broker.Addr())
+		p := fault.Start(t, r.broker.Addr())
 		tp := newTap(r.record)
 		p.Inspect(tp)
 		r.proxies, r.taps = append(r.proxies, p), append(r.taps, tp)

@@ -98,7 +98,7 @@ func postgresBackend(name, url string, pg postgresServer) *backend {
 	b := &backend{
 		name: name, url: withQuery(url, lanes), modes: []string{"batch", "tx", "batch"}, once: true, weight: 80,
 		orders: []string{"plain", "plain", "plain", "tx", "held", "rollback"},
-		kinds: append(serverFaults(pg), fault{
+		kinds: append(serverFaults(pg), faultKind{
 			kind: "terminate backends", group: "store", crash: true, begin: func(n *nemesis) (time.Duration, func()) {
 				pg.TerminateBackends()
 				return between(n.random, 0, 500*time.Millisecond), nil
@@ -217,8 +217,8 @@ func limited(t *testing.T, dir, options string) bool {
 }
 
 // memoryFull has the master refuse whatever takes memory.
-func memoryFull(master func() *testenv.RedisServer) fault {
-	return fault{kind: "memory full", group: "store", crash: true, begin: func(n *nemesis) (time.Duration, func()) {
+func memoryFull(master func() *testenv.RedisServer) faultKind {
+	return faultKind{kind: "memory full", group: "store", crash: true, begin: func(n *nemesis) (time.Duration, func()) {
 		r := master()
 		r.Command("CONFIG", "SET", "maxmemory", "1")
 		return between(n.random, 300*time.Millisecond, 2*time.Second), func() { r.Command("CONFIG", "SET", "maxmemory", "0") }
@@ -226,11 +226,11 @@ func memoryFull(master func() *testenv.RedisServer) fault {
 }
 
 // diskFull leaves a folder of limited size no room beyond what is in it.
-func diskFull(dir string) fault {
+func diskFull(dir string) faultKind {
 	resize := func(size uint64) error {
 		return syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, fmt.Sprintf("size=%d", size))
 	}
-	return fault{kind: "disk full", group: "store", crash: true, begin: func(n *nemesis) (time.Duration, func()) {
+	return faultKind{kind: "disk full", group: "store", crash: true, begin: func(n *nemesis) (time.Duration, func()) {
 		t := n.run.t
 		var is syscall.Statfs_t
 		for err := error(syscall.EINVAL); err != nil; {

@@ -6,8 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/oncemq/oncemq/fault"
 	"github.com/oncemq/oncemq/internal/brokertest"
-	"github.com/oncemq/oncemq/internal/faultproxy"
 	"github.com/oncemq/oncemq/internal/history"
 )
 
@@ -71,13 +71,13 @@ func (t *tap) connected() []string {
 }
 
 // springs tells whether a packet is the one that the trap waits for.
-func (t *tap) springs(d faultproxy.Direction, p *brokertest.Packet) (tr trap, ok bool) {
+func (t *tap) springs(d fault.Direction, p *brokertest.Packet) (tr trap, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.trap == nil {
 		return trap{}, false
 	}
-	toClient := d == faultproxy.ToClient
+	toClient := d == fault.ToClient
 	switch t.trap.kind {
 	case losePuback:
 		ok = toClient && p.Type == brokertest.PUBACK
@@ -102,14 +102,14 @@ func (t *tap) springs(d faultproxy.Direction, p *brokertest.Packet) (tr trap, ok
 }
 
 // Packet is shown each packet.
-func (t *tap) Packet(conn int, d faultproxy.Direction, raw []byte) (forward []byte, cut bool) {
+func (t *tap) Packet(conn int, d fault.Direction, raw []byte) (forward []byte, cut bool) {
 	p, err := brokertest.Decode(raw)
 	if err != nil {
 		t.bad(fmt.Sprintf("connection %d: %v", conn, err))
 		return raw, false
 	}
 	tr, sprung := t.springs(d, p)
-	if d == faultproxy.ToServer {
+	if d == fault.ToServer {
 		if p.Type == brokertest.CONNECT {
 			t.mu.Lock()
 			t.clients[conn] = p.Connect.ClientID

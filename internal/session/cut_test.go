@@ -6,8 +6,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/oncemq/oncemq/fault"
 	"github.com/oncemq/oncemq/internal/brokertest"
-	"github.com/oncemq/oncemq/internal/faultproxy"
 	"github.com/oncemq/oncemq/qos"
 )
 
@@ -22,14 +22,14 @@ func TestPublishCutAfterEachByte(t *testing.T) {
 			t.Run(fmt.Sprintf("qos%d/session %s", level, name), func(t *testing.T) {
 				t.Parallel()
 				l := brokertest.Listen(t)
-				proxy := faultproxy.Start(t, l.Addr())
+				proxy := fault.Start(t, l.Addr())
 				p := start(t, proxy.URL())
 				c := l.Accept(t.Context())
 				c.Handshake()
 				size := PacketSize(message("t", level, "000"), "")
 				for n := 1; n < size; n++ {
 					// The client says nothing by itself, so that these are the next bytes.
-					proxy.CutAfter(faultproxy.ToServer, int64(n), faultproxy.RST)
+					proxy.CutAfter(fault.ToServer, int64(n), fault.RST)
 					payload := fmt.Sprintf("%03d", n)
 					o := p.send(message("t", level, payload))[0]
 					part, err := c.ReadPacket(t.Context())

@@ -8,8 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/oncemq/oncemq/fault"
 	"github.com/oncemq/oncemq/internal/brokertest"
-	"github.com/oncemq/oncemq/internal/faultproxy"
 	"github.com/oncemq/oncemq/persist"
 )
 
@@ -62,7 +62,7 @@ func Test01ServerKeepalivePingreq(t *testing.T) {
 func TestHalfOpenConnection(t *testing.T) {
 	t.Parallel()
 	b := startBroker(t, brokertest.Options{})
-	proxy := faultproxy.Start(t, b.Addr())
+	proxy := fault.Start(t, b.Addr())
 	p := start(t, proxy.URL(), func(c *Config) { c.KeepAlive = time.Second })
 	p.allEnd(p.send(message("t", 1, "before")))
 	proxy.BlackHole(true)
@@ -71,7 +71,7 @@ func TestHalfOpenConnection(t *testing.T) {
 	require.ErrorIs(t, p.down(0), errNoAnswer)
 	require.Less(t, time.Since(began), 2*time.Second+200*time.Millisecond)
 	proxy.BlackHole(false)
-	proxy.CutAll(faultproxy.RST)
+	proxy.CutAll(fault.RST)
 	p.end(o)
 }
 

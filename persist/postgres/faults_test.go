@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
-	"github.com/oncemq/oncemq/internal/faultproxy"
+	"github.com/oncemq/oncemq/fault"
 	"github.com/oncemq/oncemq/internal/testenv"
 	"github.com/oncemq/oncemq/persist"
 )
@@ -88,7 +88,7 @@ func TestCutWhileEnqueuing(t *testing.T) {
 	t.Parallel()
 	pg := testenv.SharedPostgres(t)
 	direct := openStore(t, pg.URL(), Options{})
-	proxy := faultproxy.Start(t, pg.Addr())
+	proxy := fault.Start(t, pg.Addr())
 	s := openStore(t, withOptions(pg.URLAt(proxy.Addr()), "max_conns", "1"), Options{NoListen: true})
 	confirmed, refusedIDs, unknown := make(map[string]bool), make(map[string]bool), 0
 	try := func(id string) {
@@ -103,12 +103,12 @@ func TestCutWhileEnqueuing(t *testing.T) {
 			refusedIDs[id] = true
 		}
 	}
-	for _, direction := range []faultproxy.Direction{faultproxy.ToServer, faultproxy.ToClient} {
+	for _, direction := range []fault.Direction{fault.ToServer, fault.ToClient} {
 		for n := int64(1); n < 700; n += 23 {
 			try(fmt.Sprint("before ", direction, n)) // a connection that works, and has its statements
-			proxy.CutAfter(direction, n, faultproxy.RST)
+			proxy.CutAfter(direction, n, fault.RST)
 			try(fmt.Sprint("cut ", direction, n))
-			proxy.CutAll(faultproxy.RST)
+			proxy.CutAll(fault.RST)
 			proxy.Clear()
 		}
 	}
@@ -227,7 +227,7 @@ func TestContextEndsInCommit(t *testing.T) {
 func TestServerHangs(t *testing.T) {
 	t.Parallel()
 	pg := testenv.SharedPostgres(t)
-	proxy := faultproxy.Start(t, pg.Addr())
+	proxy := fault.Start(t, pg.Addr())
 	s, err := Open(t.Context(), pg.URLAt(proxy.Addr()), Options{NoListen: true})
 	require.NoError(t, err)
 	enqueue(t, s, "a")
@@ -250,7 +250,7 @@ func TestServerHangs(t *testing.T) {
 	defer cancel()
 	require.ErrorIs(t, s.Close(short), context.DeadlineExceeded)
 	require.Error(t, <-hanging)
-	proxy.CutAll(faultproxy.RST)
+	proxy.CutAll(fault.RST)
 	require.NoError(t, s.Close(t.Context()))
 }
 

@@ -10,7 +10,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/oncemq/oncemq/internal/faultproxy"
+	"github.com/oncemq/oncemq/fault"
 	"github.com/oncemq/oncemq/internal/testenv"
 	"github.com/oncemq/oncemq/persist"
 )
@@ -228,7 +228,7 @@ func answerLost(t *testing.T, open func(t *testing.T, url string) *Store) {
 	t.Helper()
 	server := testenv.Redis(t, testenv.RedisOptions{})
 	direct := openStore(t, server.URL(), Options{})
-	proxy := faultproxy.Start(t, server.Addr())
+	proxy := fault.Start(t, server.Addr())
 	s := open(t, server.URLAt(proxy.Addr()))
 	lane, err := direct.AcquireLane(t.Context(), 0, "o", time.Hour)
 	require.NoError(t, err)
@@ -236,12 +236,12 @@ func answerLost(t *testing.T, open func(t *testing.T, url string) *Store) {
 	_, err = direct.Enqueue(t.Context(), plainMessages("first", 1))
 	require.NoError(t, err)
 	require.Len(t, drainAll(t, lane), 1)
-	for _, how := range []faultproxy.How{faultproxy.RST, faultproxy.FIN} {
+	for _, how := range []fault.How{fault.RST, fault.FIN} {
 		until(t, func(ctx context.Context) error {
 			_, err := s.Lanes(ctx)
 			return err
 		})
-		proxy.StopReading(faultproxy.ToClient, true)
+		proxy.StopReading(fault.ToClient, true)
 		lost := make(chan error, 1)
 		go func() {
 			_, err := s.Enqueue(context.Background(), plainMessages("m", 3))
@@ -265,9 +265,9 @@ func answerLost(t *testing.T, open func(t *testing.T, url string) *Store) {
 func TestReadLost(t *testing.T) {
 	t.Parallel()
 	server := testenv.Redis(t, testenv.RedisOptions{})
-	proxy := faultproxy.Start(t, server.Addr())
+	proxy := fault.Start(t, server.Addr())
 	s := openStore(t, server.URLAt(proxy.Addr()), Options{})
-	proxy.CutAfter(faultproxy.ToClient, 3, faultproxy.RST)
+	proxy.CutAfter(fault.ToClient, 3, fault.RST)
 	_, err := s.Lanes(t.Context())
 	require.ErrorIs(t, err, persist.ErrUnavailable)
 	require.NotErrorIs(t, err, persist.ErrUnknownOutcome)

@@ -1,4 +1,4 @@
-package faultproxy
+package fault
 
 import (
 	"context"
@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/url"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/oncemq/oncemq/internal/loopback"
@@ -82,7 +81,7 @@ type cutPlan struct {
 func New(target string) (*Proxy, error) {
 	ln, err := loopback.Listen(context.Background())
 	if err != nil {
-		return nil, fmt.Errorf("faultproxy: %w", err)
+		return nil, fmt.Errorf("fault proxy: %w", err)
 	}
 	p := &Proxy{
 		addr:    ln.Addr().String(),
@@ -95,8 +94,16 @@ func New(target string) (*Proxy, error) {
 	return p, nil
 }
 
+// TB is what Start needs of a test or benchmark: *testing.T, *testing.B and
+// *testing.F have it.
+type TB interface {
+	Helper()
+	Cleanup(end func())
+	Fatal(args ...any)
+}
+
 // Start is New for a test, which closes the proxy at its end.
-func Start(tb testing.TB, target string) *Proxy {
+func Start(tb TB, target string) *Proxy {
 	tb.Helper()
 	p, err := New(target)
 	if err != nil {
@@ -162,7 +169,7 @@ func (p *Proxy) Refuse(refuse bool) error {
 	defer p.mu.Unlock()
 	switch {
 	case p.closed:
-		return errors.New("faultproxy: closed")
+		return errors.New("fault proxy: closed")
 	case refuse:
 		p.stopListening()
 		return nil
@@ -171,7 +178,7 @@ func (p *Proxy) Refuse(refuse bool) error {
 	}
 	ln, err := loopback.ListenOn(context.Background(), p.addr)
 	if err != nil {
-		return fmt.Errorf("faultproxy: %w", err)
+		return fmt.Errorf("fault proxy: %w", err)
 	}
 	p.ln = ln
 	p.goroutines.Go(func() { p.accept(ln) })

@@ -1,4 +1,4 @@
-package faultproxy_test
+package fault_test
 
 import (
 	"bytes"
@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/oncemq/oncemq/internal/faultproxy"
+	"github.com/oncemq/oncemq/fault"
 	"github.com/oncemq/oncemq/internal/loopback"
 )
 
@@ -24,12 +24,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const limit = 10 * time.Second // only a failing test waits so long
 
 // setUp gives a client and the server's end of the same connection.
-func setUp(t *testing.T, set func(*faultproxy.Proxy)) (p *faultproxy.Proxy, client, server *net.TCPConn) {
+func setUp(t *testing.T, set func(*fault.Proxy)) (p *fault.Proxy, client, server *net.TCPConn) {
 	t.Helper()
 	ln, err := loopback.Listen(t.Context())
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = ln.Close() })
-	p = faultproxy.Start(t, ln.Addr().String())
+	p = fault.Start(t, ln.Addr().String())
 	if set != nil {
 		set(p)
 	}
@@ -42,7 +42,7 @@ func setUp(t *testing.T, set func(*faultproxy.Proxy)) (p *faultproxy.Proxy, clie
 	return p, client, server
 }
 
-func dial(t *testing.T, p *faultproxy.Proxy) *net.TCPConn {
+func dial(t *testing.T, p *fault.Proxy) *net.TCPConn {
 	t.Helper()
 	nc, err := new(net.Dialer).DialContext(t.Context(), "tcp", p.Addr())
 	require.NoError(t, err)
@@ -95,8 +95,8 @@ func TestForwardsBothWaysAndTheEndOfEach(t *testing.T) {
 
 func TestForwardsAReset(t *testing.T) {
 	t.Parallel()
-	_, client, server := setUp(t, func(p *faultproxy.Proxy) {
-		p.Latency(faultproxy.ToClient, 30*time.Millisecond)
+	_, client, server := setUp(t, func(p *fault.Proxy) {
+		p.Latency(fault.ToClient, 30*time.Millisecond)
 	})
 	send(t, client, "x") // a reset before the proxy has the connection has no last words
 	receive(t, server, "x")
@@ -127,9 +127,9 @@ func TestTellsTheSenderThatTheReceiverHasGone(t *testing.T) {
 func TestCutAll(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		how  faultproxy.How
+		how  fault.How
 		want error
-	}{"RST": {faultproxy.RST, syscall.ECONNRESET}, "FIN": {faultproxy.FIN, io.EOF}} {
+	}{"RST": {fault.RST, syscall.ECONNRESET}, "FIN": {fault.FIN, io.EOF}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p, client, server := setUp(t, nil)
@@ -152,7 +152,7 @@ func TestCutNewest(t *testing.T) {
 	receive(t, server, "x")
 	second := dial(t, p)
 	require.Eventually(t, func() bool { return p.Open() == 2 }, limit, time.Millisecond)
-	p.CutNewest(faultproxy.RST)
+	p.CutNewest(fault.RST)
 	ended(t, second, syscall.ECONNRESET)
 	send(t, client, "y")
 	receive(t, server, "y")
@@ -191,7 +191,7 @@ func TestNoServer(t *testing.T) {
 func TestCutAfter(t *testing.T) {
 	t.Parallel()
 	for n := range int64(6) {
-		p, client, server := setUp(t, func(p *faultproxy.Proxy) { p.CutAfter(faultproxy.ToServer, n, faultproxy.RST) })
+		p, client, server := setUp(t, func(p *fault.Proxy) { p.CutAfter(fault.ToServer, n, fault.RST) })
 		send(t, client, "hello")
 		receive(t, server, "hello"[:n])
 		ended(t, server, syscall.ECONNRESET)
@@ -208,7 +208,7 @@ func TestCutAfterCountsFromTheCall(t *testing.T) {
 	p, client, server := setUp(t, nil)
 	send(t, server, "before")
 	receive(t, client, "before")
-	p.CutAfter(faultproxy.ToClient, 3, faultproxy.FIN)
+	p.CutAfter(fault.ToClient, 3, fault.FIN)
 	send(t, client, "the other direction")
 	receive(t, server, "the other direction")
 	send(t, server, "hello")
@@ -248,14 +248,14 @@ func TestDelaysHarmNothing(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		size int
-		set  func(*faultproxy.Proxy)
+		set  func(*fault.Proxy)
 	}{
 		"plain":     {4 << 20, nil},
-		"latency":   {4 << 20, func(p *faultproxy.Proxy) { p.Latency(faultproxy.ToServer, 20*time.Millisecond) }},
-		"bandwidth": {64 << 10, func(p *faultproxy.Proxy) { p.Bandwidth(faultproxy.ToServer, 256<<10) }},
-		"slice":     {8 << 10, func(p *faultproxy.Proxy) { p.Slice(faultproxy.ToServer, 1) }},
-		"change at run time": {4 << 20, func(p *faultproxy.Proxy) {
-			p.StopReading(faultproxy.ToServer, true)
+		"latency":   {4 << 20, func(p *fault.Proxy) { p.Latency(fault.ToServer, 20*time.Millisecond) }},
+		"bandwidth": {64 << 10, func(p *fault.Proxy) { p.Bandwidth(fault.ToServer, 256<<10) }},
+		"slice":     {8 << 10, func(p *fault.Proxy) { p.Slice(fault.ToServer, 1) }},
+		"change at run time": {4 << 20, func(p *fault.Proxy) {
+			p.StopReading(fault.ToServer, true)
 			time.AfterFunc(20*time.Millisecond, p.Clear)
 		}},
 	} {
@@ -288,7 +288,7 @@ func TestDelaysHarmNothing(t *testing.T) {
 func TestStopReadingBlocksTheSender(t *testing.T) {
 	t.Parallel()
 	p, client, server := setUp(t, nil)
-	p.StopReading(faultproxy.ToServer, true)
+	p.StopReading(fault.ToServer, true)
 	require.NoError(t, client.SetWriteDeadline(time.Now().Add(200*time.Millisecond)))
 	block := make([]byte, 1<<20)
 	for i := 0; ; i++ {
@@ -305,7 +305,7 @@ func TestStopReadingBlocksTheSender(t *testing.T) {
 
 func TestLifetime(t *testing.T) {
 	t.Parallel()
-	_, client, _ := setUp(t, func(p *faultproxy.Proxy) {
+	_, client, _ := setUp(t, func(p *fault.Proxy) {
 		p.Lifetime(10*time.Millisecond, 20*time.Millisecond, 1)
 	})
 	start := time.Now()
@@ -315,9 +315,9 @@ func TestLifetime(t *testing.T) {
 
 func TestSlicesArrivePieceByPiece(t *testing.T) {
 	t.Parallel()
-	_, client, server := setUp(t, func(p *faultproxy.Proxy) {
-		p.Slice(faultproxy.ToServer, 2)
-		p.Bandwidth(faultproxy.ToServer, 200)
+	_, client, server := setUp(t, func(p *fault.Proxy) {
+		p.Slice(fault.ToServer, 2)
+		p.Bandwidth(fault.ToServer, 200)
 	})
 	// A machine that stalls for as long as the next piece takes may find two
 	// of them, so one read of several that gives a single piece is enough.
@@ -350,9 +350,9 @@ func TestConcurrentUse(t *testing.T) {
 				}
 				switch i {
 				case 0:
-					p.CutAll(faultproxy.RST)
+					p.CutAll(fault.RST)
 				case 1:
-					p.CutAll(faultproxy.FIN)
+					p.CutAll(fault.FIN)
 				case 2:
 					p.Clear()
 				case 3:

@@ -1,4 +1,4 @@
-package faultproxy
+package fault
 
 // Inspector looks at the MQTT packets of connections. Its methods are called from
 // several goroutines, two for each connection, before a packet is passed on: what

@@ -1,0 +1,17 @@
+// Package fault stands between a client and a server and lets the network
+// fail: connections are cut at a chosen byte, by RST or FIN, stall, crawl, or
+// end in a black hole. It knows nothing of MQTT but where a packet ends: what is
+// to look into packets, to record or to lose some, is an [Inspector].
+//
+//	p := fault.Start(t, broker.Addr())
+//	connect(p.URL())
+//
+//	p.CutAll(fault.RST)                        // the link is gone
+//	p.Refuse(true)                             // and stays away
+//	p.Refuse(false)
+//	p.CutAfter(fault.ToServer, 100, fault.RST) // within a packet
+//	p.BlackHole(true)                          // half-open
+//
+// Faults hold for all connections, present and future, unless their comment
+// says otherwise; [Proxy.Clear] ends them all.
+package fault

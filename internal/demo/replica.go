@@ -27,6 +27,13 @@ const (
 	group       = "orders"
 )
 
+// replicaPrefix begins the client IDs of replicas. The client that publishes a
+// replica's receipts has receiptSuffix in the end.
+const (
+	replicaPrefix = "replica-"
+	receiptSuffix = "-pub"
+)
+
 // replicaConfig is what a replica is told, as JSON in ReplicaEnv.
 type replicaConfig struct {
 	Server         string `json:"server"`

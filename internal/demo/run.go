@@ -5,9 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/oncemq/oncemq/autopaho"
+	"github.com/oncemq/oncemq/internal/mochi"
 )
 
 const (
@@ -26,7 +30,7 @@ type demo struct {
 	opts      Options
 	script    script
 	began     time.Time
-	broker    *broker
+	broker    *mochi.Broker
 	publisher *publisher
 	replicas  *replicas
 	effects   *effects
@@ -84,7 +88,7 @@ func (d *demo) open(ctx context.Context) (err error) {
 	if d.effects, err = openEffects(ctx, replicasFile(d.opts.Folder)); err != nil {
 		return err
 	}
-	server := "mqtt://" + d.broker.addr
+	server := d.broker.URL()
 	d.replicas = newReplicas(d.opts.Replica, replicaConfig{
 		Server: server, Folder: d.opts.Folder, ReceiveMaximum: d.script.quota, Dedup: !d.opts.Sabotage.Dedup,
 	})
@@ -103,6 +107,16 @@ func (d *demo) open(ctx context.Context) (err error) {
 	}
 	d.publisher, err = newPublisher(ctx, server, &d.opts)
 	return err
+}
+
+// newBroker starts the broker. Each replica gets at most quota messages that it has
+// not acknowledged; the gate is for what replicas send.
+func newBroker(ctx context.Context, quota int) (*mochi.Broker, error) {
+	return mochi.New(ctx, mochi.Options{
+		Quota:     quota,
+		MessageID: func(property func(string) string) string { return property(autopaho.PropertyMessageID) },
+		Gated:     func(clientID string) bool { return strings.HasPrefix(clientID, replicaPrefix) },
+	})
 }
 
 // observe reports the counts until the returned function is called.
@@ -131,7 +145,7 @@ func (d *demo) observe(ctx context.Context) (stop func()) {
 func (d *demo) tell(ctx context.Context, e Event) {
 	c := Counts{Messages: d.opts.Messages, Enqueued: d.publisher.accepted(), Connected: d.up.Load()}
 	c.Delivered, c.Acknowledged = d.publisher.counts()
-	c.Redelivered = d.broker.wire.redelivered()
+	c.Redelivered = d.broker.Redelivered()
 	c.Duplicates = int(d.replicas.totals().Duplicates)
 	c.Effects, _ = d.effects.count(ctx) // zero while it cannot be read: it is for show
 	e.Counts, e.Elapsed = c, time.Since(d.began)
@@ -168,8 +182,8 @@ func (d *demo) close(count, finish bool) error {
 		errs = append(errs, d.effects.close())
 	}
 	if d.broker != nil {
-		d.broker.replies.open()
-		errs = append(errs, d.broker.kill())
+		d.broker.OpenGate()
+		errs = append(errs, d.broker.Kill())
 	}
 	return errors.Join(errs...)
 }
@@ -187,7 +201,7 @@ func (d *demo) count(ctx context.Context) error {
 	}
 	r.Enqueued = len(d.publisher.ids)
 	r.Delivered, r.Acknowledged = d.publisher.counts()
-	r.Redelivered = d.broker.wire.redelivered()
+	r.Redelivered = d.broker.Redelivered()
 	r.DuplicatesSuppressed = int(d.replicas.totals().Duplicates)
 	t := judge(d.publisher.ids, ids)
 	r.Effects, r.Lost, r.Doubled, r.Unknown = t.effects, t.lost, t.doubled, t.unknown

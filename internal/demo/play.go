@@ -43,7 +43,7 @@ func (d *demo) play(ctx context.Context) error {
 
 // live plays one life of the broker.
 func (d *demo) live(ctx context.Context, a act, last bool) error {
-	before, err := d.effects.count(ctx)
+	before, err := d.effects.Count(ctx)
 	if err != nil {
 		return err
 	}
@@ -51,7 +51,7 @@ func (d *demo) live(ctx context.Context, a act, last bool) error {
 		return err
 	}
 	if err := d.until(ctx, func() (bool, error) {
-		n, err := d.effects.count(ctx)
+		n, err := d.effects.Count(ctx)
 		return n >= before+a.progress, err
 	}); err != nil {
 		return err
@@ -78,7 +78,7 @@ func (d *demo) killReplica(ctx context.Context, name string, surge int) error {
 		return err
 	}
 	if err := d.until(ctx, func() (bool, error) {
-		return d.effects.any(ctx, d.broker.Outstanding(name))
+		return d.effects.Any(ctx, d.broker.Outstanding(name))
 	}); err != nil {
 		return err
 	}

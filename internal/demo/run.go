@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/oncemq/oncemq/autopaho"
+	"github.com/oncemq/oncemq/internal/effects"
 	"github.com/oncemq/oncemq/internal/mochi"
 )
 
@@ -25,6 +27,10 @@ const (
 // replicaNames are the replicas of the group; the first one is killed.
 var replicaNames = [...]string{replicaPrefix + "1", replicaPrefix + "2"} //nolint:gochecknoglobals // a constant
 
+// files of the demo in its folder.
+func outboxFile(folder string) string   { return filepath.Join(folder, "outbox.db") }
+func replicasFile(folder string) string { return filepath.Join(folder, "replicas.db") }
+
 // demo is one run.
 type demo struct {
 	opts      Options
@@ -33,7 +39,7 @@ type demo struct {
 	broker    *mochi.Broker
 	publisher *publisher
 	replicas  *replicas
-	effects   *effects
+	effects   *effects.SQLite
 	result    Result
 
 	observing sync.Mutex  // held while Observe is called
@@ -85,7 +91,7 @@ func (d *demo) open(ctx context.Context) (err error) {
 		return err
 	}
 	d.up.Store(true)
-	if d.effects, err = openEffects(ctx, replicasFile(d.opts.Folder)); err != nil {
+	if d.effects, err = effects.OpenSQLite(ctx, replicasFile(d.opts.Folder)); err != nil {
 		return err
 	}
 	server := d.broker.URL()
@@ -147,7 +153,7 @@ func (d *demo) tell(ctx context.Context, e Event) {
 	c.Delivered, c.Acknowledged = d.publisher.counts()
 	c.Redelivered = d.broker.Redelivered()
 	c.Duplicates = int(d.replicas.totals().Duplicates)
-	c.Effects, _ = d.effects.count(ctx) // zero while it cannot be read: it is for show
+	c.Effects, _ = d.effects.Count(ctx) // zero while it cannot be read: it is for show
 	e.Counts, e.Elapsed = c, time.Since(d.began)
 	d.observing.Lock()
 	defer d.observing.Unlock()
@@ -179,7 +185,7 @@ func (d *demo) close(count, finish bool) error {
 		errs = append(errs, d.publisher.close(ctx))
 	}
 	if d.effects != nil {
-		errs = append(errs, d.effects.close())
+		errs = append(errs, d.effects.Close())
 	}
 	if d.broker != nil {
 		d.broker.OpenGate()
@@ -195,7 +201,7 @@ func (d *demo) count(ctx context.Context) error {
 	if r.Open, err = d.publisher.open(ctx); err != nil {
 		return err
 	}
-	ids, err := d.effects.ids(ctx)
+	ids, err := d.effects.IDs(ctx)
 	if err != nil {
 		return err
 	}
@@ -203,8 +209,8 @@ func (d *demo) count(ctx context.Context) error {
 	r.Delivered, r.Acknowledged = d.publisher.counts()
 	r.Redelivered = d.broker.Redelivered()
 	r.DuplicatesSuppressed = int(d.replicas.totals().Duplicates)
-	t := judge(d.publisher.ids, ids)
-	r.Effects, r.Lost, r.Doubled, r.Unknown = t.effects, t.lost, t.doubled, t.unknown
+	t := effects.Judge(d.publisher.ids, ids)
+	r.Effects, r.Lost, r.Doubled, r.Unknown = t.Effects, t.Lost, t.Doubled, t.Unknown
 	r.OK = r.Lost == 0 && r.Doubled == 0 && r.Unknown == 0 && r.Open == 0 && !r.TimedOut &&
 		r.Enqueued == r.Messages
 	return nil

@@ -16,7 +16,7 @@ import (
 type conn struct {
 	p      *Proxy
 	index  int
-	client *net.TCPConn
+	client stream
 
 	// swallow: nothing is forwarded any more, the end of a stream neither.
 	swallow atomic.Bool
@@ -32,13 +32,13 @@ type conn struct {
 	ended  [2]chan struct{}
 
 	mu     sync.Mutex
-	server *net.TCPConn // nil until dialled
+	server stream // nil until dialled
 	reset  bool
 }
 
 func newConn(p *Proxy, client *net.TCPConn, index int) *conn {
 	return &conn{
-		p: p, index: index, client: client,
+		p: p, index: index, client: tcpStream{client},
 		done:  make(chan struct{}),
 		ended: [2]chan struct{}{make(chan struct{}), make(chan struct{})},
 	}
@@ -53,7 +53,7 @@ type chunk struct {
 	due   time.Time
 }
 
-func (c *conn) run(target string, life time.Duration) {
+func (c *conn) run(life time.Duration) {
 	defer c.p.remove(c)
 	if c.inspector != nil {
 		defer c.inspector.Closed(c.index)
@@ -68,11 +68,11 @@ func (c *conn) run(target string, life time.Duration) {
 		c.read(ToServer, c.client, nil)
 		return
 	}
-	if !c.dial(target) {
+	if !c.dial() {
 		return
 	}
 	var streams sync.WaitGroup
-	for d, ends := range [2][2]*net.TCPConn{{c.client, c.server}, {c.server, c.client}} {
+	for d, ends := range [2][2]stream{{c.client, c.server}, {c.server, c.client}} {
 		chunks := make(chan chunk, 64)
 		streams.Go(func() { c.read(Direction(d), ends[0], chunks) })
 		streams.Go(func() { c.write(Direction(d), ends[1], chunks) })
@@ -88,7 +88,7 @@ func (c *conn) run(target string, life time.Duration) {
 
 // dial connects to the server and tells whether to go on. A server that
 // refuses shows to the client as a reset.
-func (c *conn) dial(target string) bool {
+func (c *conn) dial() bool {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	stop := make(chan struct{})
@@ -100,15 +100,14 @@ func (c *conn) dial(target string) bool {
 		case <-stop:
 		}
 	})
-	nc, err := new(net.Dialer).DialContext(ctx, "tcp", target)
+	server, err := c.p.dial(ctx)
 	if err != nil {
 		return false
 	}
-	server := nc.(*net.TCPConn)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.reset {
-		_ = server.Close()
+		server.reset()
 		return false
 	}
 	c.server = server
@@ -133,17 +132,15 @@ func (c *conn) cut(how How) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.reset = true
-		for _, side := range []*net.TCPConn{c.client, c.server} {
-			if side != nil {
-				_ = side.SetLinger(0)
-				_ = side.Close()
-			}
+		c.client.reset()
+		if c.server != nil {
+			c.server.reset()
 		}
 	})
 }
 
 // read reads a stream until it ends, and closes chunks.
-func (c *conn) read(d Direction, from *net.TCPConn, chunks chan<- chunk) {
+func (c *conn) read(d Direction, from stream, chunks chan<- chunk) {
 	if chunks != nil {
 		defer close(chunks)
 	}
@@ -199,7 +196,7 @@ func (c *conn) awaitGo(d Direction) (streamFaults, bool) {
 }
 
 // write forwards a stream until chunks is closed, and then ends it.
-func (c *conn) write(d Direction, to *net.TCPConn, chunks <-chan chunk) {
+func (c *conn) write(d Direction, to stream, chunks <-chan chunk) {
 	defer close(c.ended[d])
 	for k := range chunks {
 		if !c.wait(time.Until(k.due)) {
@@ -253,7 +250,7 @@ func (c *conn) refused(d Direction, chunks <-chan chunk) {
 
 // forward writes data under the faults of the moment, and returns false if it
 // cannot be written or the connection is over.
-func (c *conn) forward(d Direction, to *net.TCPConn, data []byte) bool {
+func (c *conn) forward(d Direction, to stream, data []byte) bool {
 	for len(data) > 0 {
 		faults, ok := c.awaitGo(d)
 		if !ok {
@@ -265,6 +262,12 @@ func (c *conn) forward(d Direction, to *net.TCPConn, data []byte) bool {
 		piece := len(data)
 		if faults.slice > 0 {
 			piece = min(piece, faults.slice)
+		}
+		if faults.loss > 0 {
+			piece = min(piece, segment)
+			if !c.wait(c.p.lostFor(d)) {
+				return false
+			}
 		}
 		if faults.bandwidth > 0 {
 			const perSecond = 50

@@ -21,38 +21,6 @@ func (p *Proxy) Inspect(i Inspector) {
 	p.inspector = i
 }
 
-// splitter cuts a stream into MQTT packets (section 2.1).
-type splitter struct{ rest []byte }
-
-// add takes the next bytes, and calls each with every packet that is whole until
-// it returns false.
-func (s *splitter) add(data []byte, each func(packet []byte) bool) {
-	s.rest = append(s.rest, data...)
-	for {
-		size := packetSize(s.rest)
-		if size == 0 || size > len(s.rest) {
-			return
-		}
-		packet := s.rest[:size:size]
-		s.rest = s.rest[size:]
-		if !each(packet) {
-			return
-		}
-	}
-}
-
-// packetSize is the length of the packet in front, 0 if that is not known yet.
-func packetSize(b []byte) int {
-	length := 0
-	for i := 1; i < len(b) && i <= 4; i++ {
-		length |= int(b[i]&0x7F) << (7 * (i - 1))
-		if b[i]&0x80 == 0 {
-			return 1 + i + length
-		}
-	}
-	return 0
-}
-
 // inspect shows what was read to the inspector, and returns what is to be
 // forwarded.
 func (c *conn) inspect(d Direction, data []byte) (forward []byte, cut bool) {

@@ -2,6 +2,7 @@ package fault
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -41,6 +42,7 @@ type Proxy struct {
 
 	mu       sync.Mutex
 	target   string
+	tls      *tls.Config      // to the server; nil for none
 	ln       *net.TCPListener // nil while refusing or closed
 	conns    map[*conn]struct{}
 	faults   faults
@@ -67,6 +69,9 @@ type streamFaults struct {
 	latency   time.Duration
 	bandwidth int // bytes a second; 0: unlimited
 	slice     int // bytes a write; 0: unlimited
+	loss      float64
+	timeout   time.Duration // of the first retransmission
+	rng       *rand.Rand    // of loss
 	cut       *cutPlan
 }
 
@@ -256,6 +261,37 @@ func (p *Proxy) Slice(d Direction, n int) {
 	p.change(func(f *faults) { f.stream[d].slice = n })
 }
 
+// segment is how many bytes of a stream are lost at once, under [Proxy.Loss].
+const segment = 1460
+
+// Loss has a share of the segments of each connection lost in a direction, 0 to
+// under 1, by random numbers that start from the seed; 0 means none. Nothing is
+// missing in a TCP stream for that: what is lost comes again after timeout, after
+// twice that if it is lost again, and so on (RFC 6298), and all that was sent later
+// waits behind it. Linux waits 200 ms at least for the first time. That is the worst
+// case, of a sender with nothing more to send: it learns of a loss by time alone.
+func (p *Proxy) Loss(d Direction, share float64, timeout time.Duration, seed uint64) {
+	p.change(func(f *faults) {
+		s := &f.stream[d]
+		s.loss, s.timeout = min(max(share, 0), 0.99), timeout
+		s.rng = rand.New(rand.NewPCG(seed, uint64(d))) //nolint:gosec // faults that can be repeated.
+	})
+}
+
+// lostFor is how long the next segment takes longer because it is lost, however
+// often.
+func (p *Proxy) lostFor(d Direction) (stall time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := &p.faults.stream[d]
+	const most = 10 // times in a row
+	for wait, n := s.timeout, 0; n < most && s.loss > 0 && s.rng.Float64() < s.loss; n++ {
+		stall += wait
+		wait *= 2
+	}
+	return stall
+}
+
 // Lifetime cuts each later connection (RST) after a time drawn from the range,
 // by random numbers that start from the seed. Zero for both ends it.
 func (p *Proxy) Lifetime(least, most time.Duration, seed uint64) {
@@ -314,12 +350,11 @@ func (p *Proxy) accept(ln *net.TCPListener) {
 		c.swallow.Store(p.faults.hole)
 		c.inspector = p.inspector
 		p.conns[c] = struct{}{}
-		target := p.target
 		var life time.Duration
 		if l := p.faults.lifetime; l.most > 0 {
 			life = l.least + time.Duration(p.faults.rng.Int64N(int64(l.most-l.least)+1))
 		}
-		p.goroutines.Go(func() { c.run(target, life) })
+		p.goroutines.Go(func() { c.run(life) })
 		p.mu.Unlock()
 	}
 }

@@ -82,63 +82,63 @@ func processFaults() []faultKind {
 
 func networkFaults() []faultKind {
 	// each strikes one of the two proxies, the relays' or the subscribers'.
-	each := func(f func(n *nemesis, p *fault.Proxy) (time.Duration, func())) func(n *nemesis) (time.Duration, func()) {
+	each := func(f func(n *nemesis, p *fault.MQTT) (time.Duration, func())) func(n *nemesis) (time.Duration, func()) {
 		return func(n *nemesis) (time.Duration, func()) { return f(n, pick(n.random, n.run.proxies)) }
 	}
 	traps := func(kind string, codes []byte) faultKind {
 		return faultKind{kind: kind, begin: func(n *nemesis) (time.Duration, func()) {
 			at := n.random.IntN(2)
-			tr := &trap{kind: kind, after: n.random.IntN(30)}
+			after, code := n.random.IntN(30), byte(0)
 			switch kind {
 			case sayDisconnect, sayConnack:
-				tr.code, tr.after = pick(n.random, codes), 0
+				code, after = pick(n.random, codes), 0
 			default:
 				at = 0 // what relays send
 			}
-			n.run.taps[at].set(tr)
+			n.run.proxies[at].SetTrap(trap(kind, after, code))
 			if kind == sayConnack {
 				n.run.proxies[at].CutNewest(fault.RST)
 			}
-			return between(n.random, 300*time.Millisecond, 800*time.Millisecond), func() { n.run.taps[at].set(nil) }
+			return between(n.random, 300*time.Millisecond, 800*time.Millisecond), n.run.proxies[at].ClearTrap
 		}}
 	}
 	how := func(n *nemesis) fault.How { return fault.How(n.random.IntN(2)) }
 	side := func(n *nemesis) fault.Direction { return fault.Direction(n.random.IntN(2)) }
 	return []faultKind{
-		{kind: "cut", begin: each(func(n *nemesis, p *fault.Proxy) (time.Duration, func()) {
+		{kind: "cut", begin: each(func(n *nemesis, p *fault.MQTT) (time.Duration, func()) {
 			p.CutAll(how(n))
 			return between(n.random, 0, 300*time.Millisecond), nil
 		})},
-		{kind: "cut in a packet", begin: each(func(n *nemesis, p *fault.Proxy) (time.Duration, func()) {
+		{kind: "cut in a packet", begin: each(func(n *nemesis, p *fault.MQTT) (time.Duration, func()) {
 			p.CutAfter(side(n), 1+n.random.Int64N(4000), how(n))
 			return between(n.random, 0, 300*time.Millisecond), nil
 		})},
-		{kind: "refuse", begin: each(func(n *nemesis, p *fault.Proxy) (time.Duration, func()) {
+		{kind: "refuse", begin: each(func(n *nemesis, p *fault.MQTT) (time.Duration, func()) {
 			require.NoError(n.run.t, p.Refuse(true))
 			p.CutAll(fault.RST)
 			return between(n.random, 200*time.Millisecond, 2*time.Second), func() { require.NoError(n.run.t, p.Refuse(false)) }
 		})},
-		{kind: "black hole", begin: each(func(n *nemesis, p *fault.Proxy) (time.Duration, func()) {
+		{kind: "black hole", begin: each(func(n *nemesis, p *fault.MQTT) (time.Duration, func()) {
 			p.BlackHole(true)
 			return between(n.random, time.Second, 3*time.Second), func() { p.BlackHole(false) }
 		})},
-		{kind: "no reading", begin: each(func(n *nemesis, p *fault.Proxy) (time.Duration, func()) {
+		{kind: "no reading", begin: each(func(n *nemesis, p *fault.MQTT) (time.Duration, func()) {
 			d := side(n)
 			p.StopReading(d, true)
 			return between(n.random, time.Second, 3*time.Second), func() { p.StopReading(d, false) }
 		})},
-		{kind: "slow", begin: each(func(n *nemesis, p *fault.Proxy) (time.Duration, func()) {
+		{kind: "slow", begin: each(func(n *nemesis, p *fault.MQTT) (time.Duration, func()) {
 			d := side(n)
 			p.Latency(d, between(n.random, 20*time.Millisecond, 400*time.Millisecond))
 			p.Bandwidth(d, 20_000+n.random.IntN(100_000))
 			return between(n.random, 500*time.Millisecond, 2*time.Second), func() { p.Latency(d, 0); p.Bandwidth(d, 0) }
 		})},
-		{kind: "byte by byte", begin: each(func(n *nemesis, p *fault.Proxy) (time.Duration, func()) {
+		{kind: "byte by byte", begin: each(func(n *nemesis, p *fault.MQTT) (time.Duration, func()) {
 			d := side(n)
 			p.Slice(d, 1)
 			return between(n.random, 300*time.Millisecond, time.Second), func() { p.Slice(d, 0) }
 		})},
-		{kind: "short lives", begin: each(func(n *nemesis, p *fault.Proxy) (time.Duration, func()) {
+		{kind: "short lives", begin: each(func(n *nemesis, p *fault.MQTT) (time.Duration, func()) {
 			p.Lifetime(500*time.Millisecond, 1500*time.Millisecond, n.random.Uint64())
 			p.CutAll(fault.RST)
 			return between(n.random, 2*time.Second, 4*time.Second), func() { p.Lifetime(0, 0, 0) }

@@ -44,7 +44,7 @@ type run struct {
 
 	lease   time.Duration
 	broker  *testenv.MosquittoServer
-	proxies []*fault.Proxy // the relays', the subscribers'
+	proxies []*fault.MQTT // the relays', the subscribers'
 	taps    []*tap
 	watcher *watcher
 	members []*member
@@ -187,7 +187,7 @@ func begin(t *testing.T, b *backend, opts options) *run {
 	r.broker = testenv.Mosquitto(t, mosquitto)
 	r.watcher = watch(t, r.broker.Addr(), r.record, r.arrived, opts.receipts)
 	for range 2 {
-		p := fault.Start(t, r.broker.Addr())
+		p := fault.StartMQTT(t, r.broker.Addr())
 		tp := newTap(r.record)
 		p.Inspect(tp)
 		r.proxies, r.taps = append(r.proxies, p), append(r.taps, tp)

@@ -12,7 +12,7 @@ import (
 )
 
 // tap is what looks into the packets of a proxy: it holds them against the
-// specification, and does what the nemesis has asked for with one of them.
+// specification, and knows who is connected.
 type tap struct {
 	wire *history.Wire
 	bad  func(violation string)
@@ -21,16 +21,7 @@ type tap struct {
 
 	mu      sync.Mutex // guards the following
 	clients map[int]string
-	trap    *trap
-	sprung  int
 	done    map[string]*history.Set // by client, what it has processed
-}
-
-// trap is a fault that waits for its packet.
-type trap struct {
-	kind  string
-	after int // how many such packets pass before
-	code  byte
 }
 
 // The traps.
@@ -42,18 +33,30 @@ const (
 	sayConnack    = "connack"       // the server refuses the next connection with a code
 )
 
+// trap is the trap of a kind: some packets pass before the one; code is what the
+// server says, if it says something.
+func trap(kind string, after int, code byte) fault.Trap {
+	switch kind {
+	case losePuback:
+		return fault.Trap{Direction: fault.ToClient, Type: fault.PUBACK, After: after, Cut: true}
+	case cutPubrec:
+		return fault.Trap{Direction: fault.ToClient, Type: fault.PUBREC, After: after, Keep: true, Cut: true}
+	case cutPubrel:
+		return fault.Trap{Direction: fault.ToServer, Type: fault.PUBREL, After: after, Cut: true}
+	case sayDisconnect:
+		said := brokertest.Packet{Type: brokertest.DISCONNECT, Code: code}
+		return fault.Trap{Direction: fault.ToClient, Instead: said.Encode(), Cut: true}
+	default:
+		said := brokertest.Packet{Type: brokertest.CONNACK, Code: code}
+		return fault.Trap{Direction: fault.ToClient, Type: fault.CONNACK, Instead: said.Encode(), Cut: true}
+	}
+}
+
 func newTap(record func(history.Op)) *tap {
 	bad := func(violation string) {
 		record(history.Op{Type: history.Fail, Kind: history.Packet, Text: violation})
 	}
 	return &tap{wire: history.NewWire(bad), bad: bad, clients: make(map[int]string), done: make(map[string]*history.Set)}
-}
-
-// set arms a trap in place of the one before; nil disarms it.
-func (t *tap) set(tr *trap) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.trap = tr
 }
 
 // connected are the clients that are connected now.
@@ -70,45 +73,13 @@ func (t *tap) connected() []string {
 	return all
 }
 
-// springs tells whether a packet is the one that the trap waits for.
-func (t *tap) springs(d fault.Direction, p *brokertest.Packet) (tr trap, ok bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.trap == nil {
-		return trap{}, false
-	}
-	toClient := d == fault.ToClient
-	switch t.trap.kind {
-	case losePuback:
-		ok = toClient && p.Type == brokertest.PUBACK
-	case cutPubrec:
-		ok = toClient && p.Type == brokertest.PUBREC
-	case cutPubrel:
-		ok = !toClient && p.Type == brokertest.PUBREL
-	case sayDisconnect:
-		ok = toClient && p.Type != brokertest.CONNACK
-	case sayConnack:
-		ok = toClient && p.Type == brokertest.CONNACK
-	}
-	if !ok {
-		return trap{}, false
-	}
-	if t.trap.after--; t.trap.after >= 0 {
-		return trap{}, false
-	}
-	tr, t.trap = *t.trap, nil
-	t.sprung++
-	return tr, true
-}
-
-// Packet is shown each packet.
+// Packet is shown each packet that a client sends or gets.
 func (t *tap) Packet(conn int, d fault.Direction, raw []byte) (forward []byte, cut bool) {
 	p, err := brokertest.Decode(raw)
 	if err != nil {
 		t.bad(fmt.Sprintf("connection %d: %v", conn, err))
 		return raw, false
 	}
-	tr, sprung := t.springs(d, p)
 	if d == fault.ToServer {
 		if p.Type == brokertest.CONNECT {
 			t.mu.Lock()
@@ -116,22 +87,7 @@ func (t *tap) Packet(conn int, d fault.Direction, raw []byte) (forward []byte, c
 			t.mu.Unlock()
 		}
 		t.wire.ToServer(conn, p)
-		if sprung {
-			return nil, true
-		}
 		return raw, false
-	}
-	switch {
-	case !sprung:
-	case tr.kind == cutPubrec:
-		t.wire.ToClient(conn, p)
-		return raw, true
-	case tr.kind == losePuback:
-		return nil, true
-	case tr.kind == sayDisconnect:
-		return (&brokertest.Packet{Type: brokertest.DISCONNECT, Code: tr.code}).Encode(), true
-	default:
-		return (&brokertest.Packet{Type: brokertest.CONNACK, Code: tr.code}).Encode(), true
 	}
 	t.wire.ToClient(conn, p)
 	if p.Type == brokertest.PUBLISH {

@@ -43,7 +43,7 @@ func (d *demo) play(ctx context.Context) error {
 
 // live plays one life of the broker.
 func (d *demo) live(ctx context.Context, a act, last bool) error {
-	before, err := d.effects.count(ctx)
+	before, err := d.effects.Count(ctx)
 	if err != nil {
 		return err
 	}
@@ -51,7 +51,7 @@ func (d *demo) live(ctx context.Context, a act, last bool) error {
 		return err
 	}
 	if err := d.until(ctx, func() (bool, error) {
-		n, err := d.effects.count(ctx)
+		n, err := d.effects.Count(ctx)
 		return n >= before+a.progress, err
 	}); err != nil {
 		return err
@@ -72,22 +72,22 @@ func (d *demo) live(ctx context.Context, a act, last bool) error {
 // killReplica kills a replica while it has effects that nobody was told of, and
 // starts it again.
 func (d *demo) killReplica(ctx context.Context, name string, surge int) error {
-	d.broker.replies.close()
-	defer d.broker.replies.open()
+	d.broker.CloseGate()
+	defer d.broker.OpenGate()
 	if err := d.publish(ctx, surge); err != nil {
 		return err
 	}
 	if err := d.until(ctx, func() (bool, error) {
-		return d.effects.any(ctx, d.broker.outstanding(name))
+		return d.effects.Any(ctx, d.broker.Outstanding(name))
 	}); err != nil {
 		return err
 	}
-	inWork := len(d.broker.outstanding(name))
+	inWork := len(d.broker.Outstanding(name))
 	if err := d.replicas.kill(name); err != nil {
 		return err
 	}
-	d.broker.life.cut(name)
-	d.broker.replies.open()
+	d.broker.Cut(name, name+receiptSuffix)
+	d.broker.OpenGate()
 	d.result.ReplicaKills++
 	d.tell(ctx, Event{
 		Kind: EventReplicaKilled, Replica: name, Number: d.result.ReplicaKills, Held: inWork,
@@ -109,19 +109,19 @@ func (d *demo) killReplica(ctx context.Context, name string, surge int) error {
 // killBroker kills the broker while it holds messages that it has acknowledged
 // and passed on to nobody.
 func (d *demo) killBroker(ctx context.Context, surge int) error {
-	d.broker.replies.close()
-	defer d.broker.replies.open()
+	d.broker.CloseGate()
+	defer d.broker.OpenGate()
 	if err := d.publish(ctx, surge); err != nil {
 		return err
 	}
 	held := 0
 	if err := d.until(ctx, func() (bool, error) {
-		held = d.publisher.countDelivered(d.broker.held())
+		held = d.publisher.countDelivered(d.broker.Held())
 		return held >= d.script.holds, nil
 	}); err != nil {
 		return err
 	}
-	if err := d.broker.kill(); err != nil {
+	if err := d.broker.Kill(); err != nil {
 		return err
 	}
 	d.up.Store(false)
@@ -140,13 +140,13 @@ func (d *demo) restart(ctx context.Context, outage int) error {
 	if err := pause(ctx, downtime); err != nil {
 		return err
 	}
-	if err := d.broker.start(ctx); err != nil {
+	if err := d.broker.Start(ctx); err != nil {
 		return err
 	}
 	d.up.Store(true)
 	d.tell(ctx, Event{Kind: EventBrokerStarted, Number: d.result.BrokerKills})
 	return d.until(ctx, func() (bool, error) {
-		return d.broker.subscribed() == len(replicaNames), nil
+		return d.broker.Subscribed() == len(replicaNames), nil
 	})
 }
 
@@ -175,7 +175,7 @@ func (d *demo) rest(ctx context.Context) error {
 			return err
 		}
 		switch {
-		case open > 0 || !d.broker.idle():
+		case open > 0 || !d.broker.Idle():
 			since = time.Time{}
 		case since.IsZero():
 			since = time.Now()

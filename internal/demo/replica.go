@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/oncemq/oncemq/autopaho"
+	"github.com/oncemq/oncemq/internal/effects"
 	"github.com/oncemq/oncemq/persist"
 	"github.com/oncemq/oncemq/persist/sqlite"
 )
@@ -25,6 +26,13 @@ const (
 	topicPrefix = "demo/orders/"
 	topicFilter = topicPrefix + "#"
 	group       = "orders"
+)
+
+// replicaPrefix begins the client IDs of replicas. The client that publishes a
+// replica's receipts has receiptSuffix in the end.
+const (
+	replicaPrefix = "replica-"
+	receiptSuffix = "-pub"
 )
 
 // replicaConfig is what a replica is told, as JSON in ReplicaEnv.
@@ -146,17 +154,17 @@ func (cfg *replicaConfig) open(ctx context.Context) (
 		store = s
 		ends = append(ends, func() error { return s.Close(context.WithoutCancel(ctx)) })
 		subscription.TxHandler = autopaho.InTx(func(ctx context.Context, tx *sql.Tx, m *autopaho.Received) error {
-			_, err := tx.ExecContext(ctx, insertEffect, m.ID, cfg.ClientID)
+			_, err := tx.ExecContext(ctx, effects.InsertSQLite, m.ID, cfg.ClientID)
 			return err
 		})
 	} else {
-		table, err := openEffects(ctx, replicasFile(cfg.Folder))
+		table, err := effects.OpenSQLite(ctx, replicasFile(cfg.Folder))
 		if err != nil {
 			return nil, subscription, nil, err
 		}
-		ends = append(ends, table.close)
+		ends = append(ends, table.Close)
 		subscription.Handler = func(ctx context.Context, m *autopaho.Received) error {
-			return table.add(ctx, m.ID, cfg.ClientID)
+			return table.Add(ctx, m.ID, cfg.ClientID)
 		}
 	}
 	client, err := autopaho.New(ctx, autopaho.Config{

@@ -5,9 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/oncemq/oncemq/autopaho"
+	"github.com/oncemq/oncemq/internal/effects"
+	"github.com/oncemq/oncemq/internal/mochi"
 )
 
 const (
@@ -21,15 +27,19 @@ const (
 // replicaNames are the replicas of the group; the first one is killed.
 var replicaNames = [...]string{replicaPrefix + "1", replicaPrefix + "2"} //nolint:gochecknoglobals // a constant
 
+// files of the demo in its folder.
+func outboxFile(folder string) string   { return filepath.Join(folder, "outbox.db") }
+func replicasFile(folder string) string { return filepath.Join(folder, "replicas.db") }
+
 // demo is one run.
 type demo struct {
 	opts      Options
 	script    script
 	began     time.Time
-	broker    *broker
+	broker    *mochi.Broker
 	publisher *publisher
 	replicas  *replicas
-	effects   *effects
+	effects   *effects.SQLite
 	result    Result
 
 	observing sync.Mutex  // held while Observe is called
@@ -81,10 +91,10 @@ func (d *demo) open(ctx context.Context) (err error) {
 		return err
 	}
 	d.up.Store(true)
-	if d.effects, err = openEffects(ctx, replicasFile(d.opts.Folder)); err != nil {
+	if d.effects, err = effects.OpenSQLite(ctx, replicasFile(d.opts.Folder)); err != nil {
 		return err
 	}
-	server := "mqtt://" + d.broker.addr
+	server := d.broker.URL()
 	d.replicas = newReplicas(d.opts.Replica, replicaConfig{
 		Server: server, Folder: d.opts.Folder, ReceiveMaximum: d.script.quota, Dedup: !d.opts.Sabotage.Dedup,
 	})
@@ -103,6 +113,16 @@ func (d *demo) open(ctx context.Context) (err error) {
 	}
 	d.publisher, err = newPublisher(ctx, server, &d.opts)
 	return err
+}
+
+// newBroker starts the broker. Each replica gets at most quota messages that it has
+// not acknowledged; the gate is for what replicas send.
+func newBroker(ctx context.Context, quota int) (*mochi.Broker, error) {
+	return mochi.New(ctx, mochi.Options{
+		Quota:     quota,
+		MessageID: func(property func(string) string) string { return property(autopaho.PropertyMessageID) },
+		Gated:     func(clientID string) bool { return strings.HasPrefix(clientID, replicaPrefix) },
+	})
 }
 
 // observe reports the counts until the returned function is called.
@@ -131,9 +151,9 @@ func (d *demo) observe(ctx context.Context) (stop func()) {
 func (d *demo) tell(ctx context.Context, e Event) {
 	c := Counts{Messages: d.opts.Messages, Enqueued: d.publisher.accepted(), Connected: d.up.Load()}
 	c.Delivered, c.Acknowledged = d.publisher.counts()
-	c.Redelivered = d.broker.wire.redelivered()
+	c.Redelivered = d.broker.Redelivered()
 	c.Duplicates = int(d.replicas.totals().Duplicates)
-	c.Effects, _ = d.effects.count(ctx) // zero while it cannot be read: it is for show
+	c.Effects, _ = d.effects.Count(ctx) // zero while it cannot be read: it is for show
 	e.Counts, e.Elapsed = c, time.Since(d.began)
 	d.observing.Lock()
 	defer d.observing.Unlock()
@@ -165,11 +185,11 @@ func (d *demo) close(count, finish bool) error {
 		errs = append(errs, d.publisher.close(ctx))
 	}
 	if d.effects != nil {
-		errs = append(errs, d.effects.close())
+		errs = append(errs, d.effects.Close())
 	}
 	if d.broker != nil {
-		d.broker.replies.open()
-		errs = append(errs, d.broker.kill())
+		d.broker.OpenGate()
+		errs = append(errs, d.broker.Kill())
 	}
 	return errors.Join(errs...)
 }
@@ -181,16 +201,16 @@ func (d *demo) count(ctx context.Context) error {
 	if r.Open, err = d.publisher.open(ctx); err != nil {
 		return err
 	}
-	ids, err := d.effects.ids(ctx)
+	ids, err := d.effects.IDs(ctx)
 	if err != nil {
 		return err
 	}
 	r.Enqueued = len(d.publisher.ids)
 	r.Delivered, r.Acknowledged = d.publisher.counts()
-	r.Redelivered = d.broker.wire.redelivered()
+	r.Redelivered = d.broker.Redelivered()
 	r.DuplicatesSuppressed = int(d.replicas.totals().Duplicates)
-	t := judge(d.publisher.ids, ids)
-	r.Effects, r.Lost, r.Doubled, r.Unknown = t.effects, t.lost, t.doubled, t.unknown
+	t := effects.Judge(d.publisher.ids, ids)
+	r.Effects, r.Lost, r.Doubled, r.Unknown = t.Effects, t.Lost, t.Doubled, t.Unknown
 	r.OK = r.Lost == 0 && r.Doubled == 0 && r.Unknown == 0 && r.Open == 0 && !r.TimedOut &&
 		r.Enqueued == r.Messages
 	return nil

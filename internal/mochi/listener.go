@@ -1,4 +1,4 @@
-package demo
+package mochi
 
 import (
 	"errors"
@@ -44,7 +44,7 @@ func (c *conn) Close() error {
 // Init, ID, Address, Protocol and Close are asked for by the server; it never
 // closes the connections before kill has.
 func (l *listener) Init(*slog.Logger) error { return nil }
-func (l *listener) ID() string              { return "demo" }
+func (l *listener) ID() string              { return "oncemq" }
 func (l *listener) Address() string         { return l.ln.Addr().String() }
 func (l *listener) Protocol() string        { return "tcp" }
 func (l *listener) Close(closeClients listeners.CloseFn) {

@@ -1,4 +1,4 @@
-package demo
+package effects
 
 import (
 	"context"
@@ -10,9 +10,8 @@ import (
 	_ "modernc.org/sqlite" // the driver "sqlite"
 )
 
-// effects is the table that the replicas' handlers write to. No constraint
-// keeps a message from having two rows: that is what the demo is about.
-type effects struct{ db *sql.DB }
+// SQLite is the table in a file.
+type SQLite struct{ db *sql.DB }
 
 const createEffects = `CREATE TABLE IF NOT EXISTS effects (
 	number INTEGER PRIMARY KEY,
@@ -20,11 +19,12 @@ const createEffects = `CREATE TABLE IF NOT EXISTS effects (
 	replica TEXT NOT NULL
 )`
 
-// insertEffect is what a handler does.
-const insertEffect = `INSERT INTO effects (message_id, replica) VALUES (?, ?)`
+// InsertSQLite is what a handler does in a transaction of the file's database, with
+// the message ID and the replica.
+const InsertSQLite = `INSERT INTO effects (message_id, replica) VALUES (?, ?)`
 
-// openEffects opens the table in a database file, and creates both if need be.
-func openEffects(ctx context.Context, file string) (*effects, error) {
+// OpenSQLite opens the table in a database file, and creates both if need be.
+func OpenSQLite(ctx context.Context, file string) (*SQLite, error) {
 	// As the store sets it, but for synchronous: commits survive kill -9 in
 	// either case, and only the table's own writer, the handler without dedup,
 	// would notice the difference.
@@ -41,19 +41,20 @@ func openEffects(ctx context.Context, file string) (*effects, error) {
 		_ = db.Close()
 		return nil, fmt.Errorf("create effects: %w", err)
 	}
-	return &effects{db}, nil
+	return &SQLite{db}, nil
 }
 
-func (e *effects) close() error { return e.db.Close() }
+// Close closes the file.
+func (e *SQLite) Close() error { return e.db.Close() }
 
-// add writes an effect in a transaction of its own.
-func (e *effects) add(ctx context.Context, messageID, replica string) error {
-	_, err := e.db.ExecContext(ctx, insertEffect, messageID, replica)
+// Add writes an effect in a transaction of its own.
+func (e *SQLite) Add(ctx context.Context, messageID, replica string) error {
+	_, err := e.db.ExecContext(ctx, InsertSQLite, messageID, replica)
 	return err
 }
 
-// count is the number of effects.
-func (e *effects) count(ctx context.Context) (n int, err error) {
+// Count is the number of effects.
+func (e *SQLite) Count(ctx context.Context) (n int, err error) {
 	err = e.db.QueryRowContext(ctx, `SELECT count(*) FROM effects`).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("count effects: %w", err)
@@ -61,8 +62,8 @@ func (e *effects) count(ctx context.Context) (n int, err error) {
 	return n, nil
 }
 
-// ids are the message IDs of all effects, in the order of the effects.
-func (e *effects) ids(ctx context.Context) ([]string, error) {
+// IDs are the message IDs of all effects, in the order of the effects.
+func (e *SQLite) IDs(ctx context.Context) ([]string, error) {
 	rows, err := e.db.QueryContext(ctx, `SELECT message_id FROM effects ORDER BY number`)
 	if err != nil {
 		return nil, fmt.Errorf("read effects: %w", err)
@@ -82,8 +83,8 @@ func (e *effects) ids(ctx context.Context) ([]string, error) {
 	return ids, nil
 }
 
-// any tells whether one of the messages has an effect.
-func (e *effects) any(ctx context.Context, ids []string) (bool, error) {
+// Any tells whether one of the messages has an effect.
+func (e *SQLite) Any(ctx context.Context, ids []string) (bool, error) {
 	stmt, err := e.db.PrepareContext(ctx, `SELECT EXISTS (SELECT 1 FROM effects WHERE message_id = ?)`)
 	if err != nil {
 		return false, fmt.Errorf("look for effects: %w", err)
@@ -100,41 +101,3 @@ func (e *effects) any(ctx context.Context, ids []string) (bool, error) {
 	}
 	return false, nil
 }
-
-// tally is the verdict on the effects.
-type tally struct {
-	effects int // rows
-	lost    int // enqueued messages without a row
-	doubled int // rows beyond the first of an enqueued message
-	unknown int // rows of a message that nobody enqueued
-}
-
-// judge compares what was enqueued with what had an effect.
-func judge(enqueued, effects []string) tally {
-	t := tally{effects: len(effects)}
-	rows := make(map[string]int, len(enqueued))
-	for _, id := range enqueued {
-		rows[id] = 0
-	}
-	for _, id := range effects {
-		n, known := rows[id]
-		switch {
-		case !known:
-			t.unknown++
-			continue
-		case n > 0:
-			t.doubled++
-		}
-		rows[id] = n + 1
-	}
-	for _, n := range rows {
-		if n == 0 {
-			t.lost++
-		}
-	}
-	return t
-}
-
-// files of the demo in its folder.
-func outboxFile(folder string) string   { return filepath.Join(folder, "outbox.db") }
-func replicasFile(folder string) string { return filepath.Join(folder, "replicas.db") }

@@ -1,9 +1,9 @@
-package demo
+package mochi
 
 import "sync"
 
-// gate holds up what the replicas send to the broker: a network that is silent
-// in one direction for a moment.
+// gate holds up what some clients send to the broker: a network that is silent in
+// one direction for a moment.
 type gate struct {
 	mu   sync.Mutex
 	shut chan struct{} // nil while the gate is open; closed when it opens

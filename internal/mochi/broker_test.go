@@ -1,29 +1,39 @@
-package demo
+package mochi
 
 import (
 	"context"
 	"net"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"github.com/oncemq/oncemq/autopaho"
 )
 
-func startBroker(t *testing.T, quota int) *broker {
+const topicPrefix = "demo/orders/"
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func startBroker(t *testing.T, quota int) *Broker {
 	t.Helper()
-	b, err := newBroker(t.Context(), quota)
+	b, err := New(t.Context(), Options{
+		Quota:     quota,
+		MessageID: func(property func(string) string) string { return property(autopaho.PropertyMessageID) },
+		Gated:     func(clientID string) bool { return strings.HasPrefix(clientID, "replica-") },
+	})
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, b.kill()) })
+	t.Cleanup(func() { require.NoError(t, b.Kill()) })
 	return b
 }
 
-func connect(t *testing.T, b *broker, clientID string) *autopaho.Client {
+func connect(t *testing.T, b *Broker, clientID string) *autopaho.Client {
 	t.Helper()
 	c, err := autopaho.New(t.Context(), autopaho.Config{
-		Servers: []string{"mqtt://" + b.addr}, ClientID: clientID, ReceiveMaximum: b.quota,
+		Servers: []string{"mqtt://" + b.addr}, ClientID: clientID, ReceiveMaximum: b.options.Quota,
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() {
@@ -49,7 +59,7 @@ func subscribe(t *testing.T, c *autopaho.Client) (arrived chan string, goOn chan
 	t.Helper()
 	arrived, goOn = make(chan string, 100), make(chan struct{})
 	_, err := c.Subscribe(t.Context(), autopaho.SubscribeConfig{
-		Filters: []string{topicFilter}, Group: group, Workers: 100,
+		Filters: []string{topicPrefix + "#"}, Group: "orders", Workers: 100,
 		OrderBy: func(m *autopaho.Message) string { return m.ID },
 		Handler: func(ctx context.Context, m *autopaho.Received) error {
 			arrived <- m.ID
@@ -89,13 +99,13 @@ func TestBrokerHoldsWhatIsOverTheQuota(t *testing.T) {
 	arrived, goOn := subscribe(t, connect(t, b, "replica-1"))
 	publishNumbers(t, connect(t, b, "publisher"), 0, 20)
 	require.Len(t, collect(t, arrived, 4), 4)
-	require.Eventually(t, func() bool { return len(b.held()) == 16 }, 5*time.Second, 5*time.Millisecond)
-	require.Len(t, b.outstanding("replica-1"), 4)
-	require.False(t, b.idle())
+	require.Eventually(t, func() bool { return len(b.Held()) == 16 }, 5*time.Second, 5*time.Millisecond)
+	require.Len(t, b.Outstanding("replica-1"), 4)
+	require.False(t, b.Idle())
 	close(goOn)
 	require.Len(t, collect(t, arrived, 16), 16)
-	require.Eventually(t, b.idle, 5*time.Second, 5*time.Millisecond)
-	require.Zero(t, b.wire.redelivered())
+	require.Eventually(t, b.Idle, 5*time.Second, 5*time.Millisecond)
+	require.Zero(t, b.Redelivered())
 }
 
 // A killed broker takes everything along: what it held, the sessions, the
@@ -109,14 +119,14 @@ func TestKilledBrokerForgets(t *testing.T) {
 	publishNumbers(t, publisher, 0, 20)
 	collect(t, arrived, 4)
 
-	require.NoError(t, b.kill())
-	require.Empty(t, b.held())
+	require.NoError(t, b.Kill())
+	require.Empty(t, b.Held())
 	_, err := net.Dial("tcp", b.addr)
 	require.Error(t, err)
 
-	require.NoError(t, b.start(t.Context()))
-	require.Eventually(t, func() bool { return b.subscribed() == 1 }, 10*time.Second, 5*time.Millisecond)
-	require.True(t, b.idle())
+	require.NoError(t, b.Start(t.Context()))
+	require.Eventually(t, func() bool { return b.Subscribed() == 1 }, 10*time.Second, 5*time.Millisecond)
+	require.True(t, b.Idle())
 	for _, c := range replica.Status(t.Context()).Connections {
 		require.False(t, c.SessionPresent)
 	}
@@ -135,14 +145,14 @@ func TestCutReplicaGetsItAgain(t *testing.T) {
 	publisher := connect(t, b, "publisher")
 	publishNumbers(t, publisher, 0, 4)
 	first := collect(t, arrived, 4)
-	b.replies.close()
+	b.CloseGate()
 	close(goOn) // the replica acknowledges, in vain
 	publishNumbers(t, publisher, 4, 8)
-	require.Len(t, b.outstanding("replica-1"), 4)
+	require.Len(t, b.Outstanding("replica-1"), 4)
 	// The broker answers the publisher before it has queued the message.
-	require.Eventually(t, func() bool { return len(b.held()) == 4 }, 5*time.Second, time.Millisecond)
-	b.life.cut("replica-1")
-	b.replies.open()
+	require.Eventually(t, func() bool { return len(b.Held()) == 4 }, 5*time.Second, time.Millisecond)
+	b.Cut("replica-1", "replica-1-pub")
+	b.OpenGate()
 	// The first four come again, the others for the first time; which of them the
 	// broker sends first is its own affair.
 	all := collect(t, arrived, 8)
@@ -150,6 +160,6 @@ func TestCutReplicaGetsItAgain(t *testing.T) {
 	for n := range first {
 		require.Equal(t, 1, all[n])
 	}
-	require.Eventually(t, b.idle, 5*time.Second, 5*time.Millisecond)
-	require.Equal(t, 4, b.wire.redelivered())
+	require.Eventually(t, b.Idle, 5*time.Second, 5*time.Millisecond)
+	require.Equal(t, 4, b.Redelivered())
 }

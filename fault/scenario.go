@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Scenario is a course that faults take. [Scenarios] has them all; [MQTT.Play] plays
-// one.
+// Scenario is a course that faults take. [Scenarios] has them all; [Play] and
+// [MQTT.Play] play one.
 type Scenario struct {
 	// Name is one word, with hyphens.
 	Name string
@@ -61,19 +61,29 @@ var ErrScenario = errors.New("scenario")
 
 // play is one time that a scenario is played.
 type play struct {
-	m      *MQTT
-	o      PlayOptions
-	random *rand.Rand
+	proxies []*MQTT
+	o       PlayOptions
+	random  *rand.Rand
 }
 
-// Play plays a scenario: it begins with its first fault and returns when its last one
-// is over, or the context is. No fault is left then, and everybody may connect. What
-// was set before is gone as well. One scenario plays at a time.
+// Play is [Play] with one proxy, through which everybody connects.
+func (m *MQTT) Play(ctx context.Context, s Scenario, o PlayOptions) error { return Play(ctx, s, o, m) }
+
+// Play plays a scenario on the proxies of one broker, which are struck alike. It
+// begins with the first fault and returns when the last one is over, or the context
+// is. No fault is left then, and everybody may connect. What was set before is gone
+// as well. One scenario plays at a time.
+//
+// The first proxy is that of publishers: traps are set there. With more than one, the
+// others are those of subscribers, and before the broker forgets, what subscribers
+// send is held up for a moment, so that there is something to forget.
 //
 // The error wraps ErrScenario for options that are not right; else it is the
 // context's, the broker's, or of a session that could not be taken over.
-func (m *MQTT) Play(ctx context.Context, s Scenario, o PlayOptions) (err error) {
+func Play(ctx context.Context, s Scenario, o PlayOptions, proxies ...*MQTT) (err error) {
 	switch {
+	case len(proxies) == 0:
+		return fmt.Errorf("%w: there is no proxy to play it on", ErrScenario)
 	case s.play == nil:
 		return fmt.Errorf("%w: there is none; take one of Scenarios", ErrScenario)
 	case o.Scale < 0 || o.Scale > 100:
@@ -88,11 +98,13 @@ func (m *MQTT) Play(ctx context.Context, s Scenario, o PlayOptions) (err error) 
 		o.Observe = func(string) {}
 	}
 	defer func() {
-		m.ClearTrap()
-		m.Clear()
-		err = errors.Join(err, m.Refuse(false))
+		for _, m := range proxies {
+			m.ClearTrap()
+			m.Clear()
+			err = errors.Join(err, m.Refuse(false))
+		}
 	}()
-	return s.play(ctx, &play{m, o, rand.New(rand.NewPCG(o.Seed, 0))}) //nolint:gosec // faults that can be repeated.
+	return s.play(ctx, &play{proxies, o, rand.New(rand.NewPCG(o.Seed, 0))}) //nolint:gosec // faults that can be repeated.
 }
 
 // Find is the scenario of a name.
@@ -122,10 +134,39 @@ func (p *play) wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// both calls f for the two directions.
-func both(f func(d Direction)) {
-	f(ToServer)
-	f(ToClient)
+// each calls f for each proxy.
+func (p *play) each(f func(m *MQTT)) {
+	for _, m := range p.proxies {
+		f(m)
+	}
+}
+
+// both calls f for each proxy and the two directions.
+func (p *play) both(f func(m *MQTT, d Direction)) {
+	p.each(func(m *MQTT) {
+		f(m, ToServer)
+		f(m, ToClient)
+	})
+}
+
+// hold has the broker get something to forget: subscribers do not acknowledge, so
+// that what comes for them waits there.
+func (p *play) hold(ctx context.Context) error {
+	if len(p.proxies) == 1 {
+		return nil
+	}
+	p.o.Observe("subscribers held up")
+	for _, m := range p.proxies[1:] {
+		m.StopReading(ToServer, true)
+	}
+	return p.wait(ctx, time.Second)
+}
+
+// letGo ends hold.
+func (p *play) letGo() {
+	for _, m := range p.proxies[1:] {
+		m.StopReading(ToServer, false)
+	}
 }
 
 // during has something done again and again for a time.
@@ -149,7 +190,7 @@ func (p *play) snap(ctx context.Context, t Trap) error {
 	t.After = least + p.random.IntN(most-least+1)
 	p.o.Observe(fmt.Sprintf("waiting for packet %d", t.After+1))
 	select {
-	case <-p.m.SetTrap(t):
+	case <-p.proxies[0].SetTrap(t):
 	case <-ctx.Done():
 	}
 	return nil

@@ -33,14 +33,14 @@ func networkScenarios() []Scenario {
 		{
 			Name: "latency", Summary: "everything takes 500 ms longer, each way, for 8 s", Lasts: 8 * time.Second,
 			play: func(ctx context.Context, p *play) error {
-				both(func(d Direction) { p.m.Latency(d, p.scaled(500*time.Millisecond)) })
+				p.both(func(m *MQTT, d Direction) { m.Latency(d, p.scaled(500*time.Millisecond)) })
 				return p.wait(ctx, 8*time.Second)
 			},
 		},
 		{
 			Name: "loss", Summary: "30 % of the segments are lost and sent again after 200 ms, 400 ms, …, for 6 s", Lasts: 6 * time.Second,
 			play: func(ctx context.Context, p *play) error {
-				both(func(d Direction) { p.m.Loss(d, 0.3, p.scaled(200*time.Millisecond), p.random.Uint64()) })
+				p.both(func(m *MQTT, d Direction) { m.Loss(d, 0.3, p.scaled(200*time.Millisecond), p.random.Uint64()) })
 				return p.wait(ctx, 6*time.Second)
 			},
 		},
@@ -48,7 +48,7 @@ func networkScenarios() []Scenario {
 			Name: "reset", Summary: "connections are reset in the middle of a packet, again and again for 6 s", Lasts: 6 * time.Second,
 			play: func(ctx context.Context, p *play) error {
 				return p.during(ctx, 6*time.Second, func(ctx context.Context) error {
-					p.m.CutAfter(Direction(p.random.IntN(2)), 1+p.random.Int64N(4000), RST)
+					p.each(func(m *MQTT) { m.CutAfter(Direction(p.random.IntN(2)), 1+p.random.Int64N(4000), RST) })
 					return p.wait(ctx, time.Second/2)
 				})
 			},
@@ -56,21 +56,21 @@ func networkScenarios() []Scenario {
 		{
 			Name: "half-open", Summary: "the other side is gone without a word for 5 s; its connections never end", Lasts: 5 * time.Second,
 			play: func(ctx context.Context, p *play) error {
-				p.m.BlackHole(true)
+				p.each(func(m *MQTT) { m.BlackHole(true) })
 				return p.wait(ctx, 5*time.Second)
 			},
 		},
 		{
 			Name: "slow-reader", Summary: "what the broker sends gets through at 4,000 bytes a second, for 8 s", Lasts: 8 * time.Second,
 			play: func(ctx context.Context, p *play) error {
-				p.m.Bandwidth(ToClient, 4000)
+				p.each(func(m *MQTT) { m.Bandwidth(ToClient, 4000) })
 				return p.wait(ctx, 8*time.Second)
 			},
 		},
 		{
 			Name: "slices", Summary: "everything arrives byte by byte, for 5 s", Lasts: 5 * time.Second,
 			play: func(ctx context.Context, p *play) error {
-				both(func(d Direction) { p.m.Slice(d, 1) })
+				p.both(func(m *MQTT, d Direction) { m.Slice(d, 1) })
 				return p.wait(ctx, 5*time.Second)
 			},
 		},
@@ -103,11 +103,17 @@ func brokerScenarios() []Scenario {
 			Lasts: 6 * time.Second, Forgets: true,
 			play: func(ctx context.Context, p *play) error {
 				for range 3 {
-					if err := p.m.ForgetSessions(ctx); err != nil {
+					if err := p.hold(ctx); err != nil {
 						return err
 					}
+					for _, m := range p.proxies {
+						if err := m.ForgetSessions(ctx); err != nil {
+							return err
+						}
+					}
+					p.letGo()
 					p.o.Observe("sessions forgotten")
-					if err := p.wait(ctx, 2*time.Second); err != nil {
+					if err := p.wait(ctx, time.Second); err != nil {
 						return err
 					}
 				}
@@ -115,13 +121,17 @@ func brokerScenarios() []Scenario {
 			},
 		},
 		{
-			Name: "broker-restart", Summary: "the broker is killed and stays away for 3 s, and has forgotten everything", Lasts: 3 * time.Second,
+			Name: "broker-restart", Summary: "the broker is killed and stays away for 3 s, and has forgotten everything", Lasts: 4 * time.Second,
 			Forgets: true, Restarts: true,
 			play: func(ctx context.Context, p *play) error {
-				p.o.Observe("broker killed")
+				if err := p.hold(ctx); err != nil {
+					return err
+				}
 				if err := p.o.Broker.Kill(ctx); err != nil {
 					return err
 				}
+				p.letGo()
+				p.o.Observe("broker killed")
 				waited := p.wait(ctx, 3*time.Second)
 				// It is not left dead, whatever the context says.
 				if err := p.o.Broker.Start(context.WithoutCancel(ctx)); err != nil {
@@ -137,13 +147,17 @@ func brokerScenarios() []Scenario {
 // outage has nobody connected for a time.
 func (p *play) outage(ctx context.Context, d time.Duration) error {
 	p.o.Observe("down")
-	if err := p.m.Refuse(true); err != nil {
-		return err
+	for _, m := range p.proxies {
+		if err := m.Refuse(true); err != nil {
+			return err
+		}
+		m.CutAll(RST)
 	}
-	p.m.CutAll(RST)
 	waited := p.wait(ctx, d)
-	if err := p.m.Refuse(false); err != nil {
-		return err
+	for _, m := range p.proxies {
+		if err := m.Refuse(false); err != nil {
+			return err
+		}
 	}
 	return waited
 }

@@ -100,6 +100,7 @@ wins.`,
 func commands(sh *shell) []*cli.Command {
 	return []*cli.Command{
 		demoCommand(),
+		chaosCommand(sh),
 		pubCommand(sh),
 		subCommand(sh),
 		relayCommand(sh),

@@ -1,0 +1,6 @@
+package drill
+
+import "os/exec"
+
+// ownGroup does nothing here.
+func ownGroup(*exec.Cmd) {}

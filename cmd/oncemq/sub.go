@@ -32,6 +32,7 @@ Examples:
   oncemq sub -t orders --json | jq .payload
   oncemq sub -t orders -i worker-1 --group workers --receipts
   oncemq sub -t 'a/#' -F '@H:@M:@S %t %l bytes'
+  oncemq sub -t 'a/#' -i archive -c --json --out /var/log/a.ndjson
   oncemq sub -t 'orders/#' -i worker-1 --group workers --exec './order.sh "$MQTT_TOPIC"'
 
 Formats (-F): %t topic, %p payload, %l its length, %x and %X in hexadecimal, %q
@@ -40,6 +41,12 @@ type, %R response topic, %D correlation data, %E expiry, %F payload format, %P
 user properties, %j JSON, %J JSON with a payload that is JSON itself, %I and %U
 the time, @Y and other letters of strftime, \n, \t, \0. A width may stand before
 the letter: %-20t, %08l, %10.10t.
+
+Files (--out): messages are appended batch by batch, and acknowledged once they are
+on the disk. After a crash a message may be in the file twice, and a line that it
+has torn is moved to FILE.torn. While the file cannot be written nothing is
+acknowledged. SIGHUP has the file opened anew, for logrotate. One process writes to
+a file.
 
 Commands (--exec): run by /bin/sh -c, one for each message, in a process group of
 its own. Exit code 0 completes the message; with any other it is tried again after
@@ -103,11 +110,24 @@ func sub(ctx context.Context, sh *shell, o *subOptions) error {
 	}
 	out := newOutput(sh.stdout)
 	s := &subscriber{sh: sh, o: o, print: print, out: out, ended: make(chan struct{})}
-	subscription.Handler = s.handle
-	if o.exec.command != "" {
+	var file *filer
+	switch {
+	case o.exec.command != "":
 		subscription.Handler = (&executor{subscriber: s, opts: &o.exec, base: commandEnv(sh.env)}).handle
+	case o.out != "":
+		if file, err = openFiler(ctx, s); err != nil {
+			_ = out.close() // nothing was written
+			return err
+		}
+		subscription.BatchHandler = file.handle
+	default:
+		subscription.Handler = s.handle
 	}
 	err = s.run(ctx, cfg, subscription)
+	if file != nil {
+		s.end(err) // if it has not begun
+		err = errors.Join(err, file.close())
+	}
 	if werr := out.close(); err == nil && werr != nil {
 		err = outputError(werr)
 	}

@@ -17,6 +17,7 @@ type subOptions struct {
 	store      storeOptions
 	report     reportOptions
 	print      printOptions
+	out        string // a file
 	exec       execOptions
 
 	topics    []string
@@ -82,6 +83,10 @@ func (o *subOptions) options() []*option {
 		{name: "exit-after-suback", also: []string{"E"}, category: catOutput, set: on(&o.exitAfter), usage: "end when the broker has agreed to the subscriptions"},
 	}, "count", "wait", "exit-after-suback")
 	options = append(options, o.print.options()...)
+	options = append(options, withEnv([]*option{{
+		name: "out", also: []string{"output-to-file"}, category: catOutput, set: name(&o.out),
+		usage: "append to a `FILE` in place of printing, and acknowledge what is on the disk; see above",
+	}})...)
 	options = append(options, o.exec.options()...)
 	options = append(options, withEnv(append([]*option{
 		{
@@ -147,6 +152,12 @@ func (o *subOptions) check(urlTopic string) error {
 		return &usageError{option: "--receipt-key-file", problem: "signs receipts, and none are sent; give --receipts beside it"}
 	case o.connection.keepSession && o.connection.clientID == "":
 		return &usageError{option: "--keep-session", problem: "needs a client ID that stays the same; give -i"}
+	}
+	switch {
+	case o.out != "" && o.exec.command != "":
+		return &usageError{option: "--out", problem: "cannot stand beside --exec; let the command write the file"}
+	case o.out != "" && o.workers > 1:
+		return &usageError{option: "--workers", problem: "cannot stand beside --out, which appends messages in the order in which they come"}
 	}
 	if err := o.exec.check(&o.print); err != nil {
 		return err

@@ -15,7 +15,7 @@ import (
 //
 // It owns: the relay (one goroutine that looks after lanes, one that drains
 // each, and the link of each), the link of subscriptions with the workers of
-// each subscription, and the link of Publish. Close joins them all.
+// each subscription, the link of Publish and that of responses. Close joins them all.
 type Client struct {
 	cfg     Config
 	tracker tracker
@@ -36,6 +36,7 @@ type Client struct {
 	closeErr  error
 	consumer  *consumer
 	publisher *publisher
+	requester *requester
 }
 
 // New checks the configuration and returns a client. It does not wait for the
@@ -116,6 +117,9 @@ func (c *Client) Err() error {
 	if c.publisher != nil {
 		links = append(links, c.publisher.link)
 	}
+	if c.requester != nil {
+		links = append(links, c.requester.in.link)
+	}
 	for _, l := range links {
 		if err := l.Err(); err != nil && !errors.Is(err, session.ErrClosed) {
 			return err
@@ -145,7 +149,7 @@ func (c *Client) Close(ctx context.Context) error {
 	}
 	c.closed = true
 	close(c.closing)
-	consumer, publisher := c.consumer, c.publisher
+	consumer, publisher, requester := c.consumer, c.publisher, c.requester
 	c.mu.Unlock()
 
 	var errs []error
@@ -169,6 +173,9 @@ func (c *Client) Close(ctx context.Context) error {
 	if publisher != nil {
 		errs = append(errs, publisher.close(ctx))
 	}
+	if requester != nil {
+		errs = append(errs, requester.in.close(ctx))
+	}
 	// 4. The relay waits for answers, settles, disconnects, and releases its
 	// lanes last: nobody takes a lane whose client is still connected.
 	if c.relay != nil {
@@ -191,7 +198,7 @@ func (c *Client) sessionConfig(clientID string) session.Config {
 	return session.Config{
 		Servers: urls, ClientID: clientID, Username: username, Password: password,
 		Credentials: c.cfg.Credentials, Accepted: &c.accepted,
-		TLS: c.cfg.TLS, TLSFiles: c.cfg.TLSFiles, Header: c.cfg.Header, KeepAlive: c.cfg.KeepAlive,
+		TLS: c.cfg.TLS, TLSFiles: c.cfg.TLSFiles, Header: c.cfg.Header, Dial: c.cfg.Dial, KeepAlive: c.cfg.KeepAlive,
 		SessionExpiry:  c.cfg.sessionExpiry(),
 		ConnectTimeout: c.cfg.ConnectTimeout, PacketTimeout: c.cfg.PacketTimeout,
 		AckTimeout: c.cfg.AckTimeout, Logger: c.cfg.Logger,

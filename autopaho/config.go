@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"net"
 	"net/http"
 	"net/url"
 	"time"
@@ -59,6 +60,13 @@ type Config struct {
 
 	// Header is sent with a WebSocket's handshake.
 	Header http.Header
+
+	// Dial makes the network connection to a server in place of a net.Dialer: from
+	// an address of this host's, through a proxy, or to where a name leads. TLS and
+	// WebSocket are on top of it, and verify the name that the server's URL has. It
+	// heeds its context, which ends with ConnectTimeout, and may be called from
+	// several goroutines; its error is the attempt's, which is made again.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	// KeepAlive is how long the connection may be silent, in whole seconds
 	// from 1 to 65,535. A dead peer is noticed within twice that. Default 15 s.
@@ -125,6 +133,10 @@ type Config struct {
 	// old one. Nil, the default: who may publish to the receipt topic may
 	// acknowledge, so its ACL is what protects it.
 	ReceiptKeys [][]byte
+
+	// ResponseTopic is where responses to [Client.Request] go; a random name is added
+	// to it, so that each client has a topic of its own. Default "oncemq/responses".
+	ResponseTopic string
 
 	// Relay tells how the outbox is drained.
 	Relay RelayConfig
@@ -221,6 +233,9 @@ func (c *Config) setDefaults() {
 	num(&c.Relay.WindowBytes, 8<<20)
 	def(&c.Relay.Lease, 5*time.Second)
 	def(&c.Relay.Poll, 500*time.Millisecond)
+	if c.ResponseTopic == "" {
+		c.ResponseTopic = "oncemq/responses"
+	}
 	if c.Relay.ReceiptTopic == "" {
 		c.Relay.ReceiptTopic = "oncemq/receipts"
 	}
@@ -290,9 +305,12 @@ func (c *Config) Validate() error {
 			bad("ReceiptKeys", "key %d has %d bytes; use %d random ones or more", i+1, len(key), leastKey)
 		}
 	}
-	if t := c.Relay.ReceiptTopic; t != "" {
+	for field, t := range map[string]string{"Relay.ReceiptTopic": c.Relay.ReceiptTopic, "ResponseTopic": c.ResponseTopic} {
+		if t == "" {
+			continue
+		}
 		if err := qos.ValidateTopic(t); err != nil {
-			bad("Relay.ReceiptTopic", "%s", err)
+			bad(field, "%s", err)
 		}
 	}
 	if err := qos.ValidateString("Relay.ClientID", c.Relay.ClientID); err != nil {

@@ -50,15 +50,25 @@ func (c *Client) ensureConsumer() (*consumer, error) {
 	if c.consumer != nil {
 		return c.consumer, nil
 	}
-	in := &consumer{client: c, wake: make(chan struct{}, 1), joined: make(chan struct{})}
-	in.ctx, in.cancel = context.WithCancel(context.Background()) // ended by close
 	cfg := c.sessionConfig(c.cfg.ClientID)
 	cfg.CleanStart = c.cfg.CleanStart
 	cfg.SessionExpiry = uint32(c.cfg.subscriberExpiry() / time.Second)
+	cfg.Will, cfg.WillProperties = session.Will(c.cfg.Will, c.cfg.WillDelay)
+	in, err := c.startConsumer(cfg)
+	if err != nil {
+		return nil, err
+	}
+	c.consumer = in
+	return in, nil
+}
+
+// startConsumer starts a link of subscriptions.
+func (c *Client) startConsumer(cfg session.Config) (*consumer, error) {
+	in := &consumer{client: c, wake: make(chan struct{}, 1), joined: make(chan struct{})}
+	in.ctx, in.cancel = context.WithCancel(context.Background()) // ended by close
 	cfg.Engine.Received = in.received
 	cfg.OnUp = in.up
 	cfg.OnDown = in.down
-	cfg.Will, cfg.WillProperties = session.Will(c.cfg.Will, c.cfg.WillDelay)
 	in.board = c.follow(&cfg)
 	link, err := session.Start(cfg)
 	if err != nil {
@@ -68,7 +78,6 @@ func (c *Client) ensureConsumer() (*consumer, error) {
 	in.link = link
 	in.board.started(link)
 	go in.keep()
-	c.consumer = in
 	return in, nil
 }
 

@@ -31,6 +31,8 @@ var (
 	ErrConnectionLost = session.ErrConnectionLost
 	// ErrNotDelivered: the message failed for good, expired, or gave way to others.
 	ErrNotDelivered = errors.New("not delivered")
+	// ErrNoResponse: the context of a request ended before a response came.
+	ErrNoResponse = errors.New("no response")
 )
 
 // ConnackError is a CONNACK that refused the connection, with its reason code.

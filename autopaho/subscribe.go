@@ -313,6 +313,11 @@ func (c *Client) Subscribe(ctx context.Context, cfg SubscribeConfig) (*Subscript
 			return nil, fmt.Errorf("subscribe: %w", err)
 		}
 	}
+	return in.subscribeNew(ctx, cfg)
+}
+
+// subscribeNew makes a subscription of a configuration that is complete.
+func (in *consumer) subscribeNew(ctx context.Context, cfg SubscribeConfig) (*Subscription, error) {
 	s, err := newSubscription(in, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("subscribe: %w", err)
@@ -323,3 +328,56 @@ func (c *Client) Subscribe(ctx context.Context, cfg SubscribeConfig) (*Subscript
 	}
 	return s, nil
 }
+
+// Unsubscribe removes subscriptions that this client's session has at the broker, such
+// as those of an earlier process with the same ClientID; Filters of a group are
+// $share/<group>/<filter> here. It returns once the broker has answered, within the
+// context. That there is no such subscription is no error. For one of this process use
+// [Subscription.Close], since this would be made again on the next connection.
+//
+// The error is a *SubscribeError if the broker refused; wraps ErrConfig, ErrRefused,
+// ErrClosed or the context's error.
+func (c *Client) Unsubscribe(ctx context.Context, filters ...string) error {
+	for _, f := range filters {
+		if err := qos.ValidateFilter(f); err != nil {
+			return fmt.Errorf("unsubscribe: %w: %w", ErrConfig, err)
+		}
+	}
+	if len(filters) == 0 {
+		return nil
+	}
+	if err := c.begin(); err != nil {
+		return fmt.Errorf("unsubscribe: %w", err)
+	}
+	defer c.calls.Done()
+	in, err := c.ensureConsumer()
+	if err != nil {
+		return fmt.Errorf("unsubscribe: %w", err)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := context.AfterFunc(in.ctx, func() { cancel(ErrClosed) })
+	defer stop()
+	again := time.NewTicker(unsubscribeAgain)
+	defer again.Stop()
+	for {
+		err := in.link.Unsubscribe(ctx, filters)
+		var refused *SubscribeError
+		switch {
+		case err == nil, errors.As(err, &refused):
+			return err
+		}
+		select { // there is no connection: the next one does it
+		case <-again.C:
+		case <-c.closing:
+			return fmt.Errorf("unsubscribe: %w", ErrClosed)
+		case <-in.link.Done():
+			return fmt.Errorf("unsubscribe: %w", in.link.Err())
+		case <-ctx.Done():
+			return fmt.Errorf("unsubscribe: %w", context.Cause(ctx))
+		}
+	}
+}
+
+// unsubscribeAgain is how often Unsubscribe looks for a connection.
+const unsubscribeAgain = 50 * time.Millisecond

@@ -14,7 +14,8 @@ import (
 type shell struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
-	// lookup reads the environment.
+	// env is the environment; lookup reads it.
+	env    []string
 	lookup func(name string) (value string, ok bool)
 	// log writes to stderr.
 	log *reporter
@@ -24,7 +25,7 @@ type shell struct {
 // oncemq but the signals and the process's own streams: main and the tests call
 // it.
 func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	sh := &shell{stdin: stdin, stdout: stdout, stderr: stderr, lookup: lookupIn(env)}
+	sh := &shell{stdin: stdin, stdout: stdout, stderr: stderr, env: env, lookup: lookupIn(env)}
 	app := newApp(sh)
 	if len(args) == 0 {
 		args = []string{app.Name}

@@ -44,22 +44,31 @@ func (e signalError) Error() string { return fmt.Sprintf("ended by signal %s", e
 // exitCode is the shell's convention.
 func (e signalError) exitCode() int { return 128 + int(e.signal) }
 
-// untilSignal ends the context at the first SIGINT, SIGTERM or SIGHUP. The
-// second one ends the process at once, as if nobody listened.
+// untilSignal ends the context at the first SIGINT, SIGTERM or SIGHUP; a SIGHUP that
+// somebody listens for (onHangup) does not end it. The second one ends the process at
+// once, as if nobody listened.
 func untilSignal(parent context.Context) (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(parent)
+	h := new(hangups)
+	ctx, cancel := context.WithCancelCause(context.WithValue(parent, hangupsKey{}, h))
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		select {
-		case s := <-signals:
-			signal.Stop(signals)
-			number, _ := s.(syscall.Signal) // every signal of a Unix is one
-			cancel(signalError{number})
-		case <-ctx.Done():
-			signal.Stop(signals)
+		for {
+			select {
+			case s := <-signals:
+				if s == syscall.SIGHUP && h.heard() {
+					continue
+				}
+				signal.Stop(signals)
+				number, _ := s.(syscall.Signal) // every signal of a Unix is one
+				cancel(signalError{number})
+				return
+			case <-ctx.Done():
+				signal.Stop(signals)
+				return
+			}
 		}
 	}()
 	return ctx, func() {

@@ -105,6 +105,13 @@ func (o *output) object(v any) error {
 	return o.put(b)
 }
 
+// failure is the first error of a write; nil if there was none.
+func (o *output) failure() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err
+}
+
 // close writes what is queued, ends the goroutine and returns the first error.
 func (o *output) close() error {
 	o.mu.Lock()

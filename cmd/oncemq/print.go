@@ -7,10 +7,11 @@ type printOptions struct {
 	verbose, noEOL, json bool
 	format               string
 	mode                 string
+	all                  []*option
 }
 
 func (o *printOptions) options() []*option {
-	return withEnv([]*option{
+	o.all = withEnv([]*option{
 		{name: "verbose", also: []string{"v"}, category: catOutput, set: on(&o.verbose), usage: "print the topic before the payload"},
 		{name: "format", also: []string{"F"}, category: catOutput, set: name(&o.format), usage: "print messages by a `FORMAT`; see above"},
 		{name: "no-eol", also: []string{"N"}, category: catOutput, set: on(&o.noEOL), usage: "print no newline after a message"},
@@ -23,6 +24,17 @@ func (o *printOptions) options() []*option {
 			usage: "`MODE`: text, json (as --json), or raw, which is payloads one after another",
 		},
 	})
+	return o.all
+}
+
+// given is the name of an option that was given; empty if none was.
+func (o *printOptions) given() string {
+	for _, p := range o.all {
+		if p.given {
+			return "--" + p.name
+		}
+	}
+	return ""
 }
 
 // printer prints messages.

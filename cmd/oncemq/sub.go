@@ -18,7 +18,7 @@ func subCommand(sh *shell) *cli.Command {
 	options := o.options()
 	return &cli.Command{
 		Name:      "sub",
-		Usage:     "print messages, each acknowledged once it is printed",
+		Usage:     "print messages, or run a command for each; what is done is acknowledged",
 		UsageText: "oncemq sub [-h HOST] -t FILTER [-t FILTER ...] [options]",
 		Description: `
 The broker gets its acknowledgement after the message was written to standard
@@ -32,6 +32,8 @@ Examples:
   oncemq sub -t orders --json | jq .payload
   oncemq sub -t orders -i worker-1 --group workers --receipts
   oncemq sub -t 'a/#' -F '@H:@M:@S %t %l bytes'
+  oncemq sub -t 'a/#' -i archive -c --json --out /var/log/a.ndjson
+  oncemq sub -t 'orders/#' -i worker-1 --group workers --exec './order.sh "$MQTT_TOPIC"'
 
 Formats (-F): %t topic, %p payload, %l its length, %x and %X in hexadecimal, %q
 QoS, %r retained, %d sent again, %m packet identifier, %i message ID, %C content
@@ -39,6 +41,27 @@ type, %R response topic, %D correlation data, %E expiry, %F payload format, %P
 user properties, %j JSON, %J JSON with a payload that is JSON itself, %I and %U
 the time, @Y and other letters of strftime, \n, \t, \0. A width may stand before
 the letter: %-20t, %08l, %10.10t.
+
+Files (--out): messages are appended batch by batch, and acknowledged once they are
+on the disk. After a crash a message may be in the file twice, and a line that it
+has torn is moved to FILE.torn. While the file cannot be written nothing is
+acknowledged. SIGHUP has the file opened anew, for logrotate. One process writes to
+a file.
+
+Commands (--exec): run by /bin/sh -c, one for each message, in a process group of
+its own. Exit code 0 completes the message; with any other it is tried again after
+a pause, and is a dead letter in the store after --attempts, with the end of what
+the command wrote to standard error as its reason. 126 and 127, by which a shell
+says that it cannot run a command, end oncemq sub. What a command prints is passed
+on by whole lines. Nothing of a message is part of the command line: the payload is
+on standard input, the rest in the environment: MQTT_TOPIC, MQTT_QOS, MQTT_RETAIN
+and MQTT_DUP (0 or 1), MQTT_MESSAGE_ID, MQTT_ORDERING_KEY, MQTT_GROUP, MQTT_ATTEMPT
+(1 for the first), MQTT_EPOCH (of the claim, a fencing token), MQTT_PAYLOAD_LENGTH,
+MQTT_PAYLOAD_UTF8, MQTT_CONTENT_TYPE, MQTT_RESPONSE_TOPIC, MQTT_CORRELATION_DATA
+(if it is text) and MQTT_CORRELATION_DATA_BASE64, MQTT_EXPIRY (seconds),
+MQTT_USER_PROPERTIES (JSON), and MQTT_USER_PROPERTY_NAME for each user property. A
+command may run again for a message that it has run for: after a crash, and without
+--group whenever the broker sends it again.
 
 Exit codes: 0 ended by -C, -E, SIGINT or SIGTERM, 1 failed or the output was
 closed, 2 usage, 4 refused by the broker, 5 the store cannot be used, 27 the time
@@ -77,7 +100,7 @@ func sub(ctx context.Context, sh *shell, o *subOptions) error {
 		return err
 	}
 	o.session(&cfg)
-	if o.group != "" {
+	if o.group != "" || o.exec.command != "" { // of which dead letters may come
 		store, err := o.store.open(ctx, sh)
 		if err != nil {
 			return err
@@ -87,8 +110,24 @@ func sub(ctx context.Context, sh *shell, o *subOptions) error {
 	}
 	out := newOutput(sh.stdout)
 	s := &subscriber{sh: sh, o: o, print: print, out: out, ended: make(chan struct{})}
-	subscription.Handler = s.handle
+	var file *filer
+	switch {
+	case o.exec.command != "":
+		subscription.Handler = (&executor{subscriber: s, opts: &o.exec, base: commandEnv(sh.env)}).handle
+	case o.out != "":
+		if file, err = openFiler(ctx, s); err != nil {
+			_ = out.close() // nothing was written
+			return err
+		}
+		subscription.BatchHandler = file.handle
+	default:
+		subscription.Handler = s.handle
+	}
 	err = s.run(ctx, cfg, subscription)
+	if file != nil {
+		s.end(err) // if it has not begun
+		err = errors.Join(err, file.close())
+	}
 	if werr := out.close(); err == nil && werr != nil {
 		err = outputError(werr)
 	}
@@ -103,11 +142,44 @@ type subscriber struct {
 	out   *output
 	ended chan struct{} // closed when the run is to end
 
-	mu      sync.Mutex // guards the following
-	begun   int        // messages that count
-	printed int
-	over    bool
-	err     error // why, if not in good order
+	mu    sync.Mutex // guards the following
+	begun int        // messages that count
+	done  int        // those of them that are through
+	over  bool
+	err   error // why, if not in good order
+}
+
+// reserve begins up to n messages, and returns how many of them are within -C. None
+// are when the run is to end.
+func (s *subscriber) reserve(n int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return 0
+	}
+	if s.o.count > 0 {
+		n = min(n, s.o.count-s.begun)
+	}
+	s.begun += n
+	return n
+}
+
+// giveBack is for messages that were begun, and are not through.
+func (s *subscriber) giveBack(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.begun -= n
+}
+
+// through is for messages that were begun, and are done; the last of -C ends the run.
+func (s *subscriber) through(n int) {
+	s.mu.Lock()
+	s.done += n
+	last := s.done == s.o.count
+	s.mu.Unlock()
+	if last {
+		s.end(nil)
+	}
 }
 
 // handle prints a message. Its nil is what the broker's acknowledgement waits
@@ -120,30 +192,24 @@ func (s *subscriber) handle(_ context.Context, m *autopaho.Received) error {
 	if skip {
 		return nil
 	}
-	s.mu.Lock()
-	if s.over || s.o.count > 0 && s.begun == s.o.count {
-		s.mu.Unlock()
+	if s.reserve(1) == 0 {
 		return autopaho.ErrRelease // not ours any more: the next one gets it
 	}
-	s.begun++
-	s.mu.Unlock()
-
-	b, ok := s.print.append(nil, m)
-	if !ok {
-		s.sh.log.warn("the payload on topic %s is not JSON; it is printed as a string", shown(m.Topic))
-	}
-	if err := s.out.write(b); err != nil {
+	if err := s.out.write(s.printed(nil, m)); err != nil {
 		s.end(outputError(err))
 		return autopaho.ErrRelease
 	}
-	s.mu.Lock()
-	s.printed++
-	last := s.printed == s.o.count
-	s.mu.Unlock()
-	if last {
-		s.end(nil)
-	}
+	s.through(1)
 	return nil
+}
+
+// printed appends the printed form of a message.
+func (s *subscriber) printed(b []byte, m *autopaho.Received) []byte {
+	b, ok := s.print.append(b, m)
+	if !ok {
+		s.sh.log.warn("the payload on topic %s is not JSON; it is printed as a string", shown(m.Topic))
+	}
+	return b
 }
 
 // skips tells whether a message is acknowledged without being printed, and
@@ -192,10 +258,11 @@ func (s *subscriber) run(ctx context.Context, cfg autopaho.Config, subscription 
 	}
 	err = s.until(ctx, client, subscription, t)
 	s.end(err) // what was received and not begun stays with the broker
-	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), closePatience)
+	s.sh.log.debugf("ending")
+	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), closePatience+s.o.exec.patience())
 	defer cancel()
 	if closed := client.Close(patience); closed != nil && err == nil {
-		return &exitError{code: exitFailed, text: "not everything that was printed could be acknowledged", err: closed}
+		return &exitError{code: exitFailed, text: "not everything that was done could be acknowledged", err: closed}
 	}
 	return err
 }

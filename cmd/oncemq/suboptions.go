@@ -17,6 +17,8 @@ type subOptions struct {
 	store      storeOptions
 	report     reportOptions
 	print      printOptions
+	out        string // a file
+	exec       execOptions
 
 	topics    []string
 	filterOut []string
@@ -81,6 +83,11 @@ func (o *subOptions) options() []*option {
 		{name: "exit-after-suback", also: []string{"E"}, category: catOutput, set: on(&o.exitAfter), usage: "end when the broker has agreed to the subscriptions"},
 	}, "count", "wait", "exit-after-suback")
 	options = append(options, o.print.options()...)
+	options = append(options, withEnv([]*option{{
+		name: "out", also: []string{"output-to-file"}, category: catOutput, set: name(&o.out),
+		usage: "append to a `FILE` in place of printing, and acknowledge what is on the disk; see above",
+	}})...)
+	options = append(options, o.exec.options()...)
 	options = append(options, withEnv(append([]*option{
 		{
 			name: "group", category: catGroup, set: name(&o.group),
@@ -146,6 +153,15 @@ func (o *subOptions) check(urlTopic string) error {
 	case o.connection.keepSession && o.connection.clientID == "":
 		return &usageError{option: "--keep-session", problem: "needs a client ID that stays the same; give -i"}
 	}
+	switch {
+	case o.out != "" && o.exec.command != "":
+		return &usageError{option: "--out", problem: "cannot stand beside --exec; let the command write the file"}
+	case o.out != "" && o.workers > 1:
+		return &usageError{option: "--workers", problem: "cannot stand beside --out, which appends messages in the order in which they come"}
+	}
+	if err := o.exec.check(&o.print); err != nil {
+		return err
+	}
 	return o.checkWindow()
 }
 
@@ -206,10 +222,11 @@ func (o *subOptions) subscription() (autopaho.SubscribeConfig, error) {
 		Filters: o.topics, QoS: o.qos, AtMostOnce: o.qos == 0, NoLocal: o.noLocal,
 		RetainAsPublished: o.retainAsPublished, Retained: retained[o.retainHandling],
 		Group: o.group, Unshared: o.unshared, Window: o.window, Lease: o.lease,
-		Workers: o.workers, Receipts: o.receipts,
+		Workers: o.workers, Receipts: o.receipts, Attempts: o.exec.attempts,
 	}
-	if o.workers == 1 {
-		// One sequence for all topics: the output has the order of arrival.
+	if o.workers == 1 && o.exec.command == "" {
+		// One sequence for all topics: the output has the order of arrival. A command
+		// that fails for one topic holds up no other.
 		s.OrderBy = func(*autopaho.Message) string { return "" }
 	}
 	if o.dedupKey != "" {

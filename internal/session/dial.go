@@ -48,22 +48,30 @@ func ParseServer(raw string) (*url.URL, error) {
 	return u, nil
 }
 
-// dial makes the network connection; ctx bounds all of it, handshakes included.
-func dial(ctx context.Context, u *url.URL, tlsConfig *tls.Config, header http.Header) (net.Conn, error) {
-	d := net.Dialer{KeepAlive: 15 * time.Second}
+// Dial makes a network connection as net.Dialer.DialContext does.
+type Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+// dial makes the connection to a server, by own if that is not nil; ctx bounds all of
+// it, handshakes included.
+func dial(ctx context.Context, u *url.URL, tlsConfig *tls.Config, header http.Header, own Dial) (net.Conn, error) {
+	network := own
+	if network == nil {
+		network = (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext
+	}
 	switch u.Scheme {
 	case "unix":
-		return d.DialContext(ctx, "unix", u.Path)
+		return network(ctx, "unix", u.Path)
 	case "mqtt":
-		return d.DialContext(ctx, "tcp", u.Host)
+		return network(ctx, "tcp", u.Host)
 	case "mqtts":
-		// tls.Dialer fills in ServerName and bounds the handshake by ctx.
-		return (&tls.Dialer{NetDialer: &d, Config: tlsConfig}).DialContext(ctx, "tcp", u.Host)
+		return dialTLS(ctx, network, u.Host, tlsConfig)
 	}
 	wd := websocket.Dialer{
-		NetDialContext: d.DialContext, TLSClientConfig: tlsConfig,
+		NetDialContext: network, TLSClientConfig: tlsConfig,
 		Subprotocols: []string{"mqtt"}, // [MQTT-6.0.0-3]
-		Proxy:        http.ProxyFromEnvironment,
+	}
+	if own == nil { // one that goes its own way goes by no proxy of the environment's
+		wd.Proxy = http.ProxyFromEnvironment
 	}
 	bare := *u
 	bare.User = nil // credentials go into CONNECT
@@ -73,6 +81,27 @@ func dial(ctx context.Context, u *url.URL, tlsConfig *tls.Config, header http.He
 	}
 	_ = resp.Body.Close() // empty after a successful handshake
 	return &wsConn{Conn: ws}, nil
+}
+
+// dialTLS is what tls.Dialer does, over a connection of anybody's.
+func dialTLS(ctx context.Context, network Dial, address string, cfg *tls.Config) (net.Conn, error) {
+	nc, err := network(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	if cfg == nil {
+		cfg = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	if cfg.ServerName == "" {
+		cfg = cfg.Clone()
+		cfg.ServerName, _, _ = net.SplitHostPort(address) // which dialling has found good
+	}
+	tc := tls.Client(nc, cfg)
+	if err := tc.HandshakeContext(ctx); err != nil {
+		_ = nc.Close() // the handshake's error says why
+		return nil, err
+	}
+	return tc, nil
 }
 
 // wsConn makes a stream of a WebSocket's binary messages: packet boundaries and

@@ -38,6 +38,8 @@ type Config struct {
 	TLSFiles TLSFiles
 	// Header is sent with the WebSocket handshake.
 	Header http.Header
+	// Dial makes network connections; nil for net.Dialer.
+	Dial Dial
 	// KeepAlive is in whole seconds, at least one.
 	KeepAlive time.Duration
 	// SessionExpiry is how long the server keeps the session after a
@@ -188,7 +190,7 @@ func (l *Link) attempt(ctx context.Context, _ pahoauto.ClientConfig, u *url.URL)
 	if err != nil {
 		return nil, err
 	}
-	nc, err := dial(ctx, u, tlsConfig, l.cfg.Header)
+	nc, err := dial(ctx, u, tlsConfig, l.cfg.Header, l.cfg.Dial)
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,8 @@
 // policy. Rules do not inherit from each other or from the default, so that one
 // rule can be read without the rest of the file. [ParsePolicies] reads the list
 // from YAML and reports every fault of the file at once, each with its line.
+// [Advise] makes rules of what topics need, for those who would rather not choose a
+// level themselves.
 //
 // # Lifecycle
 //

@@ -49,7 +49,7 @@ const maxFileFaults = 100
 // wraps [ErrInvalid] and a [*FieldError] for each, and the policies are then
 // the zero value. The name is only shown.
 func ParsePolicies(name string, data []byte) (Policies, error) {
-	f := policyFile{name: name}
+	f := policyFile{name: name, list: "rules", want: "rules: or default:, or {} to have the defaults"}
 	f.parse(data)
 	if err := f.err(); err != nil {
 		return Policies{}, err
@@ -57,10 +57,12 @@ func ParsePolicies(name string, data []byte) (Policies, error) {
 	return f.policies, nil
 }
 
-// policyFile is a policy file while it is read.
+// policyFile is a policy file, or one of needs, while it is read.
 type policyFile struct {
-	name     string
-	policies Policies
+	name string
+	// list is what the file is a list of, want what an empty one should hold.
+	list, want string
+	policies   Policies
 	// lines has the line of each field that was read, and of each rule and of
 	// the default under "".
 	lines map[place]int
@@ -152,12 +154,12 @@ func (f *policyFile) document(data []byte) *yaml.Node {
 		return nil
 	}
 	if len(docs) > 1 {
-		f.add(docs[1].Line, "file", "has a second document here; write one, with one list of rules")
+		f.add(docs[1].Line, "file", "has a second document here; write one, with one list of "+f.list)
 		return nil
 	}
 	if len(docs) == 0 || len(docs[0].Content) == 0 || isNull(docs[0].Content[0]) {
 		// A file that was emptied by accident must not pass for the defaults.
-		f.add(0, "file", "holds nothing; write rules: or default:, or {} to have the defaults")
+		f.add(0, "file", "holds nothing; write "+f.want)
 		return nil
 	}
 	return docs[0].Content[0]

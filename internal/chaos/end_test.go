@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -120,16 +121,23 @@ func (r *run) report() *history.Report {
 	return r.checker.Report()
 }
 
+// slowRecovery is from when on a recovery is worth a line of its own.
+const slowRecovery = 5 * time.Second
+
 // conclude prints the line of the run, and fails the test if something is wrong.
 func (r *run) conclude(report *history.Report) {
 	r.t.Helper()
-	slowest := time.Duration(0)
+	var median, slowest time.Duration
 	r.watcher.mu.Lock()
-	pauses := slices.Sorted(slices.Values(r.watcher.pauses))
+	over := slices.SortedFunc(slices.Values(r.watcher.over), func(a, b recovery) int { return cmp.Compare(a.took, b.took) })
 	r.watcher.mu.Unlock()
-	median := time.Duration(0)
-	if len(pauses) > 0 {
-		slowest, median = pauses[len(pauses)-1], pauses[len(pauses)/2]
+	if len(over) > 0 {
+		slowest, median = over[len(over)-1].took, over[len(over)/2].took
+	}
+	for _, o := range over {
+		if o.took > slowRecovery {
+			r.t.Logf("%s after %s, which ended at %s", o.took.Round(time.Millisecond), o.after, o.since.Format(time.TimeOnly))
+		}
 	}
 	r.t.Logf("RESULT %s seed %d, %s: %s; recovery median %s, slowest %s", r.b.name, r.opts.seed,
 		time.Since(r.began).Round(time.Second), report, median.Round(time.Millisecond), slowest.Round(time.Millisecond))

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -225,7 +226,9 @@ func (n *nemesis) strike(s step) {
 	n.run.t.Helper()
 	var ends []func()
 	longest := time.Duration(0)
+	kinds := make([]string, 0, len(s))
 	for _, f := range s {
+		kinds = append(kinds, f.kind)
 		n.run.record(history.Op{Type: history.Info, Kind: history.Fault, Text: f.kind})
 		if f.crash {
 			n.run.record(history.Op{Type: history.Info, Kind: history.Crash, Text: f.kind})
@@ -240,5 +243,5 @@ func (n *nemesis) strike(s step) {
 	for _, end := range ends {
 		end()
 	}
-	n.run.watcher.faultOver(n.run.accepted())
+	n.run.watcher.faultOver(strings.Join(kinds, " and "), n.run.accepted())
 }

@@ -25,14 +25,16 @@ type watcher struct {
 
 	mu      sync.Mutex // guards the following
 	waiting []recovery
-	pauses  []time.Duration // how long these took
+	over    []recovery
 	failed  error
 }
 
 // recovery is a fault that ended when so many messages had been accepted.
 type recovery struct {
+	after    string
 	since    time.Time
 	accepted int
+	took     time.Duration
 }
 
 // watch begins to watch; it ends with the test. With forgetful the broker may be
@@ -162,8 +164,9 @@ func (w *watcher) saw(v history.Value) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for len(w.waiting) > 0 && w.arrived() >= w.waiting[0].accepted {
-		w.pauses = append(w.pauses, time.Since(w.waiting[0].since))
-		w.waiting = w.waiting[1:]
+		r := w.waiting[0]
+		r.took = time.Since(r.since)
+		w.over, w.waiting = append(w.over, r), w.waiting[1:]
 	}
 }
 
@@ -182,10 +185,10 @@ func (w *watcher) broken() error {
 
 // faultOver has the time measured until as many messages have arrived as were
 // accepted by now.
-func (w *watcher) faultOver(accepted int) {
+func (w *watcher) faultOver(after string, accepted int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.waiting = append(w.waiting, recovery{time.Now(), accepted})
+	w.waiting = append(w.waiting, recovery{after: after, since: time.Now(), accepted: accepted})
 }
 
 // intrude takes a session for a moment, and gives it back as it was.

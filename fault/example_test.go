@@ -11,23 +11,21 @@ import (
 
 // How the code under test takes a network that fails.
 func Example() {
-	test := func(t *testing.T) {
-		p := fault.StartMQTT(t, "localhost:1883")
-		// connect(p.URL())
+	var t *testing.T // of the test
+	p := fault.StartMQTT(t, "localhost:1883")
+	// connect(p.URL())
 
-		p.SetTrap(fault.Trap{Direction: fault.ToClient, Type: fault.PUBACK, Cut: true})
-		// publish(): its PUBACK is lost, and the connection with it
+	p.SetTrap(fault.Trap{Direction: fault.ToClient, Type: fault.PUBACK, Cut: true})
+	// publish(): its PUBACK is lost, and the connection with it
 
-		s, err := fault.Find("intermittent")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := p.Play(t.Context(), s, fault.PlayOptions{Scale: 0.1}); err != nil {
-			t.Fatal(err)
-		}
-		// everything has arrived
+	s, err := fault.Find("intermittent")
+	if err != nil {
+		t.Fatal(err)
 	}
-	_ = test
+	if err := p.Play(t.Context(), s, fault.PlayOptions{Scale: 0.1}); err != nil {
+		t.Fatal(err)
+	}
+	// everything has arrived
 }
 
 // A proxy of any protocol, outside of tests.

@@ -41,11 +41,12 @@ func Embedded(ctx context.Context) (Broker, error) {
 
 type embedded struct{ *mochi.Broker }
 
-func (b *embedded) String() string                                         { return "the embedded broker" }
+func (b *embedded) String() string             { return "the embedded broker" }
+func (b *embedded) Restarts() bool             { return true }
+func (b *embedded) Kill(context.Context) error { return b.Broker.Kill() }
+func (b *embedded) Close() error               { return b.Broker.Kill() }
+
 func (b *embedded) Login() (username, password string, config *tls.Config) { return "", "", nil }
-func (b *embedded) Restarts() bool                                         { return true }
-func (b *embedded) Kill(context.Context) error                             { return b.Broker.Kill() }
-func (b *embedded) Close() error                                           { return b.Broker.Kill() }
 
 // Remote is a broker that is there. Restart is a command of the shell that restarts
 // it; empty if it cannot be restarted.

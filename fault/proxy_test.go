@@ -253,7 +253,10 @@ func TestDelaysHarmNothing(t *testing.T) {
 		"plain":     {4 << 20, nil},
 		"latency":   {4 << 20, func(p *fault.Proxy) { p.Latency(fault.ToServer, 20*time.Millisecond) }},
 		"bandwidth": {64 << 10, func(p *fault.Proxy) { p.Bandwidth(fault.ToServer, 256<<10) }},
-		"slice":     {8 << 10, func(p *fault.Proxy) { p.Slice(fault.ToServer, 1) }},
+		"loss": {256 << 10, func(p *fault.Proxy) {
+			p.Loss(fault.ToServer, 0.3, time.Millisecond, 1)
+		}},
+		"slice": {8 << 10, func(p *fault.Proxy) { p.Slice(fault.ToServer, 1) }},
 		"change at run time": {4 << 20, func(p *fault.Proxy) {
 			p.StopReading(fault.ToServer, true)
 			time.AfterFunc(20*time.Millisecond, p.Clear)

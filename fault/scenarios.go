@@ -48,7 +48,8 @@ func networkScenarios() []Scenario {
 			Name: "reset", Summary: "connections are reset in the middle of a packet, again and again for 6 s", Lasts: 6 * time.Second,
 			play: func(ctx context.Context, p *play) error {
 				return p.during(ctx, 6*time.Second, func(ctx context.Context) error {
-					p.each(func(m *MQTT) { m.CutAfter(Direction(p.random.IntN(2)), 1+p.random.Int64N(4000), RST) })
+					most := max(100, int64(4000*min(1, p.o.Scale))) // bytes that pass in the time
+					p.each(func(m *MQTT) { m.CutAfter(Direction(p.random.IntN(2)), 1+p.random.Int64N(most), RST) })
 					return p.wait(ctx, time.Second/2)
 				})
 			},

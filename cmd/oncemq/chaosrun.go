@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -296,7 +297,11 @@ func (o *chaosOptions) playAll(ctx context.Context, sh *shell, opts drill.Option
 		}
 	}
 	if !o.json {
-		if _, err := fmt.Fprintln(sh.stdout, drill.Verdict(results, o.seed)); err != nil {
+		verdict := drill.Verdict(results, o.seed)
+		if width > 0 {
+			verdict = strings.Join(drill.Wrap(verdict, width), "\n")
+		}
+		if _, err := fmt.Fprintln(sh.stdout, verdict); err != nil {
 			return outputError(err)
 		}
 	}

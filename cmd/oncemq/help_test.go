@@ -16,6 +16,9 @@ func TestHelp(t *testing.T) {
 	for file, args := range map[string][]string{
 		"help":              {"help"},
 		"help-demo":         {"demo", "--help"},
+		"help-chaos":        {"chaos", "--help"},
+		"help-chaos-list":   {"chaos", "list", "--help"},
+		"help-chaos-run":    {"help", "chaos", "run"},
 		"help-pub":          {"pub", "--help"},
 		"help-sub":          {"help", "sub"},
 		"help-relay":        {"relay", "--help"},

@@ -41,11 +41,12 @@ func Embedded(ctx context.Context) (Broker, error) {
 
 type embedded struct{ *mochi.Broker }
 
-func (b *embedded) String() string                                         { return "the embedded broker" }
+func (b *embedded) String() string             { return "the embedded broker" }
+func (b *embedded) Restarts() bool             { return true }
+func (b *embedded) Kill(context.Context) error { return b.Broker.Kill() }
+func (b *embedded) Close() error               { return b.Broker.Kill() }
+
 func (b *embedded) Login() (username, password string, config *tls.Config) { return "", "", nil }
-func (b *embedded) Restarts() bool                                         { return true }
-func (b *embedded) Kill(context.Context) error                             { return b.Broker.Kill() }
-func (b *embedded) Close() error                                           { return b.Broker.Kill() }
 
 // Remote is a broker that is there. Restart is a command of the shell that restarts
 // it; empty if it cannot be restarted.
@@ -96,10 +97,11 @@ func (b *remote) Login() (username, password string, config *tls.Config) {
 	return b.username, b.password, b.tls
 }
 
-// Kill runs the command that restarts the broker; Start waits for it.
+// Kill runs the command that restarts the broker; Start waits for it. An interrupt
+// does not cut the command short, which could leave the broker dead.
 func (b *remote) Kill(ctx context.Context) error {
 	const most = time.Minute
-	ctx, cancel := context.WithTimeout(ctx, most)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), most)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "sh", "-c", b.restart) //nolint:gosec // it is the user's own command
 	cmd.WaitDelay = time.Second
@@ -138,4 +140,24 @@ func accepts(ctx context.Context, addr string, ended <-chan struct{}) error {
 			return fmt.Errorf("broker at %s: %w", addr, err)
 		}
 	}
+}
+
+// probe looks whether the broker can be reached at all: behind a proxy that cannot be
+// told from a fault.
+func probe(ctx context.Context, b Broker) error {
+	const most = 10 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	_, _, config := b.Login()
+	var nc net.Conn
+	var err error
+	if config == nil {
+		nc, err = new(net.Dialer).DialContext(ctx, "tcp", b.Addr())
+	} else {
+		nc, err = (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", b.Addr())
+	}
+	if err != nil {
+		return fmt.Errorf("the broker cannot be reached: %w", err)
+	}
+	return nc.Close()
 }

@@ -19,9 +19,11 @@ const (
 	replicas = 2
 	// quota is how many unacknowledged messages a replica gets where the broker
 	// forgets: few, so that there are others that wait in the broker.
-	quota = 4
+	quota = 8
 	// keys is how many ordering keys the messages have.
 	keys = 16
+	// subscribeTimeout bounds how long a replica takes to subscribe.
+	subscribeTimeout = 30 * time.Second
 	// closeTimeout bounds how long a client takes to finish.
 	closeTimeout = 5 * time.Second
 )
@@ -31,12 +33,13 @@ func (r *run) config(server string) autopaho.Config {
 	username, password, _ := r.opts.Broker.Login()
 	return autopaho.Config{
 		Servers: []string{server}, Username: username, Password: []byte(password), OnEvent: r.events.take,
-		// A network that is gone is noticed soon, and one that is back as well.
-		KeepAlive:      r.opts.scaled(2*time.Second, time.Second).Round(time.Second),
-		ConnectTimeout: r.opts.scaled(4*time.Second, time.Second),
-		AckTimeout:     r.opts.scaled(10*time.Second, 2*time.Second),
-		PacketTimeout:  r.opts.scaled(10*time.Second, 2*time.Second),
-		WriteTimeout:   r.opts.scaled(10*time.Second, 2*time.Second),
+		// A network that is gone is noticed soon, and one that is back as well; but a
+		// busy machine is not taken for one.
+		KeepAlive:      r.opts.scaled(2*time.Second, 2*time.Second).Round(time.Second),
+		ConnectTimeout: r.opts.scaled(4*time.Second, 2*time.Second),
+		AckTimeout:     r.opts.scaled(10*time.Second, 5*time.Second),
+		PacketTimeout:  r.opts.scaled(10*time.Second, 5*time.Second),
+		WriteTimeout:   r.opts.scaled(10*time.Second, 5*time.Second),
 		// Long enough for the drill; what is left of a session is removed in the end.
 		SessionExpiry: 10 * time.Minute,
 	}
@@ -70,7 +73,7 @@ func (r *run) newPublisher(ctx context.Context, server string) (*publisher, erro
 	cfg.Store = p.store
 	// Receipts are many and small.
 	cfg.ReceiveMaximum = 1<<16 - 1
-	cfg.Policies = qos.Policies{Default: qos.Policy{ReceiptTimeout: r.opts.scaled(2*time.Second, 500*time.Millisecond)}}
+	cfg.Policies = qos.Policies{Default: qos.Policy{ReceiptTimeout: r.opts.scaled(2*time.Second, 2*time.Second)}}
 	if p.client, err = autopaho.New(ctx, cfg); err != nil {
 		return nil, errors.Join(err, p.store.Close(context.WithoutCancel(ctx)))
 	}
@@ -155,8 +158,11 @@ func (r *run) newReplica(ctx context.Context, server string, number int) (*repli
 			return r.space.effects.Add(ctx, m.ID, name)
 		}
 	}
+	// What is there may be no broker, or may not let us in and not say so.
+	ctx, cancel := context.WithTimeout(ctx, subscribeTimeout)
+	defer cancel()
 	if _, err = s.client.Subscribe(ctx, subscription); err != nil {
-		return nil, errors.Join(err, s.close(closeTimeout))
+		return nil, errors.Join(err, s.close(abortTimeout))
 	}
 	return s, nil
 }

@@ -101,7 +101,7 @@ func classOf(err error) string {
 		return "closed"
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded),
 		errors.As(err, &timeout) && timeout.Timeout(), strings.Contains(text, "PINGRESP"),
-		strings.Contains(text, "timeout"), strings.Contains(text, "deadline"), strings.Contains(text, "no answer"):
+		strings.Contains(text, "timeout"), strings.Contains(text, "deadline"), strings.Contains(text, "did not answer"):
 		return "timeout"
 	}
 	return "other"

@@ -87,9 +87,6 @@ func (o Options) withDefaults() Options {
 	if o.Limit == 0 {
 		o.Limit = DefaultLimit
 	}
-	if o.Observe == nil {
-		o.Observe = func(Progress) {}
-	}
 	return o
 }
 

@@ -207,6 +207,6 @@ func (p *Progress) Line(width int) string {
 	if p.Step != "" {
 		what += ", " + p.Step
 	}
-	line := fmt.Sprintf("%s  %.1f s  %s  sent %d  effects %d", p.Scenario, p.Elapsed.Seconds(), what, p.Sent, p.Effects)
+	line := fmt.Sprintf("%s  %.1f s  %d of %d  %s", p.Scenario, p.Elapsed.Seconds(), p.Effects, p.Sent, what)
 	return line[:min(len(line), max(1, width-1))] // ASCII; a line that wraps could not be refreshed
 }

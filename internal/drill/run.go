@@ -45,6 +45,9 @@ type run struct {
 	replicas  []*replica
 	result    Result
 
+	over time.Time // when the faults were
+	due  []string  // what had been sent by then
+
 	mu    sync.Mutex // guards the following
 	phase Phase
 	step  string
@@ -90,6 +93,9 @@ func seconds(d time.Duration) float64 { return math.Round(d.Seconds()*100) / 100
 
 // open starts what is needed, from the inside out.
 func (r *run) open(ctx context.Context) (err error) {
+	if err := probe(ctx, r.opts.Broker); err != nil {
+		return err
+	}
 	if r.space, err = newSpace(ctx, r.opts.Store, r.opts.Folder); err != nil {
 		return err
 	}
@@ -130,8 +136,7 @@ func (r *run) play(ctx context.Context) error {
 	return r.rest(ctx)
 }
 
-// strike plays the scenario, and waits until what was sent by its end has its
-// effects.
+// strike plays the scenario, with some time before and after.
 func (r *run) strike(ctx context.Context) error {
 	r.enter(PhaseBefore)
 	if err := pause(ctx, r.opts.scaled(before, 100*time.Millisecond)); err != nil {
@@ -145,31 +150,25 @@ func (r *run) strike(ctx context.Context) error {
 		return fmt.Errorf("%s: %w", r.opts.Scenario.Name, err)
 	}
 	r.enter(PhaseAfter)
-	over, due := time.Now(), r.publisher.accepted()
-	wait := time.NewTimer(r.opts.scaled(after, 100*time.Millisecond))
-	defer wait.Stop()
-	for waited := false; ; {
-		if r.result.RecoverySeconds < 0 {
-			ids, err := r.space.effects.IDs(ctx)
-			if err != nil {
-				return err
-			}
-			if effects.Judge(due, ids).Lost == 0 {
-				r.result.RecoverySeconds = seconds(time.Since(over))
-			}
+	r.over, r.due = time.Now(), r.publisher.accepted()
+	for end := r.over.Add(r.opts.scaled(after, 100*time.Millisecond)); time.Now().Before(end); {
+		if _, err := r.look(ctx); err != nil {
+			return err
 		}
-		if waited && (r.result.RecoverySeconds >= 0 || time.Since(over) > r.opts.scaled(hopeless, 2*time.Second)) {
-			return nil
-		}
-		select {
-		case <-wait.C:
-			waited = true
-		default:
-			if err := pause(ctx, tick); err != nil {
-				return err
-			}
+		if err := pause(ctx, tick); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// look reads the effects, and notes when those of all that was due are there.
+func (r *run) look(ctx context.Context) (ids []string, err error) {
+	ids, err = r.space.effects.IDs(ctx)
+	if err == nil && r.result.RecoverySeconds < 0 && effects.Judge(r.due, ids).Lost == 0 {
+		r.result.RecoverySeconds = seconds(time.Since(r.over))
+	}
+	return ids, err
 }
 
 // pace publishes at the rate until its context ends.
@@ -209,7 +208,7 @@ func (r *run) rest(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		ids, err := r.space.effects.IDs(ctx)
+		ids, err := r.look(ctx)
 		if err != nil {
 			return err
 		}
@@ -305,6 +304,9 @@ func (r *run) tell(step string) {
 
 // observe reports how far it is until the returned function is called.
 func (r *run) observe() (stop func()) {
+	if r.opts.Observe == nil {
+		return func() {}
+	}
 	const interval = 100 * time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup

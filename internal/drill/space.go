@@ -99,7 +99,8 @@ func sqliteSpace(ctx context.Context, u *url.URL, folder string) (*space, error)
 	remove := func(context.Context) error {
 		var errs []error
 		for _, end := range []string{"", "-wal", "-shm", "-journal"} {
-			if err := os.Remove(file + end); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			err := os.Remove(file + end) //nolint:gosec // it is our own, beside one that the user names
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				errs = append(errs, err)
 			}
 		}

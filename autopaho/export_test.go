@@ -27,3 +27,6 @@ func ReceiptMAC(key []byte, id, status, reason string) string {
 func ReceiptTimeout(first time.Duration, attempts int) time.Duration {
 	return receiptTimeout(first, attempts)
 }
+
+// SetStuckLimit sets for how long a loop may take for a round.
+func (c *Client) SetStuckLimit(d time.Duration) { c.stuckLimit = d }

@@ -76,6 +76,12 @@ func sub(ctx context.Context, sh *shell, o *subOptions) error {
 	if err != nil {
 		return err
 	}
+	m, err := o.monitor.start(ctx, sh, true)
+	if err != nil {
+		return err
+	}
+	defer m.close()
+	m.measure(&cfg)
 	o.session(&cfg)
 	if o.group != "" {
 		store, err := o.store.open(ctx, sh)
@@ -86,7 +92,7 @@ func sub(ctx context.Context, sh *shell, o *subOptions) error {
 		cfg.Store, cfg.Relay.Off = store, true
 	}
 	out := newOutput(sh.stdout)
-	s := &subscriber{sh: sh, o: o, print: print, out: out, ended: make(chan struct{})}
+	s := &subscriber{sh: sh, o: o, print: print, out: out, monitor: m, ended: make(chan struct{})}
 	subscription.Handler = s.handle
 	err = s.run(ctx, cfg, subscription)
 	if werr := out.close(); err == nil && werr != nil {
@@ -97,11 +103,12 @@ func sub(ctx context.Context, sh *shell, o *subOptions) error {
 
 // subscriber is one run of sub.
 type subscriber struct {
-	sh    *shell
-	o     *subOptions
-	print printer
-	out   *output
-	ended chan struct{} // closed when the run is to end
+	sh      *shell
+	o       *subOptions
+	print   printer
+	out     *output
+	monitor *monitor
+	ended   chan struct{} // closed when the run is to end
 
 	mu      sync.Mutex // guards the following
 	begun   int        // messages that count
@@ -190,6 +197,7 @@ func (s *subscriber) run(ctx context.Context, cfg autopaho.Config, subscription 
 	if err != nil {
 		return err
 	}
+	s.monitor.watch(client)
 	err = s.until(ctx, client, subscription, t)
 	s.end(err) // what was received and not begun stays with the broker
 	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), closePatience)

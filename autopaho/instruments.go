@@ -58,14 +58,17 @@ func with(attributes ...attribute.KeyValue) metric.ObserveOption {
 	return metric.WithAttributeSet(attribute.NewSet(attributes...))
 }
 
-// counters are the client's Counters.
-func (r *recipe) counters() {
+// counterMetric is one of the client's Counters.
+type counterMetric struct {
+	name, unit, text string
+	attributes       []attribute.KeyValue
+	value            func(*Counters) uint64
+}
+
+// counterMetrics are all of them, but for Stuck, which is no counter.
+func counterMetrics() []counterMetric {
 	system := attrSystem.String(systemMQTT)
-	for _, c := range []struct {
-		name, unit, text string
-		attributes       []attribute.KeyValue
-		value            func(*Counters) uint64
-	}{
+	return []counterMetric{
 		{"messaging.client.sent.messages", unitMessages, "Messages of the outbox that the broker answered.", []attribute.KeyValue{system, attrOperation.String("publish")}, func(c *Counters) uint64 { return c.Sent }},
 		{"messaging.client.consumed.messages", unitMessages, "Messages that the broker sent.", []attribute.KeyValue{system, attrOperation.String("receive")}, func(c *Counters) uint64 { return c.Received }},
 		{"oncemq.relay.delivered", unitMessages, "Messages of the outbox that the broker took.", nil, func(c *Counters) uint64 { return c.Delivered }},
@@ -90,7 +93,12 @@ func (r *recipe) counters() {
 		{"oncemq.consumer.dropped_qos0", unitMessages, "Received messages of QoS 0 that no worker had time for.", nil, func(c *Counters) uint64 { return c.DroppedQoS0 }},
 		{"oncemq.connection.connects", unitConnections, "Connections that were made.", nil, func(c *Counters) uint64 { return c.Connects }},
 		{"oncemq.connection.errors", "{attempt}", "Attempts to connect that failed.", nil, func(c *Counters) uint64 { return c.ConnectErrors }},
-	} {
+	}
+}
+
+// counters are the client's Counters.
+func (r *recipe) counters() {
+	for _, c := range counterMetrics() {
 		i, attributes := r.counter(c.name, c.unit, c.text), with(c.attributes...)
 		r.use(func(o metric.Observer, seen *observation) {
 			o.ObserveInt64(i, int64(c.value(&seen.status.Counters)), attributes)

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -56,7 +57,18 @@ type readiness struct {
 }
 
 // awaitReady asks /readyz until the answer is as wanted.
-func awaitReady(t *testing.T, url string, want bool) readiness {
+func awaitReady(t *testing.T, url string, want bool) {
+	t.Helper()
+	awaitReadiness(t, url, func(r readiness) bool { return r.Ready == want })
+}
+
+// awaitReason asks until the answer is no, for that reason among others.
+func awaitReason(t *testing.T, url, text string) {
+	t.Helper()
+	awaitReadiness(t, url, func(r readiness) bool { return !r.Ready && strings.Contains(strings.Join(r.Reasons, "; "), text) })
+}
+
+func awaitReadiness(t *testing.T, url string, wanted func(readiness) bool) {
 	t.Helper()
 	var last readiness
 	begun := time.Now()
@@ -66,7 +78,7 @@ func awaitReady(t *testing.T, url string, want bool) readiness {
 		require.NoError(t, json.Unmarshal([]byte(body), &last), body)
 		require.Equal(t, last.Ready, status == http.StatusOK, body)
 		require.Equal(t, last.Ready, len(last.Reasons) == 0, body)
-		if last.Ready == want {
+		if wanted(last) {
 			break
 		}
 		if time.Now().After(end) {
@@ -77,8 +89,7 @@ func awaitReady(t *testing.T, url string, want bool) readiness {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-	t.Logf("ready is %t after %s: %v", want, time.Since(begun).Round(time.Millisecond), last.Reasons)
-	return last
+	t.Logf("ready is %t after %s: %v", last.Ready, time.Since(begun).Round(time.Millisecond), last.Reasons)
 }
 
 // TestReadiness: broker and store of a relay are frozen, one after the other, without
@@ -92,14 +103,14 @@ func TestReadiness(t *testing.T) {
 	url := served(t, p)
 	awaitReady(t, url, true)
 	proxy.BlackHole(true)
-	require.Contains(t, strings.Join(awaitReady(t, url, false).Reasons, "; "), "no answer to PINGREQ within 1s")
+	awaitReason(t, url, "no answer to PINGREQ within 1s")
 	status, body := get(t, url+"/healthz")
 	require.Equal(t, http.StatusOK, status, body)
 	proxy.BlackHole(false)
 	proxy.CutAll(faultproxy.RST)
 	awaitReady(t, url, true)
 	redis.Pause()
-	require.Contains(t, strings.Join(awaitReady(t, url, false).Reasons, "; "), "store: ")
+	awaitReason(t, url, "store: ")
 	status, body = get(t, url+"/healthz")
 	require.Equal(t, http.StatusOK, status, body)
 	require.JSONEq(t, `{"live": true, "reasons": []}`, body)
@@ -139,19 +150,20 @@ func TestListenRefused(t *testing.T) {
 // TestSubIsReady: once the broker has agreed, and not before.
 func TestSubIsReady(t *testing.T) {
 	t.Parallel()
-	var b *brokertest.Broker
-	agree := make(chan struct{})
-	b = startBroker(t, brokertest.Options{Intercept: func(_ string, d brokertest.Direction, p *brokertest.Packet) brokertest.Action {
+	agreed := make(chan struct{})
+	agree := sync.OnceFunc(func() { close(agreed) })
+	b := startBroker(t, brokertest.Options{Intercept: func(_ string, d brokertest.Direction, p *brokertest.Packet) brokertest.Action {
 		if d == brokertest.In && p.Type == brokertest.SUBSCRIBE {
-			<-agree
+			<-agreed
 		}
 		return brokertest.Pass
 	}})
+	t.Cleanup(agree)
 	p := testenv.Start(t, oncemq(t, "sub", "-L", b.URL(), "-t", "a", "--listen", "127.0.0.1:0"))
 	url := served(t, p)
 	require.NoError(t, b.Wait(within(t, 30*time.Second), func() bool { return len(b.Connected()) > 0 }))
-	require.Contains(t, strings.Join(awaitReady(t, url, false).Reasons, "; "), "broker: ")
-	close(agree)
+	awaitReason(t, url, "broker: it has not agreed to the subscription to a yet")
+	agree()
 	awaitReady(t, url, true)
 	p.Terminate()
 	require.Equal(t, exitDone, p.Wait(20*time.Second), p.Stderr.String())
@@ -270,7 +282,9 @@ func expressions(t *testing.T, file string) []string {
 			Panels []struct {
 				Targets []struct{ Expr string }
 			}
-			Templating struct{ List []struct{ Type, Definition string } }
+			Templating struct {
+				List []struct{ Type, Definition string }
+			}
 		}
 		require.NoError(t, json.Unmarshal(text, &dashboard))
 		for _, p := range dashboard.Panels {

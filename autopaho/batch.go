@@ -264,10 +264,12 @@ func (r *batchRun) run(items []*item) (alone []*item, lost bool) {
 	defer cancel()
 	returned := s.watch(func() {
 		r.msgs, r.grants = nil, nil // those are the stuck handler's
-		s.batchFailed(len(kept), ErrHandlerTimeout)
+		s.batchFailed(kept, ErrHandlerTimeout)
 		r.batcher.takeOverMany(append(alone, kept...))
 	})
-	err := call(ctx, func(ctx context.Context) error { return s.cfg.BatchHandler(ctx, msgs) })
+	within, h := s.handling(ctx, kept...)
+	err := call(within, func(ctx context.Context) error { return s.cfg.BatchHandler(ctx, msgs) })
+	h.end(err)
 	if !returned() {
 		return nil, true
 	}
@@ -283,12 +285,15 @@ func (r *batchRun) run(items []*item) (alone []*item, lost bool) {
 		}
 		return alone, false
 	}
-	s.batchFailed(len(kept), err)
+	s.batchFailed(kept, err)
 	return append(alone, kept...), false
 }
 
-func (s *Subscription) batchFailed(messages int, err error) {
+func (s *Subscription) batchFailed(items []*item, err error) {
 	s.client.status.counters.handlerErrors.Add(1)
+	for _, it := range items {
+		it.by.retried.Add(1)
+	}
 	s.client.cfg.Logger.WarnContext(s.ctx, "batch failed; its messages are tried one by one",
-		"messages", messages, "error", err)
+		"messages", len(items), "error", err)
 }

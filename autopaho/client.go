@@ -22,6 +22,11 @@ type Client struct {
 	relay   *relay
 	status  statusBoard
 	store   *storeBreaker
+	metrics *metrics // nil for none
+	tracing *tracing // nil for none
+
+	readiness  readiness
+	stuckLimit time.Duration // tests have less time
 	// accepted: the broker has taken a connection of this client.
 	accepted atomic.Bool
 
@@ -53,9 +58,15 @@ func New(ctx context.Context, cfg Config) (*Client, error) {
 	c := &Client{
 		cfg: cfg, closing: make(chan struct{}), closeDone: make(chan struct{}),
 		tracker: tracker{waiting: make(map[string]tracked)},
-		status:  newStatusBoard(),
+		status:  newStatusBoard(), stuckLimit: stuckLimit,
 	}
 	c.store = newStoreBreaker(c)
+	c.tracing = newTracing(&c.cfg)
+	var err error
+	if c.metrics, err = newMetrics(c); err != nil {
+		c.store.close()
+		return nil, err
+	}
 	if cfg.Store != nil && !cfg.Relay.Off {
 		r, err := newRelay(ctx, c)
 		if err != nil {
@@ -63,6 +74,9 @@ func New(ctx context.Context, cfg Config) (*Client, error) {
 			return nil, fmt.Errorf("start relay: %w", err)
 		}
 		c.relay = r
+	}
+	if err := c.metrics.start(); err != nil {
+		return nil, errors.Join(err, c.Close(ctx))
 	}
 	return c, nil
 }
@@ -187,6 +201,7 @@ func (c *Client) Close(ctx context.Context) error {
 		// A call still waits for the store; it returns when that answers.
 	}
 	c.store.close()
+	c.metrics.close()
 	c.closeErr = errors.Join(errs...)
 	close(c.closeDone)
 	return c.closeErr

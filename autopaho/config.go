@@ -13,6 +13,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/oncemq/oncemq/internal/session"
 	"github.com/oncemq/oncemq/persist"
@@ -145,6 +148,31 @@ type Config struct {
 	// credential is ever logged.
 	Logger *slog.Logger
 
+	// MeterProvider, if set, gets metrics: everything that Status tells, and some
+	// durations; docs/observability.md lists them. What is counted is read when
+	// the provider's reader collects, which asks the store for its Stats at most
+	// every 5 s; the messages pay nothing for it. Clients that share a provider
+	// add their counters up, and of their gauges one is seen: give each a provider
+	// with a resource of its own. Nil, the default, means no metrics: no global
+	// provider is used.
+	MeterProvider metric.MeterProvider
+
+	// TracerProvider, if set, gets spans: of each Enqueue, of each transmission by
+	// the relay (from the PUBLISH to the broker's answer), of each delivery (from
+	// the PUBLISH to its acknowledgement) and of each run of a handler, all in one
+	// trace, whatever processes and whatever time lie between them. Its sampler is
+	// asked by Enqueue, and for messages that come without a context; the rest goes
+	// by what it said. The spans of a relay end on the connection's goroutine, so
+	// spans must be processed in batches. Nil, the default, means no spans, and that
+	// messages get no context.
+	TracerProvider trace.TracerProvider
+
+	// Propagator puts the context into user properties, at Enqueue and Publish, and
+	// reads it from there. A message that has one already keeps it. Default: that
+	// of the W3C, traceparent and tracestate: some 70 bytes in the store and on
+	// the wire. Without a TracerProvider it is not used.
+	Propagator propagation.TextMapPropagator
+
 	// OnEvent is told what happens, from several goroutines. It must not block:
 	// while it does, connections and acknowledgements wait.
 	OnEvent func(Event)
@@ -241,6 +269,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Propagator == nil {
+		c.Propagator = propagation.TraceContext{}
 	}
 	if c.OnEvent == nil {
 		c.OnEvent = func(Event) {}

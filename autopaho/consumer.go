@@ -30,6 +30,7 @@ type consumer struct {
 	cancel context.CancelFunc
 	wake   chan struct{} // holds one: keep has something to do
 	joined chan struct{} // closed when keep has returned
+	pulse  pulse         // of received
 
 	mu       sync.Mutex // guards the following
 	subs     []*Subscription
@@ -70,6 +71,7 @@ func (c *Client) startConsumer(cfg session.Config) (*consumer, error) {
 	cfg.OnUp = in.up
 	cfg.OnDown = in.down
 	in.board = c.follow(&cfg)
+	in.board.role = RoleSubscriber
 	link, err := session.Start(cfg)
 	if err != nil {
 		in.cancel()
@@ -84,6 +86,9 @@ func (c *Client) startConsumer(cfg session.Config) (*consumer, error) {
 func (in *consumer) up(s session.Snapshot) {
 	in.mu.Lock()
 	in.stale, in.present = true, s.Present
+	for _, sub := range in.subs {
+		sub.live.Store(false) // until keep has looked at it
+	}
 	in.mu.Unlock()
 	in.signal()
 }
@@ -221,6 +226,7 @@ func (in *consumer) keep() {
 			in.stale = false
 			for _, s := range in.subs {
 				s.pending = s.pending || !s.agreed || !in.present || s.cfg.Retained != RetainedAlways
+				s.live.Store(!s.pending)
 			}
 		}
 		subs := append([]*Subscription(nil), in.subs...)
@@ -251,6 +257,7 @@ func (in *consumer) subscribe(s *Subscription) bool {
 	switch {
 	case err == nil:
 		s.pending, s.agreed = false, true
+		s.live.Store(true)
 		s.tell(nil)
 	case errors.As(err, &refused), !errors.Is(err, ErrConnectionLost) && in.ctx.Err() == nil && !isTimeout(err):
 		s.pending = false
@@ -291,6 +298,8 @@ func (in *consumer) received(batch []*session.Delivery) {
 	subs := in.subs
 	in.mu.Unlock()
 	now := time.Now()
+	in.pulse.beat(now)
+	defer in.pulse.rest()
 	for _, del := range batch {
 		counters.received.Add(1)
 		if del.Dup {
@@ -307,38 +316,46 @@ func (in *consumer) received(batch []*session.Delivery) {
 // subscription identifiers name, if their filters agree (an identifier may be
 // of an earlier process), else those whose filters match.
 func route(subs []*Subscription, del *session.Delivery, now time.Time) bool {
-	var first *Subscription
-	var more []*Subscription
-	pick := func(s *Subscription) {
-		if first == nil {
-			first = s
+	var first candidate
+	var more []candidate
+	pick := func(s *Subscription, by *filterCounters) {
+		if first.sub == nil {
+			first = candidate{s, by}
 		} else {
-			more = append(more, s)
+			more = append(more, candidate{s, by})
 		}
 	}
 	for _, id := range del.SubscriptionIDs {
 		for _, s := range subs {
-			if s.id == int(id) && s.matches(del.Message.Topic) {
-				pick(s)
+			if s.id == int(id) {
+				if by := s.match(del.Message.Topic); by != nil {
+					pick(s, by)
+				}
 			}
 		}
 	}
-	if first == nil {
+	if first.sub == nil {
 		for _, s := range subs {
-			if s.matches(del.Message.Topic) {
-				pick(s)
+			if by := s.match(del.Message.Topic); by != nil {
+				pick(s, by)
 			}
 		}
 	}
-	if first == nil {
+	if first.sub == nil {
 		return false
 	}
 	share := newShare(del, 1+len(more))
-	first.take(del, share, now)
-	for _, s := range more {
-		s.take(del, share, now)
+	first.sub.take(del, share, first.by, now)
+	for _, c := range more {
+		c.sub.take(del, share, c.by, now)
 	}
 	return true
+}
+
+// candidate is a subscription that a message is for, and the filter that says so.
+type candidate struct {
+	sub *Subscription
+	by  *filterCounters
 }
 
 // hold keeps a message that nobody wants for a Subscribe that may come.

@@ -41,6 +41,9 @@ type drain struct {
 	work   chan struct{} // holds one: run has something to do
 
 	receipts *receiptInbox
+	ahead    time.Duration // by which our clock is ahead of the store's; for metrics
+	pulse    pulse         // of loop
+	answers  pulse         // of completed
 
 	lost      chan error // why the lane or its session is not ours any more
 	tenure    *tenure
@@ -148,6 +151,7 @@ func (d *drain) run() error {
 	defer cancel()
 
 	wg.Go(func() { d.renew(ctx) })
+	d.ahead = d.client.metrics.storeAhead(ctx)
 	before, err := d.restore(ctx)
 	if err != nil {
 		d.release(err)
@@ -178,6 +182,7 @@ func (d *drain) run() error {
 	defer breaker.gone(d)
 	cfg.Permit = d.tenure.permit
 	board := d.client.follow(&cfg)
+	board.role, board.lane = RoleRelay, d.lane.Number()
 	link, err := session.Start(cfg)
 	if err != nil {
 		d.release(err)
@@ -217,10 +222,12 @@ func (d *drain) loop(ctx context.Context, link *session.Link) error {
 	defer retry.Stop()
 	overdue := time.NewTicker(overduePause)
 	defer overdue.Stop()
+	defer d.pulse.rest()
 	armed := false // settle is running: it is not put off by what comes later
 	early := time.NewTicker(earlyPoll)
 	defer early.Stop()
 	for begun := time.Now(); ; {
+		d.pulse.beat(time.Now())
 		if err := d.settle(ctx, false); err != nil {
 			return err
 		}

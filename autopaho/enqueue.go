@@ -240,7 +240,9 @@ func (c *Client) Enqueue(ctx context.Context, msgs ...Message) (*Enqueued, error
 		if err := c.store.permit(); err != nil {
 			return nil, err
 		}
+		start := c.metrics.timed()
 		refs, err := c.cfg.Store.Enqueue(ctx, prepared)
+		c.metrics.called(ctx, callEnqueue, start, err)
 		c.store.note(err)
 		return refs, err
 	})
@@ -314,6 +316,10 @@ func (c *Client) enqueue(ctx context.Context, inTx bool, msgs []Message, store f
 		c.tracker.add(q)
 	}
 	failpoint.Hit(failpoint.EnqueueBefore)
+	if c.tracing != nil {
+		span := c.tracing.enqueue(ctx, prepared)
+		defer func() { endSpan(span, err) }()
+	}
 	q.refs, err = store(prepared)
 	failpoint.Hit(failpoint.EnqueueAfter)
 	if err != nil {

@@ -27,3 +27,15 @@ func ReceiptMAC(key []byte, id, status, reason string) string {
 func ReceiptTimeout(first time.Duration, attempts int) time.Duration {
 	return receiptTimeout(first, attempts)
 }
+
+// CounterMetrics are the values of the metrics of counters, by name.
+func CounterMetrics(c Counters) map[string]uint64 {
+	values := make(map[string]uint64)
+	for _, m := range counterMetrics() {
+		values[m.name] = m.value(&c)
+	}
+	return values
+}
+
+// SetStuckLimit sets for how long a loop may take for a round.
+func (c *Client) SetStuckLimit(d time.Duration) { c.stuckLimit = d }

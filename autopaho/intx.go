@@ -113,7 +113,10 @@ func (h *txHandler[T]) start(s *Subscription, settings txSettings) (transactiona
 				return ErrRelease
 			}
 			failpoint.Hit(failpoint.ConsumerAfterClaim)
-			err := h.many(ctx, tx, msgs)
+			within, run := s.handling(ctx, items...)
+			err := errPanicked
+			defer func() { run.end(err) }()
+			err = h.many(within, tx, msgs)
 			failpoint.Hit(failpoint.ConsumerAfterEffect)
 			if errors.Is(err, ErrRelease) && ctx.Err() == nil {
 				// Each of them is asked for alone now, to be given back.
@@ -151,7 +154,10 @@ func (t txItem[T]) Process(ctx context.Context, tx T, g dedup.Grant) error {
 	t.begun(g)
 	h, _ := t.sub.cfg.TxHandler.(*txHandler[T]) // it has made this item
 	failpoint.Hit(failpoint.ConsumerAfterClaim)
-	err := h.one(ctx, tx, t.sub.handed(t.item))
+	within, run := t.sub.handling(ctx, t.item)
+	err := errPanicked
+	defer func() { run.end(err) }()
+	err = h.one(within, tx, t.sub.handed(t.item))
 	failpoint.Hit(failpoint.ConsumerAfterEffect)
 	return err
 }
@@ -173,5 +179,6 @@ func (t txItem[T]) Failed(err error, attempts int) dedup.Verdict {
 		t.dead = s.letter(t.item, err, attempts)
 		return dedup.Verdict{Dead: t.dead}
 	}
+	t.by.retried.Add(1)
 	return dedup.Verdict{After: s.cfg.Backoff.Delay(attempts)}
 }

@@ -4,6 +4,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/oncemq/oncemq/dedup"
 	"github.com/oncemq/oncemq/internal/failpoint"
 	"github.com/oncemq/oncemq/internal/session"
@@ -33,6 +35,8 @@ type item struct {
 	sub      *Subscription
 	del      *session.Delivery
 	share    *share
+	by       *filterCounters // of the filter by which it came
+	span     trace.Span      // of its delivery; nil if there is none
 	received Received
 	order    string
 	grant    dedup.Grant

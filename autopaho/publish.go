@@ -38,7 +38,13 @@ func (c *Client) Publish(ctx context.Context, m Message) (Result, error) {
 	if err != nil {
 		return Result{}, fmt.Errorf("publish: %w", err)
 	}
-	return pub.send(ctx, &p)
+	if c.tracing == nil {
+		return pub.send(ctx, &p)
+	}
+	span := c.tracing.publish(ctx, &p)
+	r, err := pub.send(ctx, &p)
+	endSpan(span, err)
+	return r, err
 }
 
 // publisher is the link of Publish and of receipts. Its session is of no use to
@@ -76,6 +82,7 @@ func (c *Client) ensurePublisher() (*publisher, error) {
 	cfg.Engine.Source = p
 	cfg.Engine.Completed = p.completed
 	p.board = c.follow(&cfg)
+	p.board.role = RolePublisher
 	link, err := session.Start(cfg)
 	if err != nil {
 		return nil, err

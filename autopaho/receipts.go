@@ -165,7 +165,9 @@ func (in *receiptInbox) record(ctx context.Context) error {
 	if len(batch) == 0 {
 		return nil
 	}
+	beating := in.drain.pulse.pause()
 	known, err := in.drain.lane.Acknowledge(ctx, receipts)
+	in.drain.pulse.resume(beating)
 	if err != nil {
 		in.mu.Lock()
 		in.arrived = append(batch, in.arrived...)

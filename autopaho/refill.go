@@ -32,7 +32,10 @@ func (d *drain) refill(ctx context.Context) error {
 		// Cleared before reading: a message that is committed meanwhile sets
 		// it again.
 		d.mayBeMore.Store(false)
+		start, beating := d.client.metrics.timed(), d.pulse.pause()
 		entries, err := d.lane.Next(ctx, pageSize, pageBytes)
+		d.pulse.resume(beating)
+		d.client.metrics.called(ctx, callRead, start, err)
 		if err != nil {
 			d.mayBeMore.Store(true)
 			if errors.Is(err, persist.ErrUnknownOutcome) {
@@ -62,7 +65,7 @@ func (d *drain) put(ctx context.Context, entries []persist.Entry) error {
 	var given []ending // up
 	for i := range entries {
 		e, o := &entries[i], &page[i]
-		o.Message, o.Ref, o.Attempts = &e.Message, e.Ref, e.Attempts
+		o.Message, o.Ref, o.Attempts, o.EnqueuedAt = &e.Message, e.Ref, e.Attempts, e.EnqueuedAt.UnixMilli()
 		if e.Message.Expiry != 0 {
 			o.ExpiresAt = now.Add(e.Message.Expiry)
 			dated, over = true, over || e.Message.Expiry < 0
@@ -99,7 +102,10 @@ func (d *drain) put(ctx context.Context, entries []persist.Entry) error {
 	}
 	if wantReceipts {
 		// Nobody may answer before we listen.
-		if err := d.receipts.subscribe(ctx); err != nil {
+		beating := d.pulse.pause()
+		err := d.receipts.subscribe(ctx)
+		d.pulse.resume(beating)
+		if err != nil {
 			return err
 		}
 	}

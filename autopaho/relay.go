@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -36,6 +37,8 @@ type relay struct {
 	withdrawn   chan struct{} // closed once the other relays may take the lanes
 	shares      shares
 	absence     absence
+	pulse       pulse
+	looked      atomic.Bool // for lanes, once at least
 
 	mu      sync.Mutex // guards the following
 	err     error
@@ -81,6 +84,7 @@ func (r *relay) run() {
 	defer next.Stop()
 	var looked time.Time
 	for !r.closing() {
+		r.pulse.beat(time.Now())
 		select {
 		case <-poll.C:
 			r.wakeAll()
@@ -94,10 +98,13 @@ func (r *relay) run() {
 			next.Reset(0)
 		case <-next.C:
 			looked = time.Now()
+			r.pulse.rest() // it asks the store
 			next.Reset(r.look(&wg, ended))
+			r.looked.Store(true)
 		case <-r.stop:
 		}
 	}
+	r.pulse.rest()
 	// The drains see r.stop and end by themselves.
 	r.withdraw()
 	wg.Wait()

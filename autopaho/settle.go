@@ -43,6 +43,12 @@ func (d *drain) completed(done []session.Completion) {
 	failpoint.Hit(failpoint.RelayAfterAck)
 	counters := d.client.status.counters
 	now := time.Now()
+	d.answers.beat(now)
+	defer d.answers.rest()
+	if t := d.client.tracing; t != nil {
+		t.relayed(done, d.lane.Number(), now) // before one of them may be sent again
+	}
+	var first *session.Outgoing // that was delivered
 	d.mu.Lock()
 	for i := range done {
 		c := &done[i]
@@ -63,6 +69,9 @@ func (d *drain) completed(done []session.Completion) {
 		if stateOf(c.Class) != persist.StateDelivered || c.Expired {
 			continue
 		}
+		if first == nil {
+			first = c.Out
+		}
 		counters.delivered.Add(1)
 		if c.Class == qos.NoSubscribers {
 			counters.noSubscribers.Add(1)
@@ -73,6 +82,9 @@ func (d *drain) completed(done []session.Completion) {
 			final:  !m.Receipt,
 		})
 		d.client.event(Event{Kind: EventDelivered, MessageID: m.ID, Topic: m.Topic, ReasonCode: c.Code})
+	}
+	if m := d.client.metrics; m != nil && first != nil {
+		m.answered(now, first.FirstAt(), time.UnixMilli(first.EnqueuedAt).Add(d.ahead))
 	}
 	d.relay.breaker.answered(done)
 	if pending > 0 {
@@ -201,7 +213,11 @@ func (d *drain) settle(ctx context.Context, all bool) error {
 			settlements[i] = batch[i].settlement
 		}
 		failpoint.Hit(failpoint.RelayBeforeSettle)
-		if err := d.lane.Settle(ctx, settlements); err != nil {
+		start, beating := d.client.metrics.timed(), d.pulse.pause()
+		err := d.lane.Settle(ctx, settlements)
+		d.pulse.resume(beating)
+		d.client.metrics.called(ctx, callSettle, start, err)
+		if err != nil {
 			d.mu.Lock()
 			d.ended = append(batch, d.ended...)
 			d.mu.Unlock()

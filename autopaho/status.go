@@ -1,8 +1,11 @@
 package autopaho
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,11 +31,27 @@ const (
 	StateError ConnState = "error"
 )
 
+// ConnRole tells what a client uses an MQTT session for.
+type ConnRole string
+
+// The roles of a session.
+const (
+	// RoleRelay: it delivers a lane of the outbox.
+	RoleRelay ConnRole = "relay"
+	// RoleSubscriber: it receives for all subscriptions.
+	RoleSubscriber ConnRole = "subscriber"
+	// RolePublisher: Publish and the receipts use it.
+	RolePublisher ConnRole = "publisher"
+)
+
 // ConnStatus describes one MQTT session of the client.
 type ConnStatus struct {
 	ClientID string
-	State    ConnState
-	Since    time.Time // when State began
+	Role     ConnRole
+	// Lane is the lane that a session of RoleRelay delivers; zero for others.
+	Lane  int
+	State ConnState
+	Since time.Time // when State began
 	// Connects counts the connections that were made.
 	Connects int
 	// Attempts counts failed attempts since the last connection.
@@ -69,6 +88,9 @@ type Counters struct {
 	Received, Redelivered, Processed, Duplicates, Dead, TooOld, HandlerErrors, Unkeyed, Unrouted, DroppedQoS0 uint64
 	// ReceiptsSent counts receipts that were published.
 	ReceiptsSent uint64
+	// Connects counts the connections that were made, of all sessions, and
+	// ConnectErrors the attempts that failed.
+	Connects, ConnectErrors uint64
 	// Stuck is how many handlers are running now that have not returned in time:
 	// see SubscribeConfig.HandlerTimeout. It is no count, but a gauge.
 	Stuck int64
@@ -82,6 +104,9 @@ type Status struct {
 	// Lanes are the numbers of the lanes that this client drains.
 	Lanes    []int
 	Counters Counters
+	// Subscriptions are those that were made and not closed, in the order in which
+	// they were made.
+	Subscriptions []SubscriptionStatus
 	// Breakers are the circuit breakers: the store's if there is a store, and the
 	// broker's if this client drains the outbox.
 	Breakers []BreakerStatus
@@ -98,6 +123,7 @@ type counters struct {
 	resent, unknownReceipts, forgedReceipts, superseded                    atomic.Uint64
 	received, redelivered, processed, duplicates, dead, handlerErrors      atomic.Uint64
 	tooOld, unkeyed, unrouted, droppedQoS0, receiptsSent                   atomic.Uint64
+	connects, connectErrors                                                atomic.Uint64
 	stuck                                                                  atomic.Int64
 }
 
@@ -112,6 +138,7 @@ func (c *counters) snapshot() Counters {
 		Unkeyed: c.unkeyed.Load(), Unrouted: c.unrouted.Load(), DroppedQoS0: c.droppedQoS0.Load(),
 		Superseded:   c.superseded.Load(),
 		ReceiptsSent: c.receiptsSent.Load(), TooOld: c.tooOld.Load(), Stuck: c.stuck.Load(),
+		Connects: c.connects.Load(), ConnectErrors: c.connectErrors.Load(),
 	}
 }
 
@@ -131,6 +158,8 @@ func newStatusBoard() statusBoard {
 type connBoard struct {
 	client   *Client
 	clientID string
+	role     ConnRole
+	lane     int
 	link     *session.Link // set once, before anybody asks
 
 	mu       sync.Mutex
@@ -184,6 +213,7 @@ func (b *connBoard) ended() {
 }
 
 func (b *connBoard) up(s session.Snapshot) {
+	b.client.status.counters.connects.Add(1)
 	b.mu.Lock()
 	again := b.connects > 0
 	b.connects++
@@ -209,6 +239,7 @@ func (b *connBoard) down(err error) {
 }
 
 func (b *connBoard) failed(err error) {
+	b.client.status.counters.connectErrors.Add(1)
 	b.mu.Lock()
 	b.attempts++
 	b.lastErr = err
@@ -220,7 +251,7 @@ func (b *connBoard) failed(err error) {
 func (b *connBoard) status() ConnStatus {
 	b.mu.Lock()
 	s := ConnStatus{
-		ClientID: b.clientID, State: b.state, Since: b.since, Connects: b.connects,
+		ClientID: b.clientID, Role: b.role, Lane: b.lane, State: b.state, Since: b.since, Connects: b.connects,
 		Attempts: b.attempts, LastError: b.lastErr, SessionPresent: b.present,
 	}
 	l := b.link
@@ -239,6 +270,18 @@ func (b *connBoard) status() ConnStatus {
 	return s
 }
 
+// boards are those of the sessions in use: the subscriber's, the publisher's, and
+// those of the lanes by number.
+func (c *Client) boards() []*connBoard {
+	c.status.mu.Lock()
+	boards := slices.Collect(maps.Keys(c.status.conns))
+	c.status.mu.Unlock()
+	slices.SortFunc(boards, func(a, b *connBoard) int {
+		return cmp.Or(-cmp.Compare(a.role, b.role), cmp.Compare(a.lane, b.lane))
+	})
+	return boards
+}
+
 // Counters are the client's counters at this moment; asking costs next to
 // nothing.
 func (c *Client) Counters() Counters { return c.status.counters.snapshot() }
@@ -246,31 +289,35 @@ func (c *Client) Counters() Counters { return c.status.counters.snapshot() }
 // Status describes the client at this moment. The context bounds the look at
 // the store.
 func (c *Client) Status(ctx context.Context) Status {
-	s := Status{Counters: c.status.counters.snapshot()}
-	c.status.mu.Lock()
-	boards := make([]*connBoard, 0, len(c.status.conns))
-	for b := range c.status.conns {
-		boards = append(boards, b)
+	s := c.statusOf()
+	if c.cfg.Store == nil {
+		return s
 	}
-	c.status.mu.Unlock()
-	for _, b := range boards {
+	if s.StoreErr = c.store.permit(); s.StoreErr != nil {
+		return s // without waiting for a time-out
+	}
+	st, err := c.cfg.Store.Stats(ctx)
+	if err != nil {
+		s.StoreErr = err
+	} else {
+		s.Outbox = &st
+	}
+	return s
+}
+
+// statusOf is Status without a look at the store.
+func (c *Client) statusOf() Status {
+	s := Status{Counters: c.status.counters.snapshot()}
+	for _, b := range c.boards() {
 		s.Connections = append(s.Connections, b.status())
 	}
+	s.Subscriptions = c.Subscriptions()
 	if c.relay != nil {
 		s.Lanes = c.relay.held()
 		s.Breakers = append(s.Breakers, c.relay.breaker.snapshot())
 	}
 	if c.cfg.Store != nil {
 		s.Breakers = append(s.Breakers, c.store.snapshot())
-		if s.StoreErr = c.store.permit(); s.StoreErr != nil {
-			return s // without waiting for a time-out
-		}
-		st, err := c.cfg.Store.Stats(ctx)
-		if err != nil {
-			s.StoreErr = err
-		} else {
-			s.Outbox = &st
-		}
 	}
 	return s
 }

@@ -34,6 +34,7 @@ type storeBreaker struct {
 	probes sync.WaitGroup
 
 	probing bool // probe runs, and will see what state the breaker has; guarded by mu
+	asking  bool // a look at the store for Client.Ready is under way; guarded by mu
 }
 
 func newStoreBreaker(c *Client) *storeBreaker {

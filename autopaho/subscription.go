@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/oncemq/oncemq/dedup"
@@ -27,6 +28,9 @@ type Subscription struct {
 	qos0   chan struct{}   // counts QoS 0 messages in work
 	solo   chan struct{}   // holds one: a message that may kill is in its handler
 
+	filters []filterCounters // one for each of cfg.Filters
+	live    atomic.Bool      // the broker has agreed, and the connection is up
+
 	made    chan error // holds one: the broker's first answer
 	pending bool       // to be subscribed; used by the consumer's keep
 	agreed  bool       // the broker has agreed once
@@ -42,7 +46,7 @@ func newSubscription(in *consumer, cfg SubscribeConfig) (*Subscription, error) {
 	s := &Subscription{
 		consumer: in, client: c, cfg: cfg, made: make(chan error, 1), pending: true,
 		qos0:  make(chan struct{}, max(1024, 4*c.cfg.ReceiveMaximum)),
-		empty: make(chan struct{}), solo: make(chan struct{}, 1),
+		empty: make(chan struct{}), solo: make(chan struct{}, 1), filters: newFilterCounters(&cfg),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background()) // ended by closeWork
 	storeError := func(err error) {
@@ -58,7 +62,7 @@ func newSubscription(in *consumer, cfg SubscribeConfig) (*Subscription, error) {
 		})
 	case cfg.Group != "" && c.cfg.Store != nil:
 		s.leased, err = dedup.New(dedup.Config{
-			Store: c.cfg.Store, Group: cfg.Group, Owner: c.cfg.ClientID, Lease: cfg.Lease, TellsBegin: true,
+			Store: c.claims(), Group: cfg.Group, Owner: c.cfg.ClientID, Lease: cfg.Lease, TellsBegin: true,
 			Window: cfg.Window, ClockSkew: cfg.ClockSkew, Logger: c.cfg.Logger, OnStoreError: storeError, OnStoreBack: storeBack,
 		})
 	}
@@ -87,19 +91,21 @@ func (s *Subscription) tell(err error) {
 	}
 }
 
-func (s *Subscription) matches(topic string) bool {
-	for _, f := range s.cfg.Filters {
-		if qos.Match(f, topic) {
-			return true
+// match is the first filter that a topic matches; nil if there is none.
+func (s *Subscription) match(topic string) *filterCounters {
+	for i := range s.filters {
+		if f := &s.filters[i]; qos.Match(f.filter, topic) {
+			return f
 		}
 	}
-	return false
+	return nil
 }
 
 // disconnected gives back what came by a connection that has ended and is not
 // begun: it comes again. While the store is away and the connection flaps, it
 // would otherwise pile up with every redelivery.
 func (s *Subscription) disconnected() {
+	s.live.Store(false)
 	s.mu.Lock()
 	var stale []*item
 	for it := s.items.head; it != nil; it = it.next {
@@ -118,13 +124,15 @@ func (s *Subscription) disconnected() {
 	}
 }
 
-// take begins the work on a message. It is called by the link's reader.
-func (s *Subscription) take(del *session.Delivery, sh *share, now time.Time) {
+// take begins the work on a message that came by one of the filters. It is called
+// by the link's reader.
+func (s *Subscription) take(del *session.Delivery, sh *share, by *filterCounters, now time.Time) {
+	by.received.Add(1)
 	if del.Message.QoS == 0 && !s.roomForQoS0() {
 		s.client.status.counters.droppedQoS0.Add(1)
 		return
 	}
-	it := &item{sub: s, del: del, share: sh, received: Received{
+	it := &item{sub: s, del: del, share: sh, by: by, received: Received{
 		Message: del.Message, Dup: del.Dup, PacketID: del.PacketID(), Group: s.cfg.Group, At: now,
 	}}
 	it.order = s.cfg.OrderBy(&it.received.Message)
@@ -135,6 +143,9 @@ func (s *Subscription) take(del *session.Delivery, sh *share, now time.Time) {
 	}
 	s.items.add(it)
 	s.mu.Unlock()
+	if t := s.client.tracing; t != nil {
+		it.span = t.received(s, it, now)
+	}
 
 	key, sent := s.keyOf(it)
 	if key == "" && (s.leased != nil || s.tx != nil) {
@@ -182,6 +193,8 @@ func (s *Subscription) roomForQoS0() bool {
 		return true
 	default:
 	}
+	beating := s.consumer.pulse.pause()
+	defer func() { s.consumer.pulse.resume(beating) }()
 	t := time.NewTimer(s.client.cfg.KeepAlive / 2)
 	defer t.Stop()
 	select {
@@ -199,14 +212,17 @@ func (s *Subscription) settled(it *item, o dedup.Outcome) {
 	switch o {
 	case dedup.OutcomeProcessed:
 		counters.processed.Add(1)
+		it.by.processed.Add(1)
 	case dedup.OutcomeDead:
 		counters.dead.Add(1)
+		it.by.dead.Add(1)
 		if it.tooOld != nil {
 			counters.tooOld.Add(1)
 			s.client.event(Event{Kind: EventTooOld, MessageID: it.received.ID, Topic: it.received.Topic, Err: it.tooOld})
 		}
 	case dedup.OutcomeDuplicate, dedup.OutcomeDuplicateDead:
 		counters.duplicates.Add(1)
+		it.by.duplicates.Add(1)
 	case dedup.OutcomeReleased:
 	}
 	if o.Acknowledge() && s.cfg.Receipts && s.wantsReceipt(it) {
@@ -214,6 +230,20 @@ func (s *Subscription) settled(it *item, o dedup.Outcome) {
 		return
 	}
 	s.over(it, o)
+}
+
+// outcomeNames are those of a span.
+func outcomeNames(o dedup.Outcome) string {
+	switch o {
+	case dedup.OutcomeProcessed:
+		return "processed"
+	case dedup.OutcomeDead:
+		return "dead"
+	case dedup.OutcomeDuplicate, dedup.OutcomeDuplicateDead:
+		return "duplicate"
+	default:
+		return "released"
+	}
 }
 
 // over ends the work on an item.
@@ -226,6 +256,10 @@ func (s *Subscription) over(it *item, o dedup.Outcome) {
 		}
 	case it.share == nil || it.share.left.Add(-1) == 0:
 		it.del.Ack(0)
+	}
+	if it.span != nil {
+		it.span.SetAttributes(attrOutcome.String(outcomeNames(o)))
+		it.span.End()
 	}
 	if it.received.QoS == 0 {
 		<-s.qos0

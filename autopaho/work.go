@@ -77,7 +77,9 @@ func (s *Subscription) work(it *item) (again time.Duration) {
 	returned := s.watch(func() {
 		s.pool.takeOver(it, func() time.Duration { return s.judge(ctx, it, ErrHandlerTimeout) })
 	})
-	err := call(ctx, func(ctx context.Context) error { return s.handle(ctx, m) })
+	run, h := s.handling(ctx, it)
+	err := call(run, func(ctx context.Context) error { return s.handle(ctx, m) })
+	h.end(err)
 	failpoint.Hit(failpoint.ConsumerAfterEffect)
 	if !returned() {
 		return abandoned
@@ -113,6 +115,7 @@ func (s *Subscription) judge(ctx context.Context, it *item, err error) (again ti
 	wait := max(s.cfg.Backoff.Delay(it.received.Attempt), time.Millisecond)
 	it.received.Attempt++
 	it.retried = true
+	it.by.retried.Add(1)
 	it.leaveSolo()
 	return wait
 }

@@ -2,6 +2,7 @@
 //
 //	go run . publish            # accepted to settled, by contender
 //	go run . publish -qos 2
+//	go run . publish -metrics   # with and without metrics and traces
 //	go run . consume            # received to acknowledged
 //	go run . enqueue            # commits a second
 //	go run . backlog            # memory and speed of a relay with a long outbox

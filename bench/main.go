@@ -21,6 +21,7 @@ type options struct {
 	qos      int
 	window   int
 	only     string
+	metrics  bool
 	postgres string
 	redis    string
 	pprof    string
@@ -49,6 +50,7 @@ func run(ctx context.Context, args []string) error {
 	fs.IntVar(&o.qos, "qos", 1, "QoS level")
 	fs.IntVar(&o.window, "window", 0, "Receive Maximum: 0 for unlimited, 20 is mosquitto's default")
 	fs.StringVar(&o.only, "only", "", "run the contenders whose names contain this, and the one that all are compared to")
+	fs.BoolVar(&o.metrics, "metrics", false, "publish: compare oncemq with and without metrics and traces")
 	fs.StringVar(&o.pprof, "cpuprofile", "", "write a CPU profile")
 	fs.StringVar(&o.allocs, "allocprofile", "", "write a profile of all allocations, which slows everything down")
 	fs.StringVar(&o.postgres, "postgres", "", "PostgreSQL URL; a server is started if it is empty and one is needed")
@@ -73,6 +75,9 @@ func run(ctx context.Context, args []string) error {
 	defer stop()
 	switch args[0] {
 	case "publish":
+		if o.metrics {
+			return compare(ctx, o, unobserved, b.observed())
+		}
 		base := "autopaho memory queue"
 		if o.qos == 2 { // the queues are left out
 			base = asyncPeer

@@ -59,7 +59,12 @@ func (b *bench) publishOncemq(kind string) func(context.Context, options, int) (
 }
 
 func publishThrough(ctx context.Context, store persist.Store, o options, n int) (time.Duration, error) {
-	c, err := autopaho.New(ctx, autopaho.Config{Servers: []string{o.broker}, Store: store})
+	return publishWith(ctx, autopaho.Config{Servers: []string{o.broker}, Store: store}, o, n)
+}
+
+func publishWith(ctx context.Context, cfg autopaho.Config, o options, n int) (time.Duration, error) {
+	store := cfg.Store
+	c, err := autopaho.New(ctx, cfg)
 	if err != nil {
 		return 0, err
 	}

@@ -15,6 +15,7 @@ import (
 type relayOptions struct {
 	connection connectionOptions
 	store      storeOptions
+	monitor    monitorOptions
 	report     reportOptions
 	once       bool
 	timeout    time.Duration
@@ -30,6 +31,7 @@ func (o *relayOptions) options() []*option {
 	})
 	options = append(options, o.store.options()...)
 	options = append(options, o.connection.options(true)...)
+	options = append(options, o.monitor.options()...)
 	return append(options, o.report.options()...)
 }
 
@@ -49,6 +51,7 @@ Examples:
   oncemq relay -h broker.example
   oncemq relay --store sqlite:///var/lib/app/outbox.db -L mqtts://broker.example
   oncemq relay --once --timeout 1m
+  oncemq relay -h broker.example --listen 127.0.0.1:9464
 
 Exit codes: 0 stopped by SIGINT or SIGTERM, or the outbox is empty, 1 failed, 2
 usage, 3 --once and not empty in time, 4 refused by the broker, 5 the store
@@ -81,6 +84,12 @@ func relay(ctx context.Context, sh *shell, o *relayOptions) error {
 	if o.store.inMemory() {
 		return &usageError{option: "--store", problem: "memory: begins empty in every process, so that there is nothing to deliver; name a file"}
 	}
+	m, err := o.monitor.start(ctx, sh, false)
+	if err != nil {
+		return err
+	}
+	defer m.close()
+	m.measure(&cfg)
 	store, err := o.store.open(ctx, sh)
 	if err != nil {
 		return err
@@ -94,6 +103,7 @@ func relay(ctx context.Context, sh *shell, o *relayOptions) error {
 	if err != nil {
 		return err
 	}
+	m.watch(client)
 	err = relayUntil(ctx, sh, o, client, store, t)
 	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), closePatience)
 	defer cancel()

@@ -99,6 +99,12 @@ func sub(ctx context.Context, sh *shell, o *subOptions) error {
 	if err != nil {
 		return err
 	}
+	m, err := o.monitor.start(ctx, sh, true)
+	if err != nil {
+		return err
+	}
+	defer m.close()
+	m.measure(&cfg)
 	o.session(&cfg)
 	if o.group != "" || o.exec.command != "" { // of which dead letters may come
 		store, err := o.store.open(ctx, sh)
@@ -109,7 +115,7 @@ func sub(ctx context.Context, sh *shell, o *subOptions) error {
 		cfg.Store, cfg.Relay.Off = store, true
 	}
 	out := newOutput(sh.stdout)
-	s := &subscriber{sh: sh, o: o, print: print, out: out, ended: make(chan struct{})}
+	s := &subscriber{sh: sh, o: o, print: print, out: out, monitor: m, ended: make(chan struct{})}
 	var file *filer
 	switch {
 	case o.exec.command != "":
@@ -136,11 +142,12 @@ func sub(ctx context.Context, sh *shell, o *subOptions) error {
 
 // subscriber is one run of sub.
 type subscriber struct {
-	sh    *shell
-	o     *subOptions
-	print printer
-	out   *output
-	ended chan struct{} // closed when the run is to end
+	sh      *shell
+	o       *subOptions
+	print   printer
+	out     *output
+	monitor *monitor
+	ended   chan struct{} // closed when the run is to end
 
 	mu    sync.Mutex // guards the following
 	begun int        // messages that count
@@ -256,6 +263,7 @@ func (s *subscriber) run(ctx context.Context, cfg autopaho.Config, subscription 
 	if err != nil {
 		return err
 	}
+	s.monitor.watch(client)
 	err = s.until(ctx, client, subscription, t)
 	s.end(err) // what was received and not begun stays with the broker
 	s.sh.log.debugf("ending")

@@ -15,6 +15,7 @@ import (
 type subOptions struct {
 	connection connectionOptions
 	store      storeOptions
+	monitor    monitorOptions
 	report     reportOptions
 	print      printOptions
 	out        string // a file
@@ -99,6 +100,7 @@ func (o *subOptions) options() []*option {
 	})...))...)
 	options = append(options, o.store.options()...)
 	options = append(options, o.connection.options(false)...)
+	options = append(options, o.monitor.options()...)
 	return append(options, o.report.options()...)
 }
 

@@ -108,6 +108,7 @@ type Engine struct {
 	scratch []*Outgoing
 	waiters []*waiter
 	writing bool   // a buffer was filled and is not written yet
+	asked   bool   // a PINGREQ is due; see Link.Ping
 	out     []byte // that buffer; the writer's
 }
 
@@ -172,7 +173,7 @@ func (e *Engine) ConAckReceived(w io.Writer, connect *packets.Connect, connack *
 	e.gen++
 	e.gated = e.cfg.Gate && !connack.SessionPresent
 	e.limits = limitsOf(connect, connack)
-	e.active, e.activeBytes = 0, 0
+	e.active, e.activeBytes, e.asked = 0, 0, false
 	if !connack.SessionPresent {
 		e.newSession()
 	}

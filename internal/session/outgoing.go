@@ -33,6 +33,9 @@ type Outgoing struct {
 	// transmission was begun; the engine uses neither.
 	Attempts  int
 	NeverSent bool
+	// EnqueuedAt is when the owner took the message in, in Unix milliseconds; the
+	// engine does not use it.
+	EnqueuedAt int64
 
 	packetID uint16
 	gen      uint64             // the connection on which it was sent last
@@ -48,6 +51,7 @@ type Outgoing struct {
 	orphan   bool               // there is no message, only an exchange to end
 	noted    byte               // reason code of PUBREC below 0x80, kept for the completion
 	sentAt   time.Time
+	firstAt  time.Time // when its first transmission was begun, since it was taken
 	prev     *Outgoing
 	next     *Outgoing
 }
@@ -88,6 +92,11 @@ func (o *Outgoing) expiryLeft(now time.Time) (seconds uint32, expired bool) {
 
 // TooOld tells whether NotAfter has passed.
 func (o *Outgoing) TooOld(now time.Time) bool { return !o.NotAfter.IsZero() && !now.Before(o.NotAfter) }
+
+// FirstAt is when the engine began to send the message, since it took it from its
+// source; zero if it did not, or the message has QoS 0. It is for who has the
+// [Completion].
+func (o *Outgoing) FirstAt() time.Time { return o.firstAt }
 
 // flightList is the exchanges under way in the order in which they began,
 // which is the order in which they are sent again [MQTT-4.6.0-1].

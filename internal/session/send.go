@@ -95,6 +95,10 @@ func (e *Engine) written(bare []*Outgoing, ended []Completion) []Completion {
 // more tells that it stopped for the latter. e.mu is held.
 func (e *Engine) fill(out []byte, ended *[]Completion) (_ []byte, bare []*Outgoing, more bool) {
 	now := time.Now()
+	if e.asked {
+		e.asked = false
+		out = append(out, typePingreq<<4, 0)
+	}
 	if e.barrier.fence > e.barrier.saved {
 		return out, nil, false
 	}
@@ -153,6 +157,7 @@ func (e *Engine) take(limit int) int {
 			o.ExpiresAt = now.Add(o.Message.Expiry)
 		}
 		o.packetID, o.gen, o.step, o.suspect, o.strikes, o.trial, o.noted, o.needs = 0, 0, 0, false, 0, nil, 0, 0
+		o.firstAt = time.Time{}
 		e.adopt(o)
 		o.fresh = o.step == 0
 		e.flights.push(o)
@@ -232,6 +237,9 @@ func (e *Engine) send(out []byte, bare []*Outgoing, o *Outgoing, now time.Time, 
 // begun counts o among the exchanges of this connection.
 func (e *Engine) begun(o *Outgoing, now time.Time) {
 	o.gen, o.sentAt = e.gen, now
+	if o.firstAt.IsZero() {
+		o.firstAt = now
+	}
 	e.active++
 	e.activeBytes += o.size
 }

@@ -34,6 +34,7 @@ func TestHelp(t *testing.T) {
 		"help-dedup-forget": {"dedup", "forget", "--help"},
 		"help-store":        {"store", "--help"},
 		"help-store-check":  {"store", "check", "--help"},
+		"help-doctor":       {"doctor", "--help"},
 		"help-version":      {"version", "--help"},
 	} {
 		t.Run(file, func(t *testing.T) {

@@ -108,6 +108,7 @@ func commands(sh *shell) []*cli.Command {
 		dedupCommand(sh),
 		storeCommand(sh),
 		doctorCommand(sh),
+		benchCommand(sh),
 		versionCommand(sh),
 	}
 }

@@ -132,6 +132,8 @@ type Report struct {
 	Server string
 	// Durability says in a sentence what the store survives.
 	Durability string
+	// Settings are what that rests on, one by one.
+	Settings []Setting
 	// Limits are those of the outbox that the URL asks for.
 	Limits Limits
 	// Missing are the rights that this user lacks.
@@ -139,6 +141,31 @@ type Report struct {
 	// Notes are what an operator should know, a sentence each.
 	Notes []string
 }
+
+// Setting is one of the settings that the durability of a store rests on.
+type Setting struct {
+	// Name and Value are in the words of the server, or of the store's URL.
+	Name, Value string
+	// Risk is what it takes to lose what was accepted, with this value; Loses says
+	// what that is, and Remedy what to set in place. Both are empty with RiskNone.
+	Risk          Risk
+	Loses, Remedy string
+}
+
+// Risk is what it takes to lose what a store has accepted, from nothing to little.
+type Risk int
+
+// The risks of a setting.
+const (
+	// RiskNone: the setting is as it should be.
+	RiskNone Risk = iota
+	// RiskFailover: another server has to take over.
+	RiskFailover
+	// RiskPower: the machine has to lose its power, or crash.
+	RiskPower
+	// RiskCrash: the store's server has to crash or restart, or its memory to be full.
+	RiskCrash
+)
 
 // Open opens the store of a URL with the driver whose scheme it has:
 //

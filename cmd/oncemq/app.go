@@ -110,6 +110,8 @@ func commands(sh *shell) []*cli.Command {
 		dedupCommand(sh),
 		storeCommand(sh),
 		qosCommand(sh),
+		doctorCommand(sh),
+		benchCommand(sh),
 		versionCommand(sh),
 	}
 }

@@ -38,6 +38,12 @@ func TestHelp(t *testing.T) {
 		"help-store":        {"store", "--help"},
 		"help-store-check":  {"store", "check", "--help"},
 		"help-qos":          {"qos", "--help"},
+		"help-doctor":       {"doctor", "--help"},
+		"help-bench":        {"bench", "--help"},
+		"help-bench-pub":    {"bench", "pub", "--help"},
+		"help-bench-sub":    {"bench", "sub", "--help"},
+		"help-bench-e2e":    {"help", "bench", "e2e"},
+		"help-bench-store":  {"bench", "store", "--help"},
 		"help-version":      {"version", "--help"},
 	} {
 		t.Run(file, func(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/oncemq/oncemq/doctor"
 	"github.com/oncemq/oncemq/persist"
 )
 
@@ -184,17 +185,14 @@ func clockFault(ctx context.Context, d persist.Maintainer, u *url.URL) []string 
 	if err != nil {
 		return []string{oneLine(err)}
 	}
-	before := time.Now()
-	there, err := store.Time(ctx)
-	after := time.Now()
+	offset, _, err := doctor.ClockOffset(ctx, store)
 	if end := store.Close(context.WithoutCancel(ctx)); err == nil {
 		err = end
 	}
 	if err != nil {
 		return []string{oneLine(err)}
 	}
-	const most = time.Minute
-	if apart := there.Sub(before.Add(after.Sub(before) / 2)).Round(time.Second); apart.Abs() > most {
+	if apart := offset.Round(time.Second); apart.Abs() > doctor.MostClockSkew {
 		return []string{fmt.Sprintf("its clock and this machine's are %s apart; set both by NTP", apart.Abs())}
 	}
 	return nil

@@ -16,6 +16,7 @@ const (
 	typePubrec     = 5
 	typePubrel     = 6
 	typePubcomp    = 7
+	typeSubscribe  = 8
 	typeSuback     = 9
 	typeUnsuback   = 11
 	typePingreq    = 12

@@ -17,6 +17,7 @@ type Limits struct {
 	SharedAvailable   bool
 	WildcardAvailable bool
 	SubscriptionIDs   bool          // subscription identifiers are available
+	TopicAliasMaximum int           // zero if the server takes no topic alias
 	ServerKeepAlive   time.Duration // zero if the server set none
 	AssignedClientID  string
 	// SessionExpiry is how long the server keeps the session.
@@ -80,6 +81,9 @@ func limitsOf(connect *packets.Connect, connack *packets.Connack) Limits {
 	}
 	if p.SubIDAvailable != nil {
 		l.SubscriptionIDs = *p.SubIDAvailable != 0
+	}
+	if p.TopicAliasMaximum != nil {
+		l.TopicAliasMaximum = int(*p.TopicAliasMaximum)
 	}
 	if p.ServerKeepAlive != nil {
 		l.ServerKeepAlive = time.Duration(*p.ServerKeepAlive) * time.Second

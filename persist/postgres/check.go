@@ -38,6 +38,8 @@ type Report struct {
 	Pooled bool
 	// Durability is what the server's settings promise, in a sentence.
 	Durability string
+	// Settings are what that rests on.
+	Settings []persist.Setting
 	// Limits are those of the outbox, as asked for.
 	Limits persist.Limits
 	// Missing are the rights that the role lacks, "INSERT on oncemq.outbox".
@@ -60,7 +62,7 @@ func Check(ctx context.Context, rawURL string, opts Options) (Report, error) {
 	}
 	defer s.pool.Close()
 	s.durability = v.settings
-	report := Report{ServerVersion: v.version, Pooled: v.pooled, Durability: s.Durability(), Limits: s.opts.limits()}
+	report := Report{ServerVersion: v.version, Pooled: v.pooled, Durability: s.Durability(), Settings: v.settings.judged(), Limits: s.opts.limits()}
 	if report.Schema, report.Latest, err = s.Schema(ctx); err != nil {
 		return report, err
 	}

@@ -19,7 +19,7 @@ func (Driver) Migrate(ctx context.Context, u *url.URL) (from, to int, err error)
 func (Driver) Check(ctx context.Context, u *url.URL) (persist.Report, error) {
 	r, err := Check(ctx, u.String(), Options{})
 	report := persist.Report{
-		Schema: r.Schema, Latest: r.Latest, Durability: r.Durability, Limits: r.Limits, Missing: r.Missing,
+		Schema: r.Schema, Latest: r.Latest, Durability: r.Durability, Settings: r.Settings, Limits: r.Limits, Missing: r.Missing,
 	}
 	if r.ServerVersion > 0 {
 		report.Server = fmt.Sprintf("PostgreSQL %d.%d", r.ServerVersion/10000, r.ServerVersion%10000)

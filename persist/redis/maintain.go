@@ -46,7 +46,7 @@ func (Driver) Check(ctx context.Context, u *url.URL) (report persist.Report, err
 		return report, s.openError(err)
 	}
 	report.Server = "Redis " + v.version
-	report.Durability = v.durability(opts)
+	report.Durability, report.Settings = v.durability(opts), v.judged(opts)
 	if evicts(v.policy) {
 		report.Notes = append(report.Notes, fmt.Sprintf("maxmemory-policy is %s: the server deletes messages when its memory is full.", v.policy))
 	}

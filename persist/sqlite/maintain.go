@@ -46,6 +46,7 @@ func (Driver) Check(ctx context.Context, u *url.URL) (report persist.Report, err
 	report.Server = "SQLite " + sqlite3.SQLITE_VERSION
 	report.Limits = opts.limits()
 	report.Durability = (&Store{opts: opts}).Durability()
+	report.Settings = judged(path, "", opts)
 	if _, err := os.Stat(path); err != nil { //nolint:gosec // the path is the caller's to choose
 		if errors.Is(err, fs.ErrNotExist) {
 			return report, nil
@@ -61,6 +62,11 @@ func (Driver) Check(ctx context.Context, u *url.URL) (report persist.Report, err
 	if err != nil {
 		return report, translate(op, path, err)
 	}
+	var journal string
+	if err := db.QueryRowContext(ctx, "PRAGMA journal_mode").Scan(&journal); err != nil {
+		return report, translate(op, path, err)
+	}
+	report.Settings = judged(path, journal, opts)
 	if f, err := os.OpenFile(path, os.O_RDWR, 0); err != nil { //nolint:gosec // as above
 		report.Missing = append(report.Missing, "writing to "+path)
 	} else if err := f.Close(); err != nil {

@@ -22,6 +22,7 @@ type Client struct {
 	relay   *relay
 	status  statusBoard
 	store   *storeBreaker
+	recent  *recent // nil for none
 	// accepted: the broker has taken a connection of this client.
 	accepted atomic.Bool
 
@@ -55,6 +56,7 @@ func New(ctx context.Context, cfg Config) (*Client, error) {
 		status:  newStatusBoard(),
 	}
 	c.store = newStoreBreaker(c)
+	c.recent = newRecent(cfg.Recent)
 	if cfg.Store != nil && !cfg.Relay.Off {
 		r, err := newRelay(ctx, c)
 		if err != nil {
@@ -208,5 +210,8 @@ func (c *Client) sessionConfig(clientID string) session.Config {
 // event tells the user.
 func (c *Client) event(e Event) {
 	e.Time = time.Now()
+	if c.recent != nil {
+		c.recent.event(&e)
+	}
 	c.cfg.OnEvent(e)
 }

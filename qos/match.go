@@ -72,9 +72,9 @@ func Overlap(a, b string) bool {
 		case endA && endB:
 			return true
 		case endA: // # takes the parent itself, which no empty topic is
-			return moreB == "#" && !(first && y == "")
+			return moreB == "#" && (!first || y != "")
 		case endB:
-			return moreA == "#" && !(first && x == "")
+			return moreA == "#" && (!first || x != "")
 		}
 		a, b = moreA, moreB
 	}

@@ -81,6 +81,6 @@ func run(ctx context.Context, name, broker, store string, book autopaho.Handler,
 	ready()
 	<-ctx.Done()
 	counts := client.Counters()
-	log.Printf("%s: %d received, %d booked, %d recognised as booked before", name, counts.Received, counts.Processed, counts.Duplicates)
+	log.Printf("%d received, %d booked, %d recognised as booked before", counts.Received, counts.Processed, counts.Duplicates)
 	return nil
 }

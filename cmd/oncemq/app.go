@@ -107,6 +107,7 @@ func commands(sh *shell) []*cli.Command {
 		deadCommand(sh),
 		dedupCommand(sh),
 		storeCommand(sh),
+		statusCommand(sh),
 		qosCommand(sh),
 		versionCommand(sh),
 	}

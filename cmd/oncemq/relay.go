@@ -16,6 +16,7 @@ type relayOptions struct {
 	connection connectionOptions
 	store      storeOptions
 	report     reportOptions
+	stats      statsOptions
 	once       bool
 	timeout    time.Duration
 }
@@ -30,7 +31,7 @@ func (o *relayOptions) options() []*option {
 	})
 	options = append(options, o.store.options()...)
 	options = append(options, o.connection.options(true)...)
-	return append(options, o.report.options()...)
+	return append(append(options, o.report.options()...), o.stats.options()...)
 }
 
 func relayCommand(sh *shell) *cli.Command {
@@ -94,7 +95,9 @@ func relay(ctx context.Context, sh *shell, o *relayOptions) error {
 	if err != nil {
 		return err
 	}
+	stop := o.stats.start(ctx, sh, client, false)
 	err = relayUntil(ctx, sh, o, client, store, t)
+	stop()
 	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), closePatience)
 	defer cancel()
 	return errors.Join(err, client.Close(patience))

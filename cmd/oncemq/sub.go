@@ -190,7 +190,9 @@ func (s *subscriber) run(ctx context.Context, cfg autopaho.Config, subscription 
 	if err != nil {
 		return err
 	}
+	stop := s.o.stats.start(ctx, s.sh, client, true)
 	err = s.until(ctx, client, subscription, t)
+	stop()
 	s.end(err) // what was received and not begun stays with the broker
 	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), closePatience)
 	defer cancel()

@@ -17,6 +17,7 @@ type subOptions struct {
 	store      storeOptions
 	report     reportOptions
 	print      printOptions
+	stats      statsOptions
 
 	topics    []string
 	filterOut []string
@@ -92,7 +93,7 @@ func (o *subOptions) options() []*option {
 	})...))...)
 	options = append(options, o.store.options()...)
 	options = append(options, o.connection.options(false)...)
-	return append(options, o.report.options()...)
+	return append(append(options, o.report.options()...), o.stats.options()...)
 }
 
 // filter appends a topic filter.

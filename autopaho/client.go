@@ -27,6 +27,7 @@ type Client struct {
 
 	readiness  readiness
 	stuckLimit time.Duration // tests have less time
+	recent     *recent       // nil for none
 	// accepted: the broker has taken a connection of this client.
 	accepted atomic.Bool
 
@@ -67,6 +68,7 @@ func New(ctx context.Context, cfg Config) (*Client, error) {
 		c.store.close()
 		return nil, err
 	}
+	c.recent = newRecent(cfg.Recent)
 	if cfg.Store != nil && !cfg.Relay.Off {
 		r, err := newRelay(ctx, c)
 		if err != nil {
@@ -230,5 +232,8 @@ func (c *Client) sessionConfig(clientID string) session.Config {
 // event tells the user.
 func (c *Client) event(e Event) {
 	e.Time = time.Now()
+	if c.recent != nil {
+		c.recent.event(&e)
+	}
 	c.cfg.OnEvent(e)
 }

@@ -183,6 +183,11 @@ type Config struct {
 	// It must not block.
 	OnBreaker func(BreakerStatus)
 
+	// Recent is of how many messages [Client.Recent] remembers what became of them:
+	// up to MaxRecent, some 200 bytes each, and two allocations for a message. Zero,
+	// the default, means none.
+	Recent int
+
 	// passing tells that the session of subscriptions is this process's alone.
 	passing bool
 }
@@ -329,6 +334,7 @@ func (c *Config) Validate() error {
 	count("ReceiveMaximum", c.ReceiveMaximum, 1, math.MaxUint16)
 	count("MaximumPacketSize", c.MaximumPacketSize, 128, 256<<20)
 	count("MaxPayload", c.MaxPayload, 1, 256<<20)
+	count("Recent", c.Recent, 1, MaxRecent)
 	count("Relay.Window", c.Relay.Window, 1, 65000)
 	count("Relay.WindowBytes", c.Relay.WindowBytes, 1, 1<<30)
 	for i, key := range c.ReceiptKeys {

@@ -10,12 +10,8 @@ import (
 
 	"github.com/oncemq/oncemq/internal/failpoint"
 	"github.com/oncemq/oncemq/internal/session"
-	"github.com/oncemq/oncemq/persist"
 	"github.com/oncemq/oncemq/qos"
 )
-
-// unroutedWait is how long a message waits for a Subscribe that wants it.
-const unroutedWait = 10 * time.Second
 
 // consumer is the link of all subscriptions: it routes what comes to them, and
 // subscribes again on every connection.
@@ -39,9 +35,12 @@ type consumer struct {
 	present  bool // the broker kept the session on it
 	unrouted []*session.Delivery
 	giveUp   *time.Timer // of the unrouted
+	notFound Handler     // of the unrouted; nil for none
 	again    *time.Timer // until reconnect
 	unwanted []string    // filters to unsubscribe from
 	closed   bool
+
+	dropping sync.Mutex // held while what is unrouted is put aside
 }
 
 // ensureConsumer starts the link at the first Subscribe.
@@ -307,7 +306,7 @@ func (in *consumer) received(batch []*session.Delivery) {
 		}
 		in.client.event(Event{Kind: EventMessage, ClientID: in.board.clientID, MessageID: del.Message.ID, Topic: del.Message.Topic})
 		if !route(subs, del, now) {
-			in.hold(del)
+			in.hold(del, false)
 		}
 	}
 }
@@ -358,52 +357,6 @@ type candidate struct {
 	by  *filterCounters
 }
 
-// hold keeps a message that nobody wants for a Subscribe that may come.
-func (in *consumer) hold(del *session.Delivery) {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	in.unrouted = append(in.unrouted, del)
-	if in.giveUp == nil {
-		in.giveUp = time.AfterFunc(unroutedWait, in.dropUnrouted)
-	}
-}
-
-// dropUnrouted acknowledges what nobody came for: a subscription that an
-// earlier process made in this session, and this one does not have, would fill
-// the Receive Maximum and stop everything. With a store they become dead letters
-// first, so that nothing is lost without a trace.
-func (in *consumer) dropUnrouted() {
-	in.mu.Lock()
-	dropped := in.unrouted
-	in.unrouted, in.giveUp = nil, nil
-	in.mu.Unlock()
-	if len(dropped) == 0 {
-		return
-	}
-	if store := in.client.cfg.Store; store != nil {
-		letters := make([]persist.DeadLetter, len(dropped))
-		for i, del := range dropped {
-			letters[i] = persist.DeadLetter{
-				Side: persist.SideConsumer, State: persist.StateFailed, Message: del.Message, Attempts: 1,
-				Reason: "no subscription of this client wants it",
-			}
-		}
-		if err := store.AddDeadLetters(in.ctx, letters); err != nil {
-			in.client.event(Event{Kind: EventError, ClientID: in.board.clientID, Err: err})
-			for _, del := range dropped {
-				in.hold(del) // tried again
-			}
-			return
-		}
-	}
-	for _, del := range dropped {
-		del.Ack(0)
-	}
-	in.client.status.counters.unrouted.Add(uint64(len(dropped)))
-	in.client.cfg.Logger.WarnContext(in.ctx, "messages that no subscription wants were put aside",
-		"count", len(dropped), "topic", dropped[0].Message.Topic)
-}
-
 // close finishes what is in work and disconnects.
 func (in *consumer) close(ctx context.Context) error {
 	in.mu.Lock()
@@ -419,6 +372,7 @@ func (in *consumer) close(ctx context.Context) error {
 	for _, s := range subs {
 		errs = append(errs, s.closeWork(ctx))
 	}
+	in.waitDropped(ctx)
 	if in.link.Engine().Snapshot().Connected {
 		_ = in.link.Engine().WaitFlushed(ctx) // the acknowledgements of what was finished
 	}

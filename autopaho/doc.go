@@ -28,7 +28,8 @@
 // letter is. With a store and a group, replicas share the work, and a message
 // that was sent twice is processed once within the window; one that is older than
 // the window becomes a dead letter. A [BatchHandler] takes many messages at once,
-// and with [InTx] or [BatchInTx] the handler's writes and the mark are one.
+// and with [InTx] or [BatchInTx] the handler's writes and the mark are one. A
+// [Router] has a handler for each of many filters.
 //
 // # Lifecycle
 //

@@ -55,3 +55,19 @@ type Event struct {
 	// Err is the reason; nil if there is none.
 	Err error
 }
+
+// EventFuncs are functions for some kinds of events. [EventFuncs.Event] is a
+// Config.OnEvent:
+//
+//	OnEvent: autopaho.EventFuncs{
+//		autopaho.EventConnected:    func(e autopaho.Event) { ready.Store(true) },
+//		autopaho.EventDisconnected: func(e autopaho.Event) { ready.Store(false) },
+//	}.Event,
+type EventFuncs map[EventKind]func(Event)
+
+// Event calls the function for the event's kind, if there is one.
+func (f EventFuncs) Event(e Event) {
+	if tell := f[e.Kind]; tell != nil {
+		tell(e)
+	}
+}

@@ -225,6 +225,9 @@ func (s *Subscription) settled(it *item, o dedup.Outcome) {
 		it.by.duplicates.Add(1)
 	case dedup.OutcomeReleased:
 	}
+	if r := s.client.recent; r != nil {
+		r.settled(it, o)
+	}
 	if o.Acknowledge() && s.cfg.Receipts && s.wantsReceipt(it) {
 		s.sendReceipt(it, o)
 		return

@@ -26,6 +26,9 @@ type Stats struct {
 	// Completed and InWork count processed keys; both may include keys whose
 	// window or lease has ended and that were not swept yet.
 	Completed, InWork int64
+	// Groups are the names of the groups that have claimed keys, ever, in the order
+	// of their bytes.
+	Groups []string
 	// Lanes describes each lane.
 	Lanes []LaneInfo
 }

@@ -47,3 +47,45 @@ func covers(filter, other string) bool {
 	}
 	return o == len(other)
 }
+
+// Overlap tells whether a topic can match both of two filters; $share/<name>/ in
+// front does not matter. Both must be valid, or the answer means nothing. It
+// allocates nothing.
+func Overlap(a, b string) bool {
+	_, a, _ = SplitShared(a)
+	_, b, _ = SplitShared(b)
+	if a == "" || b == "" {
+		return false
+	}
+	wild := func(f string) bool { return f[0] == '#' || f[0] == '+' }
+	if a[0] == '$' && wild(b) || b[0] == '$' && wild(a) { // [MQTT-4.7.2-1]
+		return false
+	}
+	for first := true; ; first = false {
+		x, moreA, endA := level(a)
+		y, moreB, endB := level(b)
+		switch {
+		case x == "#" || y == "#":
+			return true
+		case x != y && x != "+" && y != "+":
+			return false
+		case endA && endB:
+			return true
+		case endA: // # takes the parent itself, which no empty topic is
+			return moreB == "#" && (!first || y != "")
+		case endB:
+			return moreA == "#" && (!first || x != "")
+		}
+		a, b = moreA, moreB
+	}
+}
+
+// level cuts the first level off a filter.
+func level(filter string) (first, rest string, last bool) {
+	for i := range len(filter) {
+		if filter[i] == '/' {
+			return filter[:i], filter[i+1:], false
+		}
+	}
+	return filter, "", true
+}

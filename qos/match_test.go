@@ -153,6 +153,41 @@ func TestCoversAllSmall(t *testing.T) {
 	}
 }
 
+// Two filters overlap if there is a topic for both.
+func TestOverlapAllSmall(t *testing.T) {
+	t.Parallel()
+	filters, topics := smallNames()
+	matched := make([]map[int]bool, len(filters))
+	for i, filter := range filters {
+		matched[i] = make(map[int]bool)
+		for j, topic := range topics {
+			if matchReference(filter, topic) {
+				matched[i][j] = true
+			}
+		}
+	}
+	common := func(a, b map[int]bool) bool {
+		if len(a) > len(b) {
+			a, b = b, a
+		}
+		for topic := range a {
+			if b[topic] {
+				return true
+			}
+		}
+		return false
+	}
+	for i, a := range filters {
+		for j, b := range filters {
+			if got, want := Overlap(a, b), common(matched[i], matched[j]); got != want {
+				t.Fatalf("Overlap(%q, %q) = %t", a, b, got)
+			}
+		}
+	}
+	require.True(t, Overlap("$share/g/a/+", "a/b"))
+	require.False(t, Overlap("", "a"))
+}
+
 func FuzzMatch(f *testing.F) {
 	for _, s := range [][2]string{
 		{"a/#", "a"}, {"+/b", "a/b"}, {"#", "$SYS"}, {"$share/g/a/+", "a/b"}, {"a//b", "a//b"}, {"/+", "/"}, {"+/", "a/"},

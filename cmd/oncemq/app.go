@@ -109,6 +109,7 @@ func commands(sh *shell) []*cli.Command {
 		deadCommand(sh),
 		dedupCommand(sh),
 		storeCommand(sh),
+		statusCommand(sh),
 		qosCommand(sh),
 		doctorCommand(sh),
 		benchCommand(sh),

@@ -37,6 +37,7 @@ func TestHelp(t *testing.T) {
 		"help-dedup-forget": {"dedup", "forget", "--help"},
 		"help-store":        {"store", "--help"},
 		"help-store-check":  {"store", "check", "--help"},
+		"help-status":       {"status", "--help"},
 		"help-qos":          {"qos", "--help"},
 		"help-doctor":       {"doctor", "--help"},
 		"help-bench":        {"bench", "--help"},

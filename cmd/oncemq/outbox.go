@@ -109,6 +109,7 @@ type statsObject struct {
 	ConsumerDead int64        `json:"consumer_dead"`
 	Completed    int64        `json:"completed"`
 	InWork       int64        `json:"in_work"`
+	Groups       []string     `json:"groups"`
 	Lanes        []laneObject `json:"lanes"`
 }
 
@@ -137,7 +138,7 @@ func newStatsObject(store persist.Store, s *persist.Stats) statsObject {
 		Pending: s.Pending, Delivered: s.Delivered, OldestPendingMS: s.OldestPending.Milliseconds(),
 		Failed: s.Failed, Expired: s.Expired, Dropped: s.Dropped, Superseded: s.Superseded,
 		Bytes: s.Bytes, limitsObject: newLimitsObject(s.Limits), ConsumerDead: s.ConsumerDead,
-		Completed: s.Completed, InWork: s.InWork, Lanes: make([]laneObject, len(s.Lanes)),
+		Completed: s.Completed, InWork: s.InWork, Groups: append([]string{}, s.Groups...), Lanes: make([]laneObject, len(s.Lanes)),
 	}
 	for i, l := range s.Lanes {
 		o.Lanes[i] = laneObject{l.Lane, l.Pending, l.Owner, l.Epoch, max(0, l.Remaining.Milliseconds())}
@@ -164,6 +165,13 @@ func writeStats(w io.Writer, store persist.Store, s *persist.Stats) error {
 	row("consumer dead letters", s.ConsumerDead)
 	row("processed keys", s.Completed)
 	row("keys in work", s.InWork)
+	for i, group := range s.Groups {
+		name := "groups"
+		if i > 0 {
+			name = ""
+		}
+		row(name, visible(group))
+	}
 	_, _ = fmt.Fprintln(t, "\nLANE\tPENDING\tEPOCH\tLEASE\tOWNER")
 	for _, l := range s.Lanes {
 		lease := "-"

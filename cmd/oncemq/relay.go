@@ -17,6 +17,7 @@ type relayOptions struct {
 	store      storeOptions
 	monitor    monitorOptions
 	report     reportOptions
+	stats      statsOptions
 	once       bool
 	timeout    time.Duration
 }
@@ -32,7 +33,7 @@ func (o *relayOptions) options() []*option {
 	options = append(options, o.store.options()...)
 	options = append(options, o.connection.options(true)...)
 	options = append(options, o.monitor.options()...)
-	return append(options, o.report.options()...)
+	return append(append(options, o.report.options()...), o.stats.options()...)
 }
 
 func relayCommand(sh *shell) *cli.Command {
@@ -104,7 +105,9 @@ func relay(ctx context.Context, sh *shell, o *relayOptions) error {
 		return err
 	}
 	m.watch(client)
+	stop := o.stats.start(ctx, sh, client, false)
 	err = relayUntil(ctx, sh, o, client, store, t)
+	stop()
 	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), closePatience)
 	defer cancel()
 	return errors.Join(err, client.Close(patience))

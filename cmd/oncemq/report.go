@@ -96,6 +96,17 @@ func (r *reporter) plain(line string) {
 	_, _ = io.WriteString(r.w, line+"\n")
 }
 
+// block writes what is refreshed in place: it stays until what setBefore has set
+// takes it away.
+func (r *reporter) block(write func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.before != nil {
+		r.before()
+	}
+	write()
+}
+
 func (r *reporter) isQuiet() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -150,20 +161,21 @@ type reportOptions struct {
 	format       string
 }
 
+const catReport = "Messages on standard error"
+
 func (o *reportOptions) options() []*option {
-	const category = "Messages on standard error"
 	o.format = "text"
 	return withEnv([]*option{
 		{
-			name: "debug", also: []string{"d"}, category: category, set: on(&o.debug),
+			name: "debug", also: []string{"d"}, category: catReport, set: on(&o.debug),
 			usage: "say what happens, connection by connection",
 		},
 		{
-			name: "quiet", category: category, set: on(&o.quiet),
+			name: "quiet", category: catReport, set: on(&o.quiet),
 			usage: "say nothing but why the command fails",
 		},
 		{
-			name: "log-format", category: category, set: oneOf(&o.format, "text", "json"), def: "text",
+			name: "log-format", category: catReport, set: oneOf(&o.format, "text", "json"), def: "text",
 			usage: "`FORMAT` of messages: text or json, one object a line",
 		},
 	})

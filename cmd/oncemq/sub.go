@@ -264,7 +264,9 @@ func (s *subscriber) run(ctx context.Context, cfg autopaho.Config, subscription 
 		return err
 	}
 	s.monitor.watch(client)
+	stop := s.o.stats.start(ctx, s.sh, client, true)
 	err = s.until(ctx, client, subscription, t)
+	stop()
 	s.end(err) // what was received and not begun stays with the broker
 	s.sh.log.debugf("ending")
 	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), closePatience+s.o.exec.patience())

@@ -20,6 +20,7 @@ type subOptions struct {
 	print      printOptions
 	out        string // a file
 	exec       execOptions
+	stats      statsOptions
 
 	topics    []string
 	filterOut []string
@@ -101,7 +102,7 @@ func (o *subOptions) options() []*option {
 	options = append(options, o.store.options()...)
 	options = append(options, o.connection.options(false)...)
 	options = append(options, o.monitor.options()...)
-	return append(options, o.report.options()...)
+	return append(append(options, o.report.options()...), o.stats.options()...)
 }
 
 // filter appends a topic filter.

@@ -22,6 +22,10 @@ type table struct {
 	colour bool
 }
 
+// left and right pad a text to a width.
+func left(s string, width int) string  { return fmt.Sprintf("%-*s", width, s) }
+func right(s string, width int) string { return fmt.Sprintf("%*s", width, s) }
+
 func (t *table) paint(code, s string) string {
 	if !t.colour || code == "" {
 		return s
@@ -35,13 +39,13 @@ const (
 )
 
 func (t *table) title(s string) {
-	t.WriteString(t.paint(bold, fmt.Sprintf("%-*s", nameWidth, s)))
+	t.WriteString(t.paint(bold, left(s, nameWidth)))
 }
 
 func (t *table) row(name string, code func(string) string, values ...string) {
-	fmt.Fprintf(t, "%-*s", nameWidth, name)
+	t.WriteString(left(name, nameWidth))
 	for _, v := range values {
-		padded := fmt.Sprintf("%*s", valueWidth, v)
+		padded := right(v, valueWidth)
 		if code != nil {
 			padded = t.paint(code(v), padded)
 		}
@@ -52,7 +56,7 @@ func (t *table) row(name string, code func(string) string, values ...string) {
 
 func (t *table) heads(levels []qos.Level) {
 	for _, l := range levels {
-		fmt.Fprintf(t, "%*s", valueWidth, "QoS "+l.String())
+		t.WriteString(right("QoS "+l.String(), valueWidth))
 	}
 	t.WriteByte('\n')
 }
@@ -151,7 +155,7 @@ func WriteSessions(w io.Writer, results []*SessionResult, colour bool) error {
 	} else {
 		t.WriteString("no\n")
 	}
-	fmt.Fprintf(&t, "%-*s", nameWidth, "received/sent")
+	t.WriteString(left("received/sent", nameWidth))
 	levels := make([]qos.Level, len(results))
 	for i, r := range results {
 		levels[i] = r.Level

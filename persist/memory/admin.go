@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	"github.com/oncemq/oncemq/persist"
@@ -25,6 +26,7 @@ func (s *Store) Stats(ctx context.Context) (persist.Stats, error) {
 		Superseded:   s.superseded,
 		Completed:    s.marks.count[completed],
 		InWork:       s.marks.count[inWork],
+		Groups:       slices.Sorted(maps.Keys(s.marks.groups)),
 		Lanes:        s.laneInfos(),
 	}
 	for _, l := range s.lanes {

@@ -47,11 +47,16 @@ type marks struct {
 	hand  int
 	epoch int64
 	count [3]int64 // by standing
+	// groups are those that have claimed keys.
+	groups map[string]struct{}
 }
 
 func (m *marks) add(key markKey) *mark {
 	k := &mark{markKey: key, slot: len(m.ring)}
 	m.byKey[key] = k
+	if _, known := m.groups[key.group]; !known {
+		m.groups[key.group] = struct{}{}
+	}
 	m.ring = append(m.ring, k)
 	m.count[k.standing]++
 	return k

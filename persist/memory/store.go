@@ -76,7 +76,7 @@ func New(opts Options) *Store {
 		byID:        make(map[string]*entry),
 		latest:      make(map[string]*entry),
 		relays:      make(map[string]int64),
-		marks:       marks{byKey: make(map[markKey]*mark)},
+		marks:       marks{byKey: make(map[markKey]*mark), groups: make(map[string]struct{})},
 		sessions:    make(map[string]*session),
 		deadLetters: deadLetters{byRef: make(map[persist.Ref]*persist.DeadLetter)},
 	}

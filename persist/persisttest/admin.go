@@ -34,6 +34,10 @@ func checkStats(e *env) {
 	e.advance(time.Hour)
 	claims := e.claims("g", 10*time.Hour, "a", "b", "c")
 	e.complete(10*time.Hour, claims[0])
+	for _, group := range []string{"\xc3\xa4", "a", "Z"} { // by their bytes, not by an alphabet
+		e.claims(group, 10*time.Hour, "k")
+	}
+	require.Equal(e, []string{"Z", "a", "g", "\xc3\xa4"}, e.stats().Groups)
 	require.NoError(e, e.store.AddDeadLetters(e.ctx, []persist.DeadLetter{letter("x"), letter("y")}))
 
 	stats = e.stats()
@@ -42,7 +46,7 @@ func checkStats(e *env) {
 	require.EqualValues(e, 4, stats.Lanes[0].Pending)
 	require.EqualValues(e, 3, stats.Lanes[1].Pending)
 	require.EqualValues(e, 1, stats.Completed)
-	require.EqualValues(e, 2, stats.InWork)
+	require.EqualValues(e, 5, stats.InWork)
 	require.EqualValues(e, 2, stats.ConsumerDead)
 
 	lane := e.acquire(0)

@@ -211,7 +211,7 @@ func (m *model) checkStats() {
 	require.GreaterOrEqual(m, stats.Completed, completed)
 	require.GreaterOrEqual(m, stats.InWork, inWork)
 	require.LessOrEqual(m, stats.Completed+stats.InWork, int64(len(m.keys)), "processed keys")
-	stats.Lanes, stats.OldestPending, stats.Completed, stats.InWork = nil, 0, 0, 0
+	stats.Lanes, stats.OldestPending, stats.Completed, stats.InWork, stats.Groups = nil, 0, 0, 0, nil
 	require.Equal(m, want, stats)
 }
 

@@ -23,7 +23,7 @@ func (s *Store) Stats(ctx context.Context) (persist.Stats, error) {
 		first[lane], last[lane] = below+1, above-1
 	}
 	err := s.do(ctx, "stats", s.name, reads, func() []step {
-		lanes = nil
+		lanes, st.Groups = nil, nil
 		st.Limits = s.opts.limits()
 		return []step{
 			{stmt: s.q.steer},
@@ -32,6 +32,14 @@ func (s *Store) Stats(ctx context.Context) (persist.Stats, error) {
 			{stmt: s.q.deadCounts, row: func(r row) error { return r.Scan(&st.Failed, &st.Expired, &st.ConsumerDead) }},
 			{stmt: s.q.processedCount, args: []any{int64(countExactly)}, row: func(r row) error {
 				return r.Scan(&st.Completed, &st.InWork)
+			}},
+			{stmt: s.q.groupList, row: func(r row) error {
+				var name []byte
+				if err := r.Scan(&name); err != nil {
+					return err
+				}
+				st.Groups = append(st.Groups, string(name))
+				return nil
 			}},
 		}
 	})

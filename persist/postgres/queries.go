@@ -40,7 +40,7 @@ type queries struct {
 	pageListed, pageByID                                *statement
 	settleDelivered, settleRetry, settleDead            *statement
 	receipts, purge                                     *statement
-	groupGet, groupAdd                                  *statement
+	groupGet, groupAdd, groupList                       *statement
 	claimEpoch, claim, claimTake, claimLook, claimRenew *statement
 	claimLock, forgetLock                               *statement
 	claimRelease, claimForget                           *statement
@@ -130,6 +130,7 @@ func (q *queries) files() map[string]**statement {
 		"purge":               &q.purge,
 		"group_get":           &q.groupGet,
 		"group_add":           &q.groupAdd,
+		"group_list":          &q.groupList,
 		"claim_epoch":         &q.claimEpoch,
 		"claim_lock":          &q.claimLock,
 		"forget_lock":         &q.forgetLock,

@@ -20,7 +20,7 @@ const (
 // leaves OldestPending zero if there are more.
 func (s *Store) Stats(ctx context.Context) (persist.Stats, error) {
 	const op = "stats"
-	names := []string{s.keys.totals}
+	names := []string{s.keys.totals, s.keys.groups}
 	for i := range s.keys.lanes {
 		l := &s.keys.lanes[i]
 		names = append(names, l.hash, l.messages, l.states)
@@ -30,7 +30,7 @@ func (s *Store) Stats(ctx context.Context) (persist.Stats, error) {
 		return persist.Stats{}, err
 	}
 	rows := asList(answer)
-	if len(rows) != s.lanes+2 {
+	if len(rows) != s.lanes+3 {
 		return persist.Stats{}, strange(op, s.name)
 	}
 	now, totals := asInt(rows[0]), asList(rows[1])
@@ -39,8 +39,12 @@ func (s *Store) Stats(ctx context.Context) (persist.Stats, error) {
 		Failed: asInt(at(totals, 0)), Expired: asInt(at(totals, 1)), ConsumerDead: asInt(at(totals, 2)),
 		Completed: asInt(at(totals, 3)), InWork: asInt(at(totals, 4)),
 	}
+	for _, name := range asList(rows[2]) {
+		st.Groups = append(st.Groups, asText(name))
+	}
+	slices.Sort(st.Groups)
 	for i := range s.lanes {
-		f := asList(rows[i+2])
+		f := asList(rows[i+3])
 		info := laneInfo(i, f, now)
 		st.Lanes = append(st.Lanes, info)
 		st.Pending += info.Pending

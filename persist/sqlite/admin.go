@@ -48,7 +48,14 @@ func (s *Store) Stats(ctx context.Context) (persist.Stats, error) {
 		st.Failed, st.Expired, st.ConsumerDead = asInt(dest[0]), asInt(dest[1]), asInt(dest[2])
 		_, err = queryRow(ctx, r, dest[:2], s.q.processedCount)
 		st.Completed, st.InWork = asInt(dest[0]), asInt(dest[1])
-		return err
+		if err != nil {
+			return err
+		}
+		rows, err := r.query(ctx, s.q.groupList)
+		return eachRow(rows, err, dest[:1], func() error {
+			st.Groups = append(st.Groups, asText(dest[0]))
+			return nil
+		})
 	})
 	return st, err
 }

@@ -37,7 +37,7 @@ type queries struct {
 	settleDelivered, settleAwaiting                   *statement
 	settleRetry, settleDead, outboxResend             *statement
 	receiptFind, receiptDelete                        *statement
-	groupGet, groupAdd                                *statement
+	groupGet, groupAdd, groupList                     *statement
 	claimEpoch, claimGet, claimPut, claimRenew        *statement
 	claimComplete, claimRelease, claimForget          *statement
 	sweepFrom, sweepEnd, sweepDelete, sweepDeleteRest *statement
@@ -137,6 +137,7 @@ func (q *queries) files() map[string]**statement {
 		"receipt_delete":     &q.receiptDelete,
 		"group_get":          &q.groupGet,
 		"group_add":          &q.groupAdd,
+		"group_list":         &q.groupList,
 		"claim_epoch":        &q.claimEpoch,
 		"claim_add":          &q.claimAdd,
 		"claim_get":          &q.claimGet,

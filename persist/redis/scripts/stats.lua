@@ -1,7 +1,7 @@
 -- Purpose: count what the store holds.
--- KEYS: totals, then lane, messages and states of each lane.
+-- KEYS: totals, groups, then lane, messages and states of each lane.
 -- ARGV: none.
--- Result: now; the totals; for each lane owner, epoch, holder, end of the lease,
+-- Result: now; the totals; the names of the groups; for each lane owner, epoch, holder, end of the lease,
 -- pending, delivered, dropped, when the oldest pending message was enqueued,
 -- superseded, bytes.
 -- Atomicity: keeps in each lane how far it had to look for the oldest, and
@@ -11,7 +11,7 @@
 --#include pages
 local totals = redis.call('HMGET', KEYS[1], 'failed', 'expired', 'consumer', 'completed', 'work')
 for i = 1, #totals do totals[i] = totals[i] or '0' end
-local out = {now, totals}
+local out = {now, totals, redis.call('HVALS', KEYS[2])}
 
 -- No message at or before the lane's field oldest is pending. Those that await
 -- their receipts are passed over, not all of them in one run.
@@ -35,7 +35,7 @@ local function oldest(hash, messages, states)
   return found
 end
 
-for i = 2, #KEYS, 3 do
+for i = 3, #KEYS, 3 do
   local f = redis.call('HMGET', KEYS[i], 'owner', 'epoch', 'holder', 'until', 'pending', 'delivered', 'dropped')
   f[1] = f[1] or ''
   for j = 2, 7 do f[j] = f[j] or '0' end

@@ -1,0 +1,134 @@
+package autopaho
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/oncemq/oncemq/internal/session"
+	"github.com/oncemq/oncemq/persist"
+)
+
+// unroutedWait is how long a message waits for a Subscribe that wants it.
+const unroutedWait = 10 * time.Second
+
+// hold keeps a message that nobody wants for a Subscribe that may come, or for
+// another try at putting it aside.
+func (in *consumer) hold(del *session.Delivery, again bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.unrouted = append(in.unrouted, del)
+	if in.giveUp != nil {
+		return
+	}
+	wait := unroutedWait
+	if in.notFound != nil && !again {
+		wait = 0
+	}
+	in.giveUp = time.AfterFunc(wait, in.dropUnrouted)
+}
+
+// handleUnrouted has messages that no subscription wants handled, those that wait
+// as well; nil ends it.
+func (c *Client) handleUnrouted(h Handler) error {
+	if err := c.begin(); err != nil {
+		return err
+	}
+	defer c.calls.Done()
+	in, err := c.ensureConsumer()
+	if err != nil {
+		return err
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.notFound = h
+	if h != nil && in.giveUp != nil {
+		in.giveUp.Reset(0)
+	}
+	return nil
+}
+
+// notFoundBy runs the handler for messages that no subscription wants, and returns
+// those that it did not take, with its errors.
+func (in *consumer) notFoundBy(h Handler, dropped []*session.Delivery) (left []*session.Delivery, errs []error) {
+	for _, del := range dropped {
+		m := &Received{Message: del.Message, Dup: del.Dup, PacketID: del.PacketID(), Attempt: 1, At: time.Now()}
+		err := call(in.ctx, func(ctx context.Context) error { return h(ctx, m) })
+		switch {
+		case err == nil:
+			del.Ack(0)
+			in.client.status.counters.processed.Add(1)
+		case errors.Is(err, ErrRelease):
+			del.Release()
+			if !del.Stale() {
+				in.reconnect()
+			}
+		default:
+			left, errs = append(left, del), append(errs, err)
+		}
+	}
+	return left, errs
+}
+
+// dropUnrouted acknowledges what nobody came for: a subscription that an
+// earlier process made in this session, and this one does not have, would fill
+// the Receive Maximum and stop everything. With a store they become dead letters
+// first, so that nothing is lost without a trace.
+func (in *consumer) dropUnrouted() {
+	in.dropping.Lock()
+	defer in.dropping.Unlock()
+	in.mu.Lock()
+	dropped, handle := in.unrouted, in.notFound
+	in.unrouted, in.giveUp = nil, nil
+	closed := in.closed
+	in.mu.Unlock()
+	if len(dropped) == 0 || closed {
+		return // not acknowledged: they come again
+	}
+	var errs []error // of the handler, for each of the dropped
+	if handle != nil {
+		dropped, errs = in.notFoundBy(handle, dropped)
+		if len(dropped) == 0 || in.ctx.Err() != nil {
+			return
+		}
+	}
+	if store := in.client.cfg.Store; store != nil {
+		letters := make([]persist.DeadLetter, len(dropped))
+		for i, del := range dropped {
+			letters[i] = persist.DeadLetter{
+				Side: persist.SideConsumer, State: persist.StateFailed, Message: del.Message, Attempts: 1,
+				Reason: "no subscription of this client wants it",
+			}
+			if errs != nil {
+				letters[i].Reason += ", and its handler failed: " + errs[i].Error()
+			}
+		}
+		if err := store.AddDeadLetters(in.ctx, letters); err != nil {
+			in.client.event(Event{Kind: EventError, ClientID: in.board.clientID, Err: err})
+			for _, del := range dropped {
+				in.hold(del, true)
+			}
+			return
+		}
+	}
+	for _, del := range dropped {
+		del.Ack(0)
+	}
+	in.client.status.counters.unrouted.Add(uint64(len(dropped)))
+	in.client.cfg.Logger.WarnContext(in.ctx, "messages that no subscription wants were put aside",
+		"count", len(dropped), "topic", dropped[0].Message.Topic)
+}
+
+// waitDropped waits until nothing unrouted is in work any more.
+func (in *consumer) waitDropped(ctx context.Context) {
+	idle := make(chan struct{})
+	go func() {
+		defer close(idle)
+		in.dropping.Lock()
+		defer in.dropping.Unlock()
+	}()
+	select {
+	case <-idle:
+	case <-ctx.Done(): // a handler sees it in its own context
+	}
+}

@@ -1,0 +1,282 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/oncemq/oncemq/autopaho"
+	"github.com/oncemq/oncemq/persist"
+)
+
+// lookOptions are the options of status.
+type lookOptions struct {
+	outboxOptions
+	connection connectionOptions
+	watch      time.Duration // zero: once
+}
+
+func (o *lookOptions) options() []*option {
+	watch := statsOptions{}
+	options := withEnv([]*option{{
+		name: "watch", words: spanWords, def: "2s",
+		usage: "look again every `INTERVAL` until stopped: in place on a terminal, elsewhere one after another",
+		set: func(s string) error {
+			err := watch.set(s)
+			o.watch = watch.interval
+			return err
+		},
+	}}, "watch")
+	options = append(options, o.outboxOptions.options()...)
+	options = append(options, only(o.connection.options(false), "host", "port", "url", "mqtt-version", "username", "pw",
+		"password-env", "password-file", "connect-timeout", "keepalive", "cafile", "capath", "cert", "key", "insecure", "tls-use-os-certs")...)
+	// The order of the help: what belongs to standard error stands last.
+	var last []*option
+	options = deleteOf(options, catReport, &last)
+	return append(options, last...)
+}
+
+// deleteOf takes the options of a category out.
+func deleteOf(options []*option, category string, out *[]*option) []*option {
+	var rest []*option
+	for _, o := range options {
+		if o.category == category {
+			*out = append(*out, o)
+		} else {
+			rest = append(rest, o)
+		}
+	}
+	return rest
+}
+
+func statusCommand(sh *shell) *cli.Command {
+	o := new(lookOptions)
+	options := o.options()
+	return &cli.Command{
+		Name:      "status",
+		Usage:     "show what a store holds, who works on it, and whether the broker answers",
+		UsageText: "oncemq status [--store URL] [-h HOST | --broker URL] [--watch[=INTERVAL]] [--json]",
+		Description: `
+Shows the outbox and its lanes with the relays that hold them, dead letters and
+processed keys, of any store, while others work on it. With -h, -p or --url it
+connects to the broker as well, under a client ID of its own and without a session.
+sub --stats and relay --stats show the connection and the messages of a command that
+runs.
+
+Examples:
+  oncemq status
+  oncemq status --store postgres://app@db/app --broker mqtts://broker --watch
+  oncemq status --json | jq .store.pending
+
+Exit codes: 0 done, 1 the broker cannot be reached, 2 usage, 4 refused by the broker,
+5 the store cannot be used.`,
+		Flags: toFlags(options),
+		Action: func(c *cli.Context) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			if err := o.connection.precedence(); err != nil {
+				return err
+			}
+			if err := environ(options, sh.lookup); err != nil {
+				return err
+			}
+			sh.log.configure(&o.report)
+			return o.run(c.Context, sh)
+		},
+	}
+}
+
+// lookObject is what status --json prints.
+type lookObject struct {
+	Time       string        `json:"time"`
+	Store      *statsObject  `json:"store,omitempty"`
+	StoreError string        `json:"store_error,omitempty"`
+	Broker     *brokerObject `json:"broker,omitempty"`
+}
+
+type brokerObject struct {
+	Servers   []string `json:"servers"`
+	Reachable bool     `json:"reachable"`
+	connObject
+}
+
+func (o *lookOptions) run(ctx context.Context, sh *shell) error {
+	store, err := o.store.openExisting(ctx, sh)
+	if err != nil {
+		return err
+	}
+	defer closeStore(sh, store)
+	var p *brokerProbe
+	if g := &o.connection.given; g.host.given || g.port.given || g.urls.given {
+		if p, err = startProbe(ctx, sh, &o.connection); err != nil {
+			return err
+		}
+		defer p.close()
+	}
+	if o.watch == 0 {
+		err := o.look(ctx, sh, store, p, nil)
+		if err == nil && p != nil {
+			return p.err()
+		}
+		return err
+	}
+	var s *screen
+	if is, width, _ := terminal(sh.stdout); is && !o.json {
+		s = newScreen(sh.stdout, width)
+		sh.log.setBefore(s.clear)
+		defer sh.log.setBefore(nil)
+	}
+	tick := time.NewTicker(o.watch)
+	defer tick.Stop()
+	for {
+		if err := o.look(ctx, sh, store, p, s); err != nil && ctx.Err() == nil {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil // the way in which a watch ends
+		}
+	}
+}
+
+// look prints how things are. While it is watched a store that is away is no
+// reason to end.
+func (o *lookOptions) look(ctx context.Context, sh *shell, store persist.Store, p *brokerProbe, s *screen) error {
+	stats, err := store.Stats(ctx)
+	if err != nil && o.watch == 0 {
+		return storeError(ctx, err)
+	}
+	object := lookObject{Time: stamp(time.Now())}
+	if err == nil {
+		st := newStatsObject(store, &stats)
+		object.Store = &st
+	} else {
+		object.StoreError = oneLine(err)
+	}
+	if p != nil {
+		object.Broker = p.object(ctx)
+	}
+	if o.json {
+		return written(writeLine(sh.stdout, object))
+	}
+	var b bytes.Buffer
+	if object.Broker != nil {
+		b.WriteString(object.Broker.text())
+	}
+	if err == nil {
+		if err := writeStats(&b, store, &stats); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(&b, "store                        %s\n", visible(object.StoreError))
+	}
+	if s == nil {
+		_, err := sh.stdout.Write(b.Bytes())
+		return written(err)
+	}
+	s.show(sh.log, strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n"))
+	return nil
+}
+
+// text is the broker for people.
+func (o *brokerObject) text() string {
+	text := fmt.Sprintf("broker                       %s\n", visible(strings.Join(o.Servers, " ")))
+	if o.Reachable {
+		return text + "connection                   " + o.State + "\n\n"
+	}
+	text += "connection                   " + o.State
+	if o.LastError != "" {
+		text += fmt.Sprintf(" (%s: %s)", o.ErrorClass, visible(o.LastError))
+	}
+	return text + "\n\n"
+}
+
+// brokerProbe is a connection to the broker that carries nothing.
+type brokerProbe struct {
+	servers []string
+	client  *autopaho.Client
+	cancel  context.CancelFunc
+	asked   chan struct{} // closed when Subscribe has returned
+}
+
+// startProbe connects, and returns once that has succeeded or failed.
+func startProbe(ctx context.Context, sh *shell, o *connectionOptions) (*brokerProbe, error) {
+	cfg, _, err := o.config(sh)
+	if err != nil {
+		return nil, err
+	}
+	cfg.SessionExpiry, cfg.CleanStart = -1, true
+	told := make(chan struct{}, 1)
+	cfg.OnEvent = func(e autopaho.Event) {
+		switch e.Kind {
+		case autopaho.EventConnected, autopaho.EventError:
+			select {
+			case told <- struct{}{}:
+			default:
+			}
+		default:
+		}
+	}
+	client, err := autopaho.New(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	p := &brokerProbe{servers: cfg.Servers, client: client, asked: make(chan struct{})}
+	asking, cancel := context.WithCancel(ctx)
+	p.cancel = cancel
+	go func() {
+		defer close(p.asked)
+		// A subscription is what connects; nobody publishes to its topic, and
+		// whether the broker allows it does not matter.
+		_, _ = client.Subscribe(asking, autopaho.SubscribeConfig{
+			Filters: []string{"oncemq/status"}, Retained: autopaho.RetainedNever,
+			Handler: func(context.Context, *autopaho.Received) error { return nil },
+		})
+	}()
+	select {
+	case <-told:
+	case <-ctx.Done():
+	}
+	return p, nil
+}
+
+// object is the broker at this moment.
+func (p *brokerProbe) object(ctx context.Context) *brokerObject {
+	o := &brokerObject{Servers: p.servers}
+	for _, c := range p.client.Status(ctx).Connections {
+		o.connObject = newConnObject(&c)
+		o.Reachable = c.State == autopaho.StateConnected
+	}
+	return o
+}
+
+// err is why the broker cannot be reached; nil if it can.
+func (p *brokerProbe) err() error {
+	if err := p.client.Err(); err != nil {
+		return err
+	}
+	for _, c := range p.client.Status(context.Background()).Connections {
+		if c.State == autopaho.StateConnected {
+			return nil
+		}
+		if c.LastError != nil {
+			return &exitError{code: exitFailed, text: "the broker cannot be reached", err: c.LastError}
+		}
+	}
+	return &exitError{code: exitFailed, err: errors.New("the broker cannot be reached")}
+}
+
+func (p *brokerProbe) close() {
+	p.cancel()
+	<-p.asked
+	ctx, cancel := context.WithTimeout(context.Background(), closePatience)
+	defer cancel()
+	_ = p.client.Close(ctx) // it carried nothing
+}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -107,18 +108,21 @@ func (f *filer) handle(ctx context.Context, msgs []*autopaho.Received) error {
 		f.giveBack(n)
 		return err
 	}
+	beyond := wanted[n:]
+	through := slices.DeleteFunc(slices.Clone(msgs), func(m *autopaho.Received) bool { return slices.Contains(beyond, m) })
+	if err := f.clear(ctx, through...); err != nil {
+		f.giveBack(n)
+		return err
+	}
 	f.through(n)
-	if n == len(wanted) {
+	if len(beyond) == 0 {
 		return nil
 	}
 	// A batch is completed or given back as one. This one is handed over again,
 	// message by message, and those that are beyond the count are given back then.
-	f.kept = make(map[*autopaho.Received]bool, len(msgs))
-	for _, m := range msgs {
+	f.kept = make(map[*autopaho.Received]bool, len(through))
+	for _, m := range through {
 		f.kept[m] = true
-	}
-	for _, m := range wanted[n:] {
-		delete(f.kept, m)
 	}
 	return errBeyondCount
 }

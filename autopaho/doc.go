@@ -30,6 +30,11 @@
 // the window becomes a dead letter. A [BatchHandler] takes many messages at once,
 // and with [InTx] or [BatchInTx] the handler's writes and the mark are one.
 //
+// # Requests
+//
+// [Client.Request] publishes a message and returns the response to it, matched by
+// correlation data. Nothing of it is stored.
+//
 // # Lifecycle
 //
 // [New] returns a client that connects when there is something to do.

@@ -114,7 +114,11 @@ func completedOptions(c *cli.Command) []completedOption {
 func (o *option) completed() completedOption {
 	c := completedOption{names: []string{"--" + o.name}, usage: brief(o.usage), value: !o.isSwitch(), choices: o.choices}
 	for _, also := range o.also {
-		c.names = append(c.names, dashed(also))
+		if len(also) == 1 {
+			c.names = append([]string{dashed(also)}, c.names...)
+		} else {
+			c.names = append(c.names, dashed(also))
+		}
 	}
 	switch o.valueName() {
 	case "FILE", "DIRECTORY", "PATH":

@@ -117,7 +117,7 @@ func pageOf(c *cli.Command, path []string) manPage {
 }
 
 func manHead(b *strings.Builder, name, usage string) {
-	fmt.Fprintf(b, ".TH %q 1 \"\" \"oncemq\" \"oncemq\"\n.SH NAME\n%s \\- %s\n", strings.ToUpper(name), manEscape(name), manEscape(usage))
+	fmt.Fprintf(b, ".TH %q 1 \"\" \"oncemq\" \"oncemq\"\n.nh\n.SH NAME\n%s \\- %s\n", strings.ToUpper(name), manEscape(name), manEscape(usage))
 }
 
 func manCommands(b *strings.Builder, commands []*cli.Command, parent string) {

@@ -156,7 +156,7 @@ func TestBindAddress(t *testing.T) {
 func TestUnixSocket(t *testing.T) {
 	t.Parallel()
 	b := startBroker(t, brokertest.Options{})
-	dir, err := os.MkdirTemp("", "s") // a socket's path is short
+	dir, err := os.MkdirTemp("", "s") //nolint:usetesting // a socket's path is short
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	path := filepath.Join(dir, "s")

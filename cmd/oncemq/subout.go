@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -35,7 +36,7 @@ func openFiler(ctx context.Context, s *subscriber) (*filer, error) {
 	file, torn, err := openOutFile(s.o.out, s.print.end == "\n")
 	switch {
 	case errors.Is(err, errNotRegular):
-		return nil, &usageError{option: "--out", problem: shown(s.o.out) + " " + err.Error()}
+		return nil, &usageError{option: "--out", problem: strconv.Quote(s.o.out) + " " + err.Error()}
 	case err != nil:
 		return nil, &exitError{code: exitFailed, text: "--out", err: err}
 	}
@@ -58,7 +59,7 @@ func openFiler(ctx context.Context, s *subscriber) (*filer, error) {
 
 func (f *filer) tellTorn(file string) {
 	if file != "" {
-		f.sh.log.warn("the last line of %s was torn, by a crash while it was written; the piece is in %s now, and its message comes again", shown(f.o.out), shown(file))
+		f.sh.log.warn("the last line of %s was torn, by a crash while it was written; the piece is in %s now, and its message comes again", strconv.Quote(f.o.out), strconv.Quote(file))
 	}
 }
 
@@ -139,7 +140,7 @@ func (f *filer) write(ctx context.Context) error {
 		f.mu.Unlock()
 		switch {
 		case err == nil && told:
-			f.sh.log.info("%s is written again", shown(f.o.out))
+			f.sh.log.info("%s is written again", strconv.Quote(f.o.out))
 			return nil
 		case err == nil:
 			return nil

@@ -11,10 +11,14 @@ SEED      ?=
 STORE     ?=
 RATE      ?= 300
 
-.PHONY: build test short lint fuzz fleet chaos soak bench servers clean
+.PHONY: build man test short lint fuzz fleet chaos soak bench servers clean
 
 build:
 	$(GO) build -trimpath -o bin/oncemq ./cmd/oncemq
+
+# The manual pages of all commands, into man.
+man: build
+	bin/oncemq man --dir man
 
 # Real servers are required here; go test ./... alone skips what they are
 # missing for, and says so.
@@ -69,4 +73,4 @@ servers:
 	@scripts/install-servers
 
 clean:
-	rm -rf bin
+	rm -rf bin man

@@ -31,6 +31,11 @@
 // and with [InTx] or [BatchInTx] the handler's writes and the mark are one. A
 // [Router] has a handler for each of many filters.
 //
+// # Requests
+//
+// [Client.Request] publishes a message and returns the response to it, matched by
+// correlation data. Nothing of it is stored.
+//
 // # Lifecycle
 //
 // [New] returns a client that connects when there is something to do.

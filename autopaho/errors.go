@@ -33,6 +33,9 @@ var (
 	ErrNotDelivered = errors.New("not delivered")
 	// ErrNoResponse: the context of a request ended before a response came.
 	ErrNoResponse = errors.New("no response")
+	// ErrNoSubscribers: the broker said that nobody was subscribed to the topic of a
+	// request.
+	ErrNoSubscribers = errors.New("the broker had no subscriber for it")
 )
 
 // ConnackError is a CONNACK that refused the connection, with its reason code.

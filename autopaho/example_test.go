@@ -3,7 +3,9 @@ package autopaho_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/oncemq/oncemq/autopaho"
 	"github.com/oncemq/oncemq/persist/sqlite"
@@ -67,4 +69,21 @@ func ExampleBatchInTx() {
 	}
 	fmt.Println(cfg.Group)
 	// Output: ingest
+}
+
+// A request that waits five seconds for its response.
+func ExampleClient_Request() {
+	add := func(ctx context.Context, client *autopaho.Client) (string, error) {
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		sum, err := client.Request(ctx, autopaho.Message{Topic: "rpc/add", QoS: 1, Payload: []byte("[1,2]")})
+		if errors.Is(err, autopaho.ErrNoSubscribers) {
+			return "", errors.New("nobody adds here")
+		}
+		if err != nil {
+			return "", err
+		}
+		return string(sum.Payload), nil
+	}
+	_ = add
 }

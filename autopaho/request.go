@@ -27,7 +27,7 @@ import (
 //
 // The error is that of Publish, with what it wraps; a *SubscribeError if the broker
 // refuses the subscription to the Response Topic; or wraps ErrNoResponse and the
-// context's error, and tells whether the broker had a subscriber for the request.
+// context's error, and ErrNoSubscribers if that is what the broker said.
 func (c *Client) Request(ctx context.Context, m Message) (*Received, error) {
 	var first *Received
 	err := c.RequestEach(ctx, m, func(r *Received) (more bool) {
@@ -249,7 +249,7 @@ func (w *awaited) each(ctx context.Context, sent Result, each func(*Received) bo
 			case got:
 				return fmt.Errorf("request: %w", ctx.Err())
 			case sent.NoSubscribers():
-				return fmt.Errorf("request: %w, and the broker had no subscriber for it: %w", ErrNoResponse, ctx.Err())
+				return fmt.Errorf("request: %w, and %w: %w", ErrNoResponse, ErrNoSubscribers, ctx.Err())
 			}
 			return fmt.Errorf("request: %w: %w", ErrNoResponse, ctx.Err())
 		}

@@ -104,6 +104,7 @@ func commands(sh *shell) []*cli.Command {
 		chaosCommand(sh),
 		pubCommand(sh),
 		subCommand(sh),
+		rrCommand(sh),
 		relayCommand(sh),
 		outboxCommand(sh),
 		deadCommand(sh),
@@ -113,6 +114,8 @@ func commands(sh *shell) []*cli.Command {
 		qosCommand(sh),
 		doctorCommand(sh),
 		benchCommand(sh),
+		completionCommand(sh),
+		manCommand(sh),
 		versionCommand(sh),
 	}
 }
@@ -124,6 +127,17 @@ func prepare(commands []*cli.Command) {
 		c.HideHelpCommand = true
 		c.OnUsageError = usageErrorOf
 		prepare(c.Subcommands)
+	}
+}
+
+// eachCommand calls fn for every command that has options of ours, with its path.
+func eachCommand(commands []*cli.Command, path []string, fn func(path []string, options []*option)) {
+	for _, c := range commands {
+		own := append(path[:len(path):len(path)], c.Name)
+		if options := optionsOf(c); len(options) > 0 {
+			fn(own, options)
+		}
+		eachCommand(c.Subcommands, own, fn)
 	}
 }
 

@@ -170,6 +170,9 @@ func unknownCommand(commands []*cli.Command, name string) error {
 func unknownOption(options []*option, word string) error {
 	var names []string
 	for _, o := range options {
+		if o.hidden {
+			continue
+		}
 		names = append(names, o.name)
 		for _, also := range o.also {
 			if len(also) > 1 {

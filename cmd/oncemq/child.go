@@ -150,7 +150,7 @@ func (t *tail) String() string {
 	text := strings.ToValidUTF8(string(b), "\ufffd")
 	var said []string
 	for line := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == '\n' || r == '\r' }) {
-		if line = strings.TrimSpace(visible(line)); line != "" {
+		if line = strings.TrimSpace(visible(strings.ReplaceAll(line, "\t", " "))); line != "" {
 			said = append(said, line)
 		}
 	}

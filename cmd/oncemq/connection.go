@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
 	"net"
 	"net/url"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +28,8 @@ type connectionOptions struct {
 
 	username string
 	password passwordOptions
+	network  networkOptions
+	unix     string
 
 	keepSession   bool
 	cleanStart    bool
@@ -43,7 +47,8 @@ type connectionOptions struct {
 	policy         string
 	receiptKeys    receiptKeyOptions
 
-	given struct{ host, port, urls *option }
+	given struct{ host, port, urls, unix *option }
+	all   []*option
 }
 
 // The categories of options, in the order in which the help shows them.
@@ -77,16 +82,24 @@ func (o *connectionOptions) options(relay bool) []*option {
 		def: "1883, or 8883 with TLS", usage: "the broker's `PORT`",
 	}
 	urls := &option{
-		name: "url", also: []string{"L", "broker"}, category: catConnection, set: list(&o.urls), env: "ONCEMQ_BROKER",
+		name: "url", also: []string{"L", "broker"}, category: catConnection, many: true, set: list(&o.urls), env: "ONCEMQ_BROKER",
 		usage: "the broker's `URL`, in place of host and port: mqtt://, mqtts://, ws://, wss:// with host and port, or " +
 			"unix:///path. User name and password may be in it; the path of mqtt and mqtts is the topic unless -t is given. " +
 			"Give it several times for several brokers, which are tried in turn (separated by blanks in the environment)",
 	}
-	o.given.host, o.given.port, o.given.urls = host, port, urls
+	unix := &option{
+		name: "unix", category: catConnection, set: name(&o.unix),
+		usage: "`PATH` of the broker's Unix domain socket, in place of host and port",
+	}
+	urls.excludes = []*option{host, port, unix}
+	host.excludes = []*option{urls, unix}
+	port.excludes = []*option{urls, unix}
+	unix.excludes = []*option{urls, host, port}
+	o.given.host, o.given.port, o.given.urls, o.given.unix = host, port, urls, unix
 	options := withEnv([]*option{
-		host, port, urls,
+		host, port, urls, unix,
 		{
-			name: "mqtt-version", also: []string{"V"}, category: catConnection, set: name(&o.version),
+			name: "mqtt-version", also: []string{"V", "protocol-version"}, category: catConnection, set: name(&o.version),
 			usage: "the protocol's `VERSION`: mqttv5 or 5, the only one that there is",
 		},
 		{
@@ -95,6 +108,7 @@ func (o *connectionOptions) options(relay bool) []*option {
 		},
 	})
 	options = append(options, o.password.options()...)
+	options = append(options, o.network.options()...)
 	options = append(options, withEnv([]*option{
 		{
 			name: "connect-timeout", category: catConnection, set: span(&o.connectTimeout), def: "10s",
@@ -109,7 +123,7 @@ func (o *connectionOptions) options(relay bool) []*option {
 			usage: prefixUsage,
 		},
 		{
-			name: "keep-session", also: []string{"c", "no-clean"}, category: catSession, set: on(&o.keepSession),
+			name: "keep-session", also: []string{"c", "no-clean", "disable-clean-session"}, category: catSession, set: on(&o.keepSession),
 			usage: keepUsage,
 		},
 		{
@@ -128,7 +142,7 @@ func (o *connectionOptions) options(relay bool) []*option {
 	options = append(options, o.tls.options()...)
 	options = append(options, o.will.options()...)
 	options = append(options, o.receiptKeys.options(relay)...)
-	return append(options, withEnv([]*option{
+	options = append(options, withEnv([]*option{
 		{
 			name: "receive-maximum", category: catLimits, set: number(&o.receiveMaximum, 1, math.MaxUint16),
 			def: "256", usage: "most unacknowledged messages, a `NUMBER`, that the broker may send us",
@@ -146,6 +160,8 @@ func (o *connectionOptions) options(relay bool) []*option {
 			usage: "YAML `FILE` with delivery policies by topic: level, expiry, attempts, backoff, order, receipts",
 		},
 	})...)
+	o.all = options
+	return options
 }
 
 // sessionExpiry is the value of -x.
@@ -184,6 +200,16 @@ type target struct {
 // target reads URLs, host and port.
 func (o *connectionOptions) target() (target, error) {
 	var t target
+	if o.unix != "" {
+		if o.tls.wanted() {
+			return t, &usageError{option: "--unix", problem: "has no TLS; leave the TLS options out"}
+		}
+		path, err := filepath.Abs(o.unix)
+		if err != nil {
+			return t, &usageError{option: "--unix", problem: err.Error()}
+		}
+		return target{servers: []string{(&url.URL{Scheme: "unix", Path: path}).String()}}, nil
+	}
 	urls := o.urls
 	if len(urls) == 1 && o.given.urls.given {
 		urls = strings.Fields(urls[0]) // no URL has a blank
@@ -254,20 +280,18 @@ func (o *connectionOptions) hostURL() string {
 	return (&url.URL{Scheme: scheme, Host: net.JoinHostPort(host, strconv.Itoa(port))}).String()
 }
 
-// precedence makes the command line win over the environment where two options
-// exclude each other: -h against ONCEMQ_BROKER. It is called between the two.
+// precedence refuses options of the command line that exclude each other. It is called
+// before the environment is read, over which the command line wins: -h over
+// ONCEMQ_BROKER.
 func (o *connectionOptions) precedence() error {
 	byURL := o.given.urls.given
 	byHost := o.given.host.given || o.given.port.given
 	switch {
 	case byURL && byHost:
 		return &usageError{option: "--url", problem: "cannot stand beside --host and --port; put both into the URL, or leave it out"}
-	case byURL:
-		o.given.host.env, o.given.port.env = "", ""
-	case byHost:
-		o.given.urls.env = ""
+	case o.given.unix.given && (byURL || byHost):
+		return &usageError{option: "--unix", problem: "cannot stand beside --url, --host and --port; it says all of it"}
 	}
-	o.password.precedence()
 	return nil
 }
 
@@ -320,6 +344,9 @@ func (o *connectionOptions) config(sh *shell) (cfg autopaho.Config, topic string
 	if cfg.Policies, err = readPolicies(o.policy); err != nil {
 		return cfg, "", err
 	}
+	if err := o.network.apply(context.Background(), &cfg); err != nil {
+		return cfg, "", err
+	}
 	warnPlain(sh, t.servers, password)
 	return cfg, t.topic, nil
 }
@@ -345,7 +372,7 @@ func checkVersion(v string) error {
 	case "", "5", "5.0", "mqttv5", "v5":
 		return nil
 	}
-	return &usageError{option: "--mqtt-version", problem: shown(v) + " is not spoken here; use mqttv5"}
+	return &usageError{option: "--mqtt-version", problem: shown(v) + " is not spoken here, since only MQTT 5 has what is promised; use mqttv5"}
 }
 
 // warnPlain tells that a password leaves this machine unencrypted.

@@ -55,14 +55,14 @@ const catFilter = "Which letters (all that are given must agree)"
 func (o *deadOptions) filterOptions(most string) []*option {
 	f := &o.filter
 	o.filters = []*option{
-		{name: "side", category: catFilter, set: oneOf(&o.side, "outbox", "consumer"), def: "both", usage: "those of a `SIDE`: outbox or consumer"},
+		{name: "side", category: catFilter, set: oneOf(&o.side, "outbox", "consumer"), choices: []string{"outbox", "consumer"}, def: "both", usage: "those of a `SIDE`: outbox or consumer"},
 		{name: "group", category: catFilter, set: name(&f.Group), usage: "those of the consumers' group of that `NAME`"},
 		{name: "topic", also: []string{"t"}, category: catFilter, set: oneFilter(&f.Topic), usage: "those whose topic matches a topic `FILTER`"},
 		{
-			name: "reason-code", category: catFilter, set: reasonCode(&f.ReasonCodes),
+			name: "reason-code", category: catFilter, many: true, set: reasonCode(&f.ReasonCodes),
 			usage: "those with an MQTT reason `CODE`, such as 0x87 or 135; may be given several times",
 		},
-		{name: "number", category: catFilter, set: letterNumbers(&f.Numbers), usage: "the one of a `NUMBER`; may be given several times"},
+		{name: "number", category: catFilter, many: true, set: letterNumbers(&f.Numbers), usage: "the one of a `NUMBER`; may be given several times"},
 		{
 			name: "older-than", category: catFilter, set: age(&f.OlderThan),
 			usage: "those that have been there for longer than a `TIME`, such as 24h, by the store's clock",

@@ -19,7 +19,11 @@ func deadListCommand(sh *shell) *cli.Command {
 		Name:      "list",
 		Usage:     "list dead letters, oldest first, without their payloads",
 		UsageText: "oncemq dead list [--store URL] [--side SIDE] [--group NAME] [--topic FILTER] [--json]",
-		Flags:     toFlags(options),
+		Description: `
+Examples:
+  oncemq dead list --side consumer --group billing
+  oncemq dead list --reason-code 0x87 --older-than 24h --json`,
+		Flags: toFlags(options),
 		Action: deadAction(sh, o, options, func(ctx context.Context, store persist.Store) error {
 			return listDead(ctx, sh.stdout, store, o)
 		}),

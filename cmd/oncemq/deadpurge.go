@@ -22,6 +22,10 @@ func deadPurgeCommand(sh *shell) *cli.Command {
 		UsageText: `oncemq dead purge (--number NUMBER | --older-than TIME | ... | --all) [--store URL] [--json]
 
 Their messages are lost. oncemq dead list shows what the same options choose.`,
+		Description: `
+Examples:
+  oncemq dead purge --older-than 720h
+  oncemq dead purge --side outbox --reason-code 0x87`,
 		Flags: toFlags(options),
 		Action: func(c *cli.Context) error {
 			switch {

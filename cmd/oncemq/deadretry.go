@@ -26,15 +26,7 @@ const catChange = "Changes"
 
 func deadRetryCommand(sh *shell) *cli.Command {
 	o := new(retryOptions)
-	options := append(o.filterOptions("all"), []*option{
-		{name: "to-topic", category: catChange, set: topic(&o.toTopic), usage: "send the messages to this `TOPIC`"},
-		{
-			name: "set-property", category: catChange, set: userProperty(&o.set),
-			usage: "set a user property, `NAME=VALUE`, in place of those of that name; may be given several times",
-		},
-		{name: "remove-property", category: catChange, set: propertyName(&o.remove), usage: "remove the user properties of a `NAME`; may be given several times"},
-		{name: "dry-run", category: catChange, set: on(&o.dryRun), usage: "say what would be done, and do nothing"},
-	}...)
+	options := append(o.filterOptions("all"), o.changes()...)
 	options = append(options, o.options()...)
 	return &cli.Command{
 		Name:  "retry",
@@ -44,10 +36,27 @@ func deadRetryCommand(sh *shell) *cli.Command {
 A relay sends them, under their old message IDs. The group that gave a message up
 processes it once more; for other groups it is a duplicate, or too old. A letter that
 cannot be sent is refused in a line, and stays; the exit code is 1 then.`,
+		Description: `
+Examples:
+  oncemq dead retry --number 42 --set-property tenant=a --dry-run
+  oncemq dead retry --topic 'orders/#' --to-topic orders/second-try`,
 		Flags: toFlags(options),
 		Action: deadAction(sh, &o.deadOptions, options, func(ctx context.Context, store persist.Store) error {
 			return retryDead(ctx, sh.stdout, store, o)
 		}),
+	}
+}
+
+// changes are the options that change messages on their way.
+func (o *retryOptions) changes() []*option {
+	return []*option{
+		{name: "to-topic", category: catChange, set: topic(&o.toTopic), usage: "send the messages to this `TOPIC`"},
+		{
+			name: "set-property", category: catChange, many: true, set: userProperty(&o.set),
+			usage: "set a user property, `NAME=VALUE`, in place of those of that name; may be given several times",
+		},
+		{name: "remove-property", category: catChange, many: true, set: propertyName(&o.remove), usage: "remove the user properties of a `NAME`; may be given several times"},
+		{name: "dry-run", category: catChange, set: on(&o.dryRun), usage: "say what would be done, and do nothing"},
 	}
 }
 

@@ -22,6 +22,10 @@ func deadShowCommand(sh *shell) *cli.Command {
 		UsageText: `oncemq dead show NUMBER [--store URL] [--json] [--output MODE] [--format FORMAT]
 
 A payload that is not UTF-8 is shown in base64. Times are the store's.`,
+		Description: `
+Examples:
+  oncemq dead show 42
+  oncemq dead show 42 -o raw > payload`,
 		ArgsUsage: "NUMBER",
 		Flags:     toFlags(options),
 		Action: func(c *cli.Context) error {

@@ -38,6 +38,9 @@ func dedupStatsCommand(sh *shell) *cli.Command {
 
 Both numbers may include keys whose window or lease has ended and that were not swept
 yet.`,
+		Description: `
+Examples:
+  oncemq dedup stats --json`,
 		Flags: toFlags(options),
 		Action: outboxAction(sh, o, options, func(ctx context.Context, store persist.Store) error {
 			s, err := store.Stats(ctx)
@@ -71,6 +74,9 @@ func dedupForgetCommand(sh *shell) *cli.Command {
 
 Keys in work stay. A message that comes again and is older than the group's window is
 not processed all the same, but becomes a dead letter.`,
+		Description: `
+Examples:
+  oncemq dedup forget --group billing 01a223bf-7c4c-7cbb-af81-ef97c16ed347`,
 		ArgsUsage: "KEY...",
 		Flags:     toFlags(options),
 		Action: func(c *cli.Context) error {

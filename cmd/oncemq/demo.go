@@ -41,7 +41,7 @@ func (o *demoOptions) options() []*option {
 			name: "sabotage", usage: "take away what the promise rests on, to see the demo fail; `WHAT` is " +
 				"receipts (what a broker forgets is gone), dedup (a message that arrives twice has two effects) " +
 				"or both, which it also is if left out",
-			words: sabotageWords, set: o.setSabotage,
+			words: sabotageWords, set: o.setSabotage, choices: []string{"receipts", "dedup", "both"},
 		},
 		{name: "seed", usage: "repeat the script of the run that has printed this `NUMBER`; drawn if left out", set: o.setSeed},
 		{name: "keep", usage: "keep the folder with the databases, and print its path", set: on(&o.keep)},

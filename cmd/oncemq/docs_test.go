@@ -136,8 +136,8 @@ func quotedPipes(line string) string {
 	}, line)
 }
 
-// words splits a line as a shell does, quotation marks included.
-func words(line string) (all []string) {
+// shellWords splits a line as a shell does, quotation marks included.
+func shellWords(line string) (all []string) {
 	var word strings.Builder
 	quoted, begun := rune(0), false
 	for _, r := range line + " " {
@@ -162,7 +162,7 @@ func words(line string) (all []string) {
 // requireUnderstood has a line read by oncemq, up to where its command would begin.
 func requireUnderstood(t *testing.T, where, line string) {
 	t.Helper()
-	args := words(line)
+	args := shellWords(line)
 	for i, a := range args { // a redirection, or the end of the command
 		if strings.HasPrefix(a, ">") || strings.HasPrefix(a, "<") || a == "&" || a == "&&" || a == ";" {
 			args = args[:i]
@@ -213,7 +213,7 @@ func (n testNames) in(t *testing.T, dir string) []string {
 func requireTests(t *testing.T, known testNames, root, where, line, rest string) {
 	t.Helper()
 	var packages, patterns []string
-	args := words(rest)
+	args := shellWords(rest)
 	for i := 0; i < len(args); i++ {
 		switch {
 		case args[i] == "-run" || args[i] == "-bench":

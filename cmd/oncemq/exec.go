@@ -87,12 +87,15 @@ func (e *executor) handle(ctx context.Context, m *autopaho.Received) error {
 		e.end(nil)
 	}
 	if skip {
-		return nil
+		return e.clear(ctx, m)
 	}
 	if e.reserve(1) == 0 {
 		return autopaho.ErrRelease // not ours any more: the next one gets it
 	}
 	err := e.run(ctx, m)
+	if err == nil {
+		err = e.clear(ctx, m)
+	}
 	switch {
 	case err == nil:
 		e.through(1)

@@ -60,7 +60,9 @@ func writeOptions(b *strings.Builder, c *cli.Command) {
 	for _, f := range c.Flags {
 		switch f := f.(type) {
 		case *option:
-			add(f.category, f.help())
+			if !f.hidden {
+				add(f.category, f.help())
+			}
 		case cli.DocGenerationFlag:
 			add("", foreignHelp(f))
 		}

@@ -21,11 +21,13 @@ func TestHelp(t *testing.T) {
 		"help-chaos-run":    {"help", "chaos", "run"},
 		"help-pub":          {"pub", "--help"},
 		"help-sub":          {"help", "sub"},
+		"help-rr":           {"rr", "--help"},
 		"help-relay":        {"relay", "--help"},
 		"help-outbox":       {"outbox", "--help"},
 		"help-outbox-stats": {"outbox", "stats", "--help"},
 		"help-outbox-list":  {"help", "outbox", "list"},
 		"help-outbox-show":  {"outbox", "show", "--help"},
+		"help-outbox-retry": {"outbox", "retry", "--help"},
 		"help-outbox-purge": {"outbox", "purge", "--help"},
 		"help-dead":         {"dead", "--help"},
 		"help-dead-list":    {"dead", "list", "--help"},
@@ -45,6 +47,8 @@ func TestHelp(t *testing.T) {
 		"help-bench-sub":    {"bench", "sub", "--help"},
 		"help-bench-e2e":    {"help", "bench", "e2e"},
 		"help-bench-store":  {"bench", "store", "--help"},
+		"help-completion":   {"completion", "--help"},
+		"help-man":          {"man", "--help"},
 		"help-version":      {"version", "--help"},
 	} {
 		t.Run(file, func(t *testing.T) {
@@ -74,11 +78,15 @@ func TestOptionsAreSound(t *testing.T) {
 		"h": "host", "i": "client-id", "I": "id-prefix", "k": "keepalive", "l": "stdin-line", "L": "url", "m": "message",
 		"M": "max-inflight", "n": "null-message", "N": "no-eol", "p": "port", "P": "pw", "q": "qos", "r": "retain",
 		"R": "no-retained", "s": "stdin-file", "t": "topic", "T": "filter-out", "u": "username", "v": "verbose",
-		"V": "mqtt-version", "W": "wait", "x": "session-expiry",
+		"V": "mqtt-version", "W": "wait", "x": "session-expiry", "A": "bind-address", "S": "srv", "U": "unsubscribe",
 		// Free in mosquitto's, and MQTTX's or HiveMQ's.
 		"e": "expiry", "H": "user-property", "o": "output",
 	}
 	for _, c := range newApp(&shell{}).Commands {
+		letters["e"] = "expiry"
+		if c.Name == "rr" {
+			letters["e"] = "response-topic" // mosquitto_rr's
+		}
 		names := make(map[string]bool)
 		env := make(map[string]bool)
 		for _, o := range optionsOf(c) {

@@ -14,6 +14,7 @@ import (
 // common.
 type messageOptions struct {
 	m          autopaho.Message
+	connection *connectionOptions // for -D connect
 	notBefore  time.Time
 	level      *option
 	topicGiven *option
@@ -32,14 +33,14 @@ func (o *messageOptions) options() []*option {
 		usage: "`TOPIC` to publish to",
 	}
 	o.level = &option{
-		name: "qos", also: []string{"q"}, category: catMessage, set: level(&m.QoS), def: "1",
+		name: "qos", also: []string{"q"}, category: catMessage, set: level(&m.QoS), def: "1", choices: levels(),
 		usage: "`LEVEL` 0, 1 or 2. Level 0 is sent once and then forgotten, whether it arrived or not",
 	}
 	return withEnv([]*option{
 		o.topicGiven, o.level,
 		{name: "retain", also: []string{"r"}, category: catMessage, set: on(&m.Retain), usage: "have the broker keep the message for its topic"},
 		{
-			name: "user-property", also: []string{"H", "up"}, category: catMessage, set: userProperty(&m.Properties.User),
+			name: "user-property", also: []string{"H", "up"}, category: catMessage, many: true, set: userProperty(&m.Properties.User),
 			usage: "user property as `NAME=VALUE`; may be given several times",
 		},
 		{
@@ -56,9 +57,10 @@ func (o *messageOptions) options() []*option {
 		},
 		{name: "utf8", also: []string{"pf"}, category: catMessage, set: on(&m.Properties.UTF8), usage: "say that the payload is UTF-8 text"},
 		{
-			name: "property", also: []string{"D"}, category: catMessage, words: publishWords, set: publishProperty(m),
+			name: "property", also: []string{"D"}, category: catMessage, words: propertyWords, many: true,
+			set: property(m, func() []*option { return o.connection.all }),
 			usage: "MQTT property as mosquitto_pub takes it: -D publish `PROPERTY VALUE`, where the property is one of " +
-				publishProperties + ", which has a name and a value",
+				publishProperties + ", which has a name and a value; and those of -D connect and -D will that have options of their own",
 		},
 		{
 			name: "expiry", also: []string{"e", "message-expiry"}, category: catDelivery, set: expiry(&m.Expiry), def: "for ever",

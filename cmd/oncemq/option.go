@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"flag"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -21,14 +23,26 @@ type option struct {
 	def string
 	// env is the environment variable; empty if there is none.
 	env string
+	// choices are all values that there are; nil if these cannot be counted.
+	choices []string
+	// many tells that the option may be given several times.
+	many bool
+	// hidden keeps the option out of the help: it is refused.
+	hidden bool
+	// excludes are the options that have no say where this one was given nearer by: on
+	// the command line, which goes before the environment, which goes before the file.
+	excludes []*option
+	// config is set for the option that names the configuration file.
+	config *configOptions
 	// words tells how many of the following arguments belong to the option, for
 	// the one whose value is several. Nil means one, or none for a switch.
 	words func(rest []string) int
 	// set takes the value; "true" or "false" for a switch.
 	set func(value string) error
 
-	given bool // on the command line or in the environment
-	fault *usageError
+	given  bool // on the command line, in the environment or in the file
+	closed bool // one that excludes it was given nearer by
+	fault  *usageError
 }
 
 var (
@@ -70,10 +84,21 @@ func (o *option) Set(value string) error {
 	return nil
 }
 
-// environ reads the options that were not given from the environment.
+// refused is an option of others that is refused with a sentence that says why.
+func refused(name, value, why string) *option {
+	usage := why
+	if value != "" {
+		usage = "`" + value + "`: " + why
+	}
+	return &option{name: name, usage: usage, hidden: true, set: func(string) error { return errors.New(why) }}
+}
+
+// environ reads the options that were not given from the environment, and then from
+// the configuration file if there is one.
 func environ(options []*option, lookup func(string) (string, bool)) error {
+	closeExcluded(options)
 	for _, o := range options {
-		if o.given || o.env == "" {
+		if o.given || o.closed || o.env == "" {
 			continue
 		}
 		value, ok := lookup(o.env)
@@ -85,7 +110,19 @@ func environ(options []*option, lookup func(string) (string, bool)) error {
 		}
 		o.given = true
 	}
-	return nil
+	closeExcluded(options)
+	return readConfig(options, lookup)
+}
+
+// closeExcluded closes what options exclude that were given.
+func closeExcluded(options []*option) {
+	for _, o := range options {
+		if o.given {
+			for _, other := range o.excludes {
+				other.closed = true
+			}
+		}
+	}
 }
 
 // withEnv gives every option its environment variable, but for those whose
@@ -102,6 +139,16 @@ func withEnv(options []*option, but ...string) []*option {
 		}
 	}
 	return options
+}
+
+// without leaves options out; they keep their defaults.
+func without(options []*option, names ...string) []*option {
+	return slices.DeleteFunc(slices.Clone(options), func(o *option) bool { return slices.Contains(names, o.name) })
+}
+
+// only are the options of some names.
+func only(options []*option, names ...string) []*option {
+	return slices.DeleteFunc(slices.Clone(options), func(o *option) bool { return !slices.Contains(names, o.name) })
 }
 
 // toFlags are the options as urfave/cli takes them.

@@ -17,7 +17,7 @@ import (
 func outboxCommand(sh *shell) *cli.Command {
 	return &cli.Command{
 		Name:      "outbox",
-		Usage:     "look at what is stored and not delivered, and delete it",
+		Usage:     "look at what is stored and not delivered, retry and delete it",
 		UsageText: "oncemq outbox COMMAND [options]",
 		Description: `
 May be used while a relay works on the same store.
@@ -26,10 +26,11 @@ Examples:
   oncemq outbox stats
   oncemq outbox list --state failed --json
   oncemq outbox show 01a223bf-7c4c-7cbb-af81-ef97c16ed347
+  oncemq outbox retry --topic 'orders/#'
   oncemq outbox purge --state delivered`,
-		Subcommands: []*cli.Command{outboxStatsCommand(sh), outboxListCommand(sh), outboxShowCommand(sh), outboxPurgeCommand(sh)},
+		Subcommands: []*cli.Command{outboxStatsCommand(sh), outboxListCommand(sh), outboxShowCommand(sh), outboxRetryCommand(sh), outboxPurgeCommand(sh)},
 		Action: func(*cli.Context) error {
-			return &usageError{problem: "a command is missing; there are stats, list, show and purge"}
+			return &usageError{problem: "a command is missing; there are stats, list, show, retry and purge"}
 		},
 	}
 }
@@ -79,7 +80,11 @@ func outboxStatsCommand(sh *shell) *cli.Command {
 		Name:      "stats",
 		Usage:     "count what is in the store",
 		UsageText: "oncemq outbox stats [--store URL] [--json]",
-		Flags:     toFlags(options),
+		Description: `
+Examples:
+  oncemq outbox stats --store postgres://app@db.example/app
+  oncemq outbox stats --json | jq .pending`,
+		Flags: toFlags(options),
 		Action: outboxAction(sh, o, options, func(ctx context.Context, store persist.Store) error {
 			s, err := store.Stats(ctx)
 			if err != nil {
@@ -200,7 +205,7 @@ func outboxListCommand(sh *shell) *cli.Command {
 	options := withEnv([]*option{
 		{name: "lane", set: number(&o.lane, 0, math.MaxInt32), def: "all", usage: "the `NUMBER` of the lane to list"},
 		{
-			name: "state", set: oneOf(&o.state, "pending", "delivered", "failed", "expired"), def: "pending and delivered",
+			name: "state", set: oneOf(&o.state, "pending", "delivered", "failed", "expired"), choices: []string{"pending", "delivered", "failed", "expired"}, def: "pending and delivered",
 			usage: "list messages in this `STATE`: pending, delivered (the broker has it, a receipt is awaited), failed or expired",
 		},
 		{name: "limit", set: number(&o.limit, 0, math.MaxInt32), def: "100", usage: "most messages to list, a `NUMBER`; 0 is all"},
@@ -210,7 +215,11 @@ func outboxListCommand(sh *shell) *cli.Command {
 		Name:      "list",
 		Usage:     "list messages, oldest first, without their payloads",
 		UsageText: "oncemq outbox list [--store URL] [--lane NUMBER] [--state STATE] [--limit NUMBER] [--json]",
-		Flags:     toFlags(options),
+		Description: `
+Examples:
+  oncemq outbox list --limit 10
+  oncemq outbox list --state failed --json`,
+		Flags: toFlags(options),
 		Action: outboxAction(sh, &o.outboxOptions, options, func(ctx context.Context, store persist.Store) error {
 			return listOutbox(ctx, sh.stdout, store, o)
 		}),

@@ -26,7 +26,7 @@ func outboxPurgeCommand(sh *shell) *cli.Command {
 	options := []*option{
 		{name: "lane", category: catMessages, set: number(&o.lane, 0, math.MaxInt32), def: "all", usage: "the `NUMBER` of the lane to purge"},
 		{
-			name: "state", category: catMessages, set: oneOf(&o.state, "pending", "delivered"), def: "pending and delivered",
+			name: "state", category: catMessages, set: oneOf(&o.state, "pending", "delivered"), choices: []string{"pending", "delivered"}, def: "pending and delivered",
 			usage: "delete messages in this `STATE`: pending, or delivered (the broker has it, a receipt is awaited)",
 		},
 		{name: "limit", category: catMessages, set: number(&o.limit, 1, math.MaxInt32), def: "none", usage: "most messages to delete, a `NUMBER`"},
@@ -41,6 +41,10 @@ func outboxPurgeCommand(sh *shell) *cli.Command {
 They are lost. oncemq outbox list shows what the same options choose. One that a relay
 has handed to the broker already may be delivered all the same; what failed is among
 the dead letters: oncemq dead purge.`,
+		Description: `
+Examples:
+  oncemq outbox purge --state delivered
+  oncemq outbox purge --lane 0 --limit 1`,
 		Flags: toFlags(options),
 		Action: func(c *cli.Context) error {
 			chosen := o.lane >= 0 || o.state != "" || o.limit > 0

@@ -23,6 +23,10 @@ func outboxShowCommand(sh *shell) *cli.Command {
 
 Messages of one ID, which a message that is not idempotent may share, are shown one
 after another. What failed is among the dead letters: oncemq dead show.`,
+		Description: `
+Examples:
+  oncemq outbox show 01a223bf-7c4c-7cbb-af81-ef97c16ed347
+  oncemq outbox show 01a223bf-7c4c-7cbb-af81-ef97c16ed347 -o raw > payload`,
 		ArgsUsage: "ID",
 		Flags:     toFlags(options),
 		Action: func(c *cli.Context) error {

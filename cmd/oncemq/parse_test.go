@@ -85,12 +85,12 @@ func FuzzPublishProperty(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		words := strings.Split(s, " ")
-		n := publishWords(words)
+		n := propertyWords(words)
 		if n > len(words) || n > 4 {
 			t.Fatalf("%q: %d words", s, n)
 		}
 		var m autopaho.Message
-		err := publishProperty(&m)(strings.Join(words[:n], wordSeparator))
+		err := property(&m, func() []*option { return nil })(strings.Join(words[:n], wordSeparator))
 		if err != nil {
 			return
 		}

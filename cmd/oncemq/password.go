@@ -32,20 +32,10 @@ func (o *passwordOptions) options() []*option {
 			usage: "`FILE` whose first line is the password; it is read again for each connection",
 		},
 	}
-	return o.all
-}
-
-// precedence makes a password of the command line win over all of the
-// environment.
-func (o *passwordOptions) precedence() {
-	for _, p := range o.all {
-		if p.given {
-			for _, other := range o.all {
-				other.env = ""
-			}
-			return
-		}
+	for _, p := range o.all { // one of the command line wins over all of the environment
+		p.excludes = o.all
 	}
+	return o.all
 }
 
 // read returns the password, and whether one was given.

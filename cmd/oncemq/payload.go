@@ -21,6 +21,7 @@ type payloadOptions struct {
 	null        bool
 	repeat      int
 	repeatDelay time.Duration
+	kinds       string // of sources there are, for an error
 
 	sources []*option
 }
@@ -32,6 +33,9 @@ const maxPayload = 1 << 20
 
 func (o *payloadOptions) options() []*option {
 	o.repeat = 1
+	if o.kinds == "" {
+		o.kinds = "-m TEXT, -f FILE, -l, --ndjson, -s, -n"
+	}
 	o.sources = []*option{
 		{name: "message", also: []string{"m"}, category: catPayload, set: text(&o.message), usage: "`TEXT` to publish"},
 		{name: "file", also: []string{"f", "file-read"}, category: catPayload, set: name(&o.file), usage: "`FILE` whose content to publish as one message"},
@@ -63,7 +67,7 @@ func (o *payloadOptions) check() error {
 	}
 	switch {
 	case len(given) == 0:
-		return &usageError{problem: "no payload is given; use one of -m TEXT, -f FILE, -l, --ndjson, -s, -n"}
+		return &usageError{problem: "no payload is given; use one of " + o.kinds}
 	case len(given) > 1:
 		return &usageError{option: given[0], problem: "cannot stand beside " + strings.Join(given[1:], " and ") + "; a message has one payload"}
 	case o.many() && o.repeat > 1:

@@ -1,13 +1,19 @@
 package main
 
-import "github.com/oncemq/oncemq/autopaho"
+import (
+	"bytes"
+	"encoding/json"
+
+	"github.com/oncemq/oncemq/autopaho"
+)
 
 // printOptions tell how messages are printed.
 type printOptions struct {
-	verbose, noEOL, json bool
-	format               string
-	mode                 string
-	all                  []*option
+	verbose, noEOL bool
+	json, pretty   bool
+	format         string
+	mode           string
+	all            []*option
 }
 
 func (o *printOptions) options() []*option {
@@ -20,7 +26,11 @@ func (o *printOptions) options() []*option {
 			usage: "print an object a line: mosquitto_sub's keys, and id, dup and group; payload_base64 in place of payload if that is not UTF-8",
 		},
 		{
-			name: "output", also: []string{"o"}, category: catOutput, set: oneOf(&o.mode, "text", "json", "raw"), def: "text",
+			name: "pretty", category: catOutput, set: on(&o.pretty),
+			usage: "print objects of --json for reading, on several lines",
+		},
+		{
+			name: "output", also: []string{"o"}, category: catOutput, set: oneOf(&o.mode, "text", "json", "raw"), choices: []string{"text", "json", "raw"}, def: "text",
 			usage: "`MODE`: text, json (as --json), or raw, which is payloads one after another",
 		},
 	})
@@ -41,6 +51,7 @@ func (o *printOptions) given() string {
 type printer struct {
 	format  format
 	verbose bool
+	pretty  bool
 	end     string
 }
 
@@ -51,6 +62,9 @@ func (o *printOptions) printer() (printer, error) {
 	}
 	if o.json || o.mode == "json" {
 		o.mode = "json"
+	}
+	if o.pretty && o.mode != "json" {
+		return printer{}, &usageError{option: "--pretty", problem: "needs --json beside it"}
 	}
 	if o.format != "" && (o.verbose || o.mode == "json" || o.mode == "raw") {
 		return printer{}, &usageError{option: "--format", problem: "cannot stand beside --verbose, --json or --output; it says all of it"}
@@ -74,12 +88,19 @@ func (o *printOptions) printer() (printer, error) {
 	if err != nil {
 		return printer{}, &usageError{option: "--format", problem: err.Error()}
 	}
-	return printer{f, o.format == "" && o.verbose && o.mode != "json", end}, nil
+	return printer{f, o.format == "" && o.verbose && o.mode != "json", o.pretty, end}, nil
 }
 
 func (p *printer) append(b []byte, m *autopaho.Received) ([]byte, bool) {
 	if p.verbose && len(m.Payload) == 0 {
 		return append(append(append(b, m.Topic...), " (null)"...), p.end...), true // as mosquitto_sub has it
+	}
+	if p.pretty {
+		line, ok := p.format.append(nil, m)
+		out := bytes.NewBuffer(b)
+		if err := json.Indent(out, line, "", "  "); err == nil {
+			return append(out.Bytes(), p.end...), ok
+		}
 	}
 	b, ok := p.format.append(b, m)
 	return append(b, p.end...), ok

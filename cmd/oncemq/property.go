@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -101,9 +103,9 @@ func checkUserProperty(p autopaho.UserProperty) error {
 	return nil
 }
 
-// publishWords tells how many arguments belong to a -D: the packet, the
+// propertyWords tells how many arguments belong to a -D: the packet, the
 // property, and its value, which for a user property are two.
-func publishWords(rest []string) int {
+func propertyWords(rest []string) int {
 	n := 3
 	if len(rest) > 1 && rest[1] == "user-property" {
 		n = 4
@@ -111,18 +113,63 @@ func publishWords(rest []string) int {
 	return min(n, len(rest))
 }
 
-// publishProperty takes the words of -D and sets a property of a message.
-func publishProperty(m *autopaho.Message) func(string) error {
+// property takes the words of -D and sets a property of a message, or one of CONNECT
+// or the will, which are options as well. m is nil where no message is published.
+func property(m *autopaho.Message, connection func() []*option) func(string) error {
 	return func(s string) error {
 		words := strings.Split(s, wordSeparator)
 		if words[0] == "" || len(words) == 1 {
 			return errors.New("needs a packet, a property and a value, such as -D publish content-type text/plain")
 		}
-		if words[0] != "publish" {
-			return fmt.Errorf("properties of %s have options of their own; use -D publish", shown(words[0]))
+		switch {
+		case words[0] == "publish" && m != nil:
+			return setPublishProperty(m, words[1], words[2:])
+		case words[0] == "connect" || words[0] == "will":
+			return setConnectProperty(connection(), words[0], words[1], words[2:])
+		case words[0] == "publish":
+			return errors.New("publish has no meaning here, where nothing is published")
+		case words[0] == "subscribe" && words[1] == "subscription-identifier":
+			return errors.New("subscription-identifier is chosen by this client itself; leave it out")
 		}
-		return setPublishProperty(m, words[1], words[2:])
+		return fmt.Errorf("properties of %s are not set here; there are those of connect, will and publish", shown(words[0]))
 	}
+}
+
+// connectProperties are the options that set properties of CONNECT and of the will.
+func connectProperties(packet string) map[string]string {
+	if packet == "connect" {
+		return map[string]string{
+			"session-expiry-interval": "session-expiry", "receive-maximum": "receive-maximum", "maximum-packet-size": "max-packet-size",
+		}
+	}
+	return map[string]string{
+		"will-delay-interval": "will-delay", "message-expiry-interval": "will-expiry", "content-type": "will-content-type",
+		"response-topic": "will-response-topic", "correlation-data": "will-correlation-data",
+		"payload-format-indicator": "will-utf8", "user-property": "will-user-property",
+	}
+}
+
+func setConnectProperty(options []*option, packet, property string, values []string) error {
+	known := connectProperties(packet)
+	o := findOption(options, known[property])
+	if o == nil {
+		return fmt.Errorf("%s of %s is not set here; there are %s", shown(property), packet, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
+	}
+	want := 1
+	if property == "user-property" {
+		want = 2
+	}
+	if len(values) != want {
+		return fmt.Errorf("%s needs %d value%s", property, want, plural(want))
+	}
+	if want == 2 && strings.ContainsAny(values[0], "=:") {
+		return fmt.Errorf("the name %s of a user property of the will cannot have = or : here", shown(values[0]))
+	}
+	if err := o.set(strings.Join(values, "=")); err != nil {
+		return fmt.Errorf("%s %w", property, err)
+	}
+	o.given = true
+	return nil
 }
 
 // publishProperties names what -D publish knows.

@@ -24,6 +24,7 @@ type pubOptions struct {
 
 func (o *pubOptions) options() []*option {
 	o.timeout = 30 * time.Second
+	o.message.connection = &o.connection
 	options := append(o.message.options(), o.payload.options()...)
 	options = append(options, withEnv([]*option{
 		{

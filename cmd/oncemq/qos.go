@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -87,11 +86,6 @@ func (o *qosOptions) options() []*option {
 	options = append(options, only(o.connection.options(false),
 		"host", "port", "url", "mqtt-version", "username", "pw", "password-env", "password-file", "connect-timeout", "keepalive")...)
 	return append(options, o.report.options()...)
-}
-
-// only are the options of some names.
-func only(options []*option, names ...string) []*option {
-	return slices.DeleteFunc(options, func(o *option) bool { return !slices.Contains(names, o.name) })
 }
 
 func qosCommand(sh *shell) *cli.Command {

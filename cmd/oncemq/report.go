@@ -32,8 +32,11 @@ func newReporter(w io.Writer, command string) *reporter {
 // configure takes the options that concern messages.
 func (r *reporter) configure(o *reportOptions) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.json, r.quiet, r.debug = o.format == "json", o.quiet, o.debug
+	r.mu.Unlock()
+	if o.config.warning != "" {
+		r.warn("%s", o.config.warning)
+	}
 }
 
 // usage tells of a mistake in the command line, with a hint.
@@ -159,13 +162,14 @@ func visible(s string) string {
 type reportOptions struct {
 	debug, quiet bool
 	format       string
+	config       configOptions
 }
 
 const catReport = "Messages on standard error"
 
 func (o *reportOptions) options() []*option {
 	o.format = "text"
-	return withEnv([]*option{
+	return append(withEnv([]*option{
 		{
 			name: "debug", also: []string{"d"}, category: catReport, set: on(&o.debug),
 			usage: "say what happens, connection by connection",
@@ -175,8 +179,8 @@ func (o *reportOptions) options() []*option {
 			usage: "say nothing but why the command fails",
 		},
 		{
-			name: "log-format", category: catReport, set: oneOf(&o.format, "text", "json"), def: "text",
+			name: "log-format", category: catReport, set: oneOf(&o.format, "text", "json"), choices: []string{"text", "json"}, def: "text",
 			usage: "`FORMAT` of messages: text or json, one object a line",
 		},
-	})
+	}), o.config.options()...)
 }

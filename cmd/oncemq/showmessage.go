@@ -21,7 +21,7 @@ func (o *showOptions) options() []*option {
 	return append([]*option{
 		{name: "format", also: []string{"F"}, category: catOutput, set: name(&o.format), usage: "print the message by a `FORMAT`, as oncemq sub does"},
 		{
-			name: "output", also: []string{"o"}, category: catOutput, set: oneOf(&o.mode, "text", "json", "raw"), def: "text",
+			name: "output", also: []string{"o"}, category: catOutput, set: oneOf(&o.mode, "text", "json", "raw"), choices: []string{"text", "json", "raw"}, def: "text",
 			usage: "`MODE`: text, json (as --json), or raw, which is the payload alone",
 		},
 	}, o.outboxOptions.options()...)

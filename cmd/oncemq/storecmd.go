@@ -83,7 +83,10 @@ func storeMigrateCommand(sh *shell) *cli.Command {
 		Name:      "migrate",
 		Usage:     "bring a store to this version, and create it if need be",
 		UsageText: "oncemq store migrate [--store URL] [--json]",
-		Flags:     toFlags(options),
+		Description: `
+Examples:
+  oncemq store migrate --store postgres://owner@db.example/app`,
+		Flags: toFlags(options),
 		Action: maintain(sh, o, options, func(ctx context.Context, d persist.Maintainer, u *url.URL) error {
 			from, to, err := d.Migrate(ctx, u)
 			if err != nil {
@@ -115,7 +118,10 @@ func storeStatusCommand(sh *shell) *cli.Command {
 		Name:      "status",
 		Usage:     "say what a store is and what it survives; changes nothing",
 		UsageText: "oncemq store status [--store URL] [--json]",
-		Flags:     toFlags(options),
+		Description: `
+Examples:
+  oncemq store status --store postgres://app@db.example/app`,
+		Flags: toFlags(options),
 		Action: maintain(sh, o, options, func(ctx context.Context, d persist.Maintainer, u *url.URL) error {
 			r, err := d.Check(ctx, u)
 			if err != nil {
@@ -139,6 +145,9 @@ func storeCheckCommand(sh *shell) *cli.Command {
 
 Ends with exit code 5 if there is no store, if it has another version than this
 program needs, or if this user lacks rights in it.`,
+		Description: `
+Examples:
+  oncemq store check --json && echo good`,
 		Flags: toFlags(options),
 		Action: maintain(sh, o, options, func(ctx context.Context, d persist.Maintainer, u *url.URL) error {
 			r, err := d.Check(ctx, u)

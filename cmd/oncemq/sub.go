@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"syscall"
@@ -149,6 +151,8 @@ type subscriber struct {
 	monitor *monitor
 	ended   chan struct{} // closed when the run is to end
 
+	client *autopaho.Client
+
 	mu    sync.Mutex // guards the following
 	begun int        // messages that count
 	done  int        // those of them that are through
@@ -191,13 +195,13 @@ func (s *subscriber) through(n int) {
 
 // handle prints a message. Its nil is what the broker's acknowledgement waits
 // for, so that it comes after the write.
-func (s *subscriber) handle(_ context.Context, m *autopaho.Received) error {
+func (s *subscriber) handle(ctx context.Context, m *autopaho.Received) error {
 	skip, end := s.o.skips(m)
 	if end {
 		s.end(nil)
 	}
 	if skip {
-		return nil
+		return s.clear(ctx, m)
 	}
 	if s.reserve(1) == 0 {
 		return autopaho.ErrRelease // not ours any more: the next one gets it
@@ -206,7 +210,28 @@ func (s *subscriber) handle(_ context.Context, m *autopaho.Received) error {
 		s.end(outputError(err))
 		return autopaho.ErrRelease
 	}
+	if err := s.clear(ctx, m); err != nil {
+		return err
+	}
 	s.through(1)
+	return nil
+}
+
+// clear has the broker forget retained messages that are done with, if that was asked
+// for.
+func (s *subscriber) clear(ctx context.Context, msgs ...*autopaho.Received) error {
+	if !s.o.removeRetained {
+		return nil
+	}
+	for _, m := range msgs {
+		if !m.Retain || s.o.filteredOut(m.Topic) {
+			continue
+		}
+		if _, err := s.client.Publish(ctx, autopaho.Message{Topic: m.Topic, QoS: 1, Retain: true}); err != nil {
+			s.end(fmt.Errorf("remove the retained message on topic %s: %w", shown(m.Topic), err))
+			return autopaho.ErrRelease
+		}
+	}
 	return nil
 }
 
@@ -228,12 +253,20 @@ func (o *subOptions) skips(m *autopaho.Received) (skip, end bool) {
 	case o.noRetained && m.Retain:
 		return true, false
 	}
+	if o.filteredOut(m.Topic) {
+		return true, false
+	}
+	// What was begun is not left to chance a second time.
+	return o.chance < 100 && m.Attempt <= 1 && rand.Float64()*100 >= o.chance, false //nolint:gosec // chance needs no secrecy
+}
+
+func (o *subOptions) filteredOut(topic string) bool {
 	for _, f := range o.filterOut {
-		if qos.Match(f, m.Topic) {
-			return true, false
+		if qos.Match(f, topic) {
+			return true
 		}
 	}
-	return false, false
+	return false
 }
 
 // end ends the run, the first time with its reason.
@@ -265,6 +298,7 @@ func (s *subscriber) run(ctx context.Context, cfg autopaho.Config, subscription 
 	}
 	s.monitor.watch(client)
 	stop := s.o.stats.start(ctx, s.sh, client, true)
+	s.client = client
 	err = s.until(ctx, client, subscription, t)
 	stop()
 	s.end(err) // what was received and not begun stays with the broker
@@ -286,8 +320,11 @@ func (s *subscriber) until(ctx context.Context, client *autopaho.Client, subscri
 		defer cancel()
 	}
 	agreed := make(chan error, 1)
-	go func() { // joined by client.Close, which ends Subscribe
-		_, err := client.Subscribe(waiting, subscription)
+	go func() { // joined by client.Close, which ends both calls
+		err := client.Unsubscribe(waiting, s.o.unsubscribe...)
+		if err == nil && len(subscription.Filters) > 0 {
+			_, err = client.Subscribe(waiting, subscription)
+		}
 		agreed <- err
 	}()
 	for {
@@ -298,7 +335,7 @@ func (s *subscriber) until(ctx context.Context, client *autopaho.Client, subscri
 				return s.timeOut(ctx, t)
 			case err != nil:
 				return err
-			case s.o.exitAfter:
+			case s.o.exitAfter || len(subscription.Filters) == 0:
 				return nil
 			}
 			s.sh.log.debugf("subscribed to %s", strings.Join(subscription.Filters, ", "))

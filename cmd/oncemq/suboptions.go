@@ -29,7 +29,11 @@ type subOptions struct {
 	wait      time.Duration
 	exitAfter bool // the SUBACK
 
+	unsubscribe []string
+	chance      float64 // of a message to be printed, in percent
+
 	noRetained, retainedOnly   bool
+	removeRetained             bool
 	noLocal, retainAsPublished bool
 	retainHandling             int
 
@@ -51,7 +55,7 @@ const (
 )
 
 func (o *subOptions) options() []*option {
-	o.qos, o.workers, o.retainHandling = 1, 1, 1
+	o.qos, o.workers, o.retainHandling, o.chance = 1, 1, 1, 100
 	o.forGroup = []*option{
 		{name: "unshared", category: catGroup, set: on(&o.unshared), usage: "have every replica hear every message, so that it reaches the group even if the broker forgets one replica; one of them prints it"},
 		{
@@ -65,25 +69,45 @@ func (o *subOptions) options() []*option {
 		{name: "lease", category: catGroup, set: span(&o.lease), def: "30s", usage: "`TIME` after which the work of a replica that died passes to another"},
 	}
 	options := withEnv([]*option{
-		{name: "topic", also: []string{"t"}, category: catSubscription, set: filter(&o.topics), usage: "topic `FILTER` to subscribe to; may be given several times"},
+		{name: "topic", also: []string{"t"}, category: catSubscription, many: true, set: filter(&o.topics), usage: "topic `FILTER` to subscribe to; may be given several times"},
 		{
 			name: "qos", also: []string{"q"}, category: catSubscription, set: level(&o.qos), def: "1",
-			usage: "highest `LEVEL` at which the broker may send, 0, 1 or 2",
+			usage: "highest `LEVEL` at which the broker may send, 0, 1 or 2", choices: levels(),
 		},
-		{name: "filter-out", also: []string{"T"}, category: catSubscription, set: filter(&o.filterOut), usage: "topic `FILTER` of messages not to print; may be given several times"},
+		{name: "filter-out", also: []string{"T"}, category: catSubscription, many: true, set: filter(&o.filterOut), usage: "topic `FILTER` of messages not to print; may be given several times"},
 		{name: "no-retained", also: []string{"R"}, category: catSubscription, set: on(&o.noRetained), usage: "do not print retained messages"},
 		{name: "retained-only", category: catSubscription, set: on(&o.retainedOnly), usage: "print retained messages only, and end at the first other one"},
-		{name: "no-local", category: catSubscription, set: on(&o.noLocal), usage: "do not receive what was published under the same client ID"},
-		{name: "retain-as-published", category: catSubscription, set: on(&o.retainAsPublished), usage: "show the retain flag as it was published"},
+		{name: "no-local", also: []string{"nl"}, category: catSubscription, set: on(&o.noLocal), usage: "do not receive what was published under the same client ID"},
+		{name: "retain-as-published", also: []string{"rap"}, category: catSubscription, set: on(&o.retainAsPublished), usage: "show the retain flag as it was published"},
 		{
-			name: "retain-handling", category: catSubscription, set: number(&o.retainHandling, 0, 2), def: "1",
-			usage: "`WHEN` the broker sends retained messages: 0 at every subscription, 1 at a new one, 2 never",
+			name: "retain-handling", also: []string{"rh"}, category: catSubscription, set: number(&o.retainHandling, 0, 2), def: "1",
+			choices: []string{"0", "1", "2"},
+			usage:   "`WHEN` the broker sends retained messages: 0 at every subscription, 1 at a new one, 2 never",
+		},
+		{
+			name: "remove-retained", category: catSubscription, set: on(&o.removeRetained),
+			usage: "have the broker forget each retained message that came, once it is done with; not those of --filter-out",
+		},
+		{
+			name: "unsubscribe", also: []string{"U"}, category: catSubscription, many: true, set: filter(&o.unsubscribe),
+			usage: "topic `FILTER` of a subscription to remove first, which a session that was kept has (-i and -c); without -t that " +
+				"is all there is to do; may be given several times",
+		},
+		{
+			name: "property", also: []string{"D"}, category: catSubscription, words: propertyWords, many: true,
+			set: property(nil, func() []*option { return o.connection.all }),
+			usage: "MQTT property as mosquitto_sub takes it: -D connect or -D will and `PROPERTY VALUE`, for those that have options " +
+				"of their own, such as receive-maximum",
 		},
 		{name: "receipts", category: catSubscription, set: on(&o.receipts), usage: "answer messages that ask for a receipt, once they are printed"},
+		{
+			name: "random-filter", category: catOutput, set: percent(&o.chance), def: "100",
+			usage: "`PERCENTAGE` of messages to print, 0.1 to 100; the others are acknowledged all the same",
+		},
 		{name: "count", also: []string{"C"}, category: catOutput, set: number(&o.count, 1, math.MaxInt32), usage: "end after a `NUMBER` of messages"},
 		{name: "wait", also: []string{"W"}, category: catOutput, set: span(&o.wait), usage: "end after that `TIME`, with exit code 27"},
 		{name: "exit-after-suback", also: []string{"E"}, category: catOutput, set: on(&o.exitAfter), usage: "end when the broker has agreed to the subscriptions"},
-	}, "count", "wait", "exit-after-suback")
+	}, "count", "wait", "exit-after-suback", "unsubscribe", "property", "remove-retained")
 	options = append(options, o.print.options()...)
 	options = append(options, withEnv([]*option{{
 		name: "out", also: []string{"output-to-file"}, category: catOutput, set: name(&o.out),
@@ -119,6 +143,9 @@ func filter(dst *[]string) func(string) error {
 // check finds contradictions and completes the options.
 func (o *subOptions) check(urlTopic string) error {
 	if len(o.topics) == 0 {
+		if urlTopic == "" && len(o.unsubscribe) > 0 {
+			return nil // that is all there is to do
+		}
 		if urlTopic == "" {
 			return &usageError{option: "--topic", problem: "is missing; name the topics to subscribe to, such as -t 'sensors/#'"}
 		}
@@ -215,9 +242,12 @@ func (o *subOptions) session(cfg *autopaho.Config) {
 	}
 	cfg.ClientID = c.clientID
 	if c.idPrefix != "" {
-		cfg.ClientID = c.idPrefix + strings.ToLower(rand.Text()[:10])
+		cfg.ClientID = randomID(c.idPrefix)
 	}
 }
+
+// randomID is a client ID that is made for this run.
+func randomID(prefix string) string { return prefix + strings.ToLower(rand.Text()[:10]) }
 
 func (o *subOptions) subscription() (autopaho.SubscribeConfig, error) {
 	retained := [...]autopaho.Retained{autopaho.RetainedAlways, autopaho.RetainedOnce, autopaho.RetainedNever}

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -34,7 +36,7 @@ func openFiler(ctx context.Context, s *subscriber) (*filer, error) {
 	file, torn, err := openOutFile(s.o.out, s.print.end == "\n")
 	switch {
 	case errors.Is(err, errNotRegular):
-		return nil, &usageError{option: "--out", problem: shown(s.o.out) + " " + err.Error()}
+		return nil, &usageError{option: "--out", problem: strconv.Quote(s.o.out) + " " + err.Error()}
 	case err != nil:
 		return nil, &exitError{code: exitFailed, text: "--out", err: err}
 	}
@@ -57,7 +59,7 @@ func openFiler(ctx context.Context, s *subscriber) (*filer, error) {
 
 func (f *filer) tellTorn(file string) {
 	if file != "" {
-		f.sh.log.warn("the last line of %s was torn, by a crash while it was written; the piece is in %s now, and its message comes again", shown(f.o.out), shown(file))
+		f.sh.log.warn("the last line of %s was torn, by a crash while it was written; the piece is in %s now, and its message comes again", strconv.Quote(f.o.out), strconv.Quote(file))
 	}
 }
 
@@ -107,18 +109,21 @@ func (f *filer) handle(ctx context.Context, msgs []*autopaho.Received) error {
 		f.giveBack(n)
 		return err
 	}
+	beyond := wanted[n:]
+	through := slices.DeleteFunc(slices.Clone(msgs), func(m *autopaho.Received) bool { return slices.Contains(beyond, m) })
+	if err := f.clear(ctx, through...); err != nil {
+		f.giveBack(n)
+		return err
+	}
 	f.through(n)
-	if n == len(wanted) {
+	if len(beyond) == 0 {
 		return nil
 	}
 	// A batch is completed or given back as one. This one is handed over again,
 	// message by message, and those that are beyond the count are given back then.
-	f.kept = make(map[*autopaho.Received]bool, len(msgs))
-	for _, m := range msgs {
+	f.kept = make(map[*autopaho.Received]bool, len(through))
+	for _, m := range through {
 		f.kept[m] = true
-	}
-	for _, m := range wanted[n:] {
-		delete(f.kept, m)
 	}
 	return errBeyondCount
 }
@@ -135,7 +140,7 @@ func (f *filer) write(ctx context.Context) error {
 		f.mu.Unlock()
 		switch {
 		case err == nil && told:
-			f.sh.log.info("%s is written again", shown(f.o.out))
+			f.sh.log.info("%s is written again", strconv.Quote(f.o.out))
 			return nil
 		case err == nil:
 			return nil

@@ -2,27 +2,54 @@ package main
 
 import (
 	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/oncemq/oncemq/autopaho"
 )
 
 // tlsOptions are mosquitto's options for TLS.
 type tlsOptions struct {
-	cafile, cert, key, version string
-	insecure                   bool
+	cafile, capath, cert, key string
+	version                   string
+	insecure, system          bool
+	alpn, keyform             string
+	suites                    []uint16
 }
 
 func (o *tlsOptions) options() []*option {
-	return withEnv([]*option{
+	return append(withEnv([]*option{
 		{
 			name: "cafile", also: []string{"ca"}, category: catTLS, set: name(&o.cafile), def: "those of the system",
 			usage: "PEM `FILE` with the certificates of the authorities to trust; it is read again for each connection",
 		},
+		{
+			name: "capath", category: catTLS, set: name(&o.capath),
+			usage: "`DIRECTORY` whose .pem and .crt files hold the certificates of the authorities to trust",
+		},
+		{
+			name: "tls-use-os-certs", category: catTLS, set: on(&o.system),
+			usage: "trust the authorities of the system, which is so without --cafile and --capath; where no URL says so, ask for TLS",
+		},
 		{name: "cert", category: catTLS, set: name(&o.cert), usage: "PEM `FILE` with this client's certificate; it and its key are read again for each connection"},
 		{name: "key", category: catTLS, set: name(&o.key), usage: "PEM `FILE` with the certificate's private key"},
 		{
-			name: "tls-version", category: catTLS, set: oneOf(&o.version, "tlsv1.2", "tlsv1.3"), def: "tlsv1.2",
+			name: "keyform", category: catTLS, set: keyform(&o.keyform), choices: []string{"pem"}, def: "pem",
+			usage: "`FORM` of the private key: pem, the only one that there is",
+		},
+		{
+			name: "tls-alpn", category: catTLS, set: name(&o.alpn),
+			usage: "`PROTOCOL` to ask for by ALPN, such as x-amzn-mqtt-ca",
+		},
+		{
+			name: "ciphers", category: catTLS, set: ciphers(&o.suites), def: "Go's choice",
+			usage: "cipher suites of TLS 1.2 to offer, a `LIST` of OpenSSL's names with colons between them",
+		},
+		{
+			name: "tls-version", category: catTLS, set: oneOf(&o.version, "tlsv1.2", "tlsv1.3"), choices: []string{"tlsv1.2", "tlsv1.3"}, def: "tlsv1.2",
 			usage: "oldest `VERSION` to speak: tlsv1.2 or tlsv1.3",
 		},
 		{
@@ -30,24 +57,55 @@ func (o *tlsOptions) options() []*option {
 			usage: "do not check that the broker is the one that was meant: anybody on the way can read and change " +
 				"everything. For tests only",
 		},
-	})
+	}),
+		refused("psk", "KEY", noPSK), refused("psk-identity", "IDENTITY", noPSK),
+		refused("tls-engine", "ENGINE", noEngine), refused("tls-engine-kpass-sha1", "SHA1", noEngine),
+	)
+}
+
+// Why some of mosquitto's options are refused.
+const (
+	noPSK    = "is not possible, since Go's TLS has no pre-shared keys; use certificates: --cafile, --cert and --key"
+	noEngine = "is not possible, since OpenSSL's engines are not used here; use key files: --cert and --key"
+)
+
+func keyform(dst *string) func(string) error {
+	return func(s string) error {
+		if s == "engine" {
+			return errors.New(noEngine)
+		}
+		if s != "pem" {
+			return fmt.Errorf("%s is not a choice; use pem", shown(s))
+		}
+		*dst = s
+		return nil
+	}
 }
 
 // wanted tells whether an option asks for TLS, where no URL says so.
 func (o *tlsOptions) wanted() bool {
-	return o.cafile != "" || o.cert != "" || o.key != "" || o.version != "" || o.insecure
+	return o.cafile != "" || o.capath != "" || o.system || o.cert != "" || o.key != "" || o.version != "" || o.insecure
 }
 
 // config is the TLS configuration, and the files that are read anew for every
 // connection, so that certificates which were renewed are used without a restart.
 func (o *tlsOptions) config(sh *shell) (*tls.Config, autopaho.TLSFiles, error) {
 	files := autopaho.TLSFiles{CA: o.cafile, Cert: o.cert, Key: o.key}
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12, CipherSuites: o.suites}
+	if o.alpn != "" {
+		cfg.NextProtos = []string{o.alpn}
+	}
 	if o.version == "tlsv1.3" {
 		cfg.MinVersion = tls.VersionTLS13
 	}
 	if err := o.check(sh); err != nil {
 		return nil, files, err
+	}
+	if o.capath != "" {
+		var err error
+		if cfg.RootCAs, err = authoritiesIn(o.capath); err != nil {
+			return nil, files, &usageError{option: "--capath", problem: err.Error()}
+		}
 	}
 	if o.insecure {
 		cfg.InsecureSkipVerify = true // the user asked for it, and is told
@@ -59,6 +117,10 @@ func (o *tlsOptions) config(sh *shell) (*tls.Config, autopaho.TLSFiles, error) {
 // check looks at the files as they are now.
 func (o *tlsOptions) check(sh *shell) error {
 	switch {
+	case o.cafile != "" && o.capath != "":
+		return &usageError{option: "--capath", problem: "cannot stand beside --cafile; give one"}
+	case o.system && (o.cafile != "" || o.capath != ""):
+		return &usageError{option: "--tls-use-os-certs", problem: "cannot stand beside --cafile and --capath, which take the place of the system's authorities"}
 	case o.cert == "" && o.key != "":
 		return &usageError{option: "--key", problem: "needs --cert beside it"}
 	case o.cert != "" && o.key == "":
@@ -77,6 +139,29 @@ func (o *tlsOptions) check(sh *shell) error {
 	}
 	warnReadable(sh, "private key", o.key)
 	return nil
+}
+
+// authoritiesIn are the certificates in the files of a directory.
+func authoritiesIn(dir string) (*x509.CertPool, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	pool, found := x509.NewCertPool(), false
+	for _, e := range entries {
+		if ext := filepath.Ext(e.Name()); ext != ".pem" && ext != ".crt" {
+			continue
+		}
+		pem, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			return nil, err
+		}
+		found = pool.AppendCertsFromPEM(pem) || found
+	}
+	if !found {
+		return nil, fmt.Errorf("%s has no .pem or .crt file that holds a certificate", shown(dir))
+	}
+	return pool, nil
 }
 
 // warnReadable tells that others can read a secret.

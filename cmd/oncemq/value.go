@@ -79,6 +79,21 @@ func level(dst *byte) func(string) error {
 	}
 }
 
+// levels are the levels of QoS.
+func levels() []string { return []string{"0", "1", "2"} }
+
+// percent takes a part of all, in percent.
+func percent(dst *float64) func(string) error {
+	return func(s string) error {
+		f, err := strconv.ParseFloat(s, 64)
+		if err != nil || !(f >= 0.1 && f <= 100) { // so that NaN is refused as well
+			return fmt.Errorf("%s is not a percentage; use 0.1 to 100", shown(s))
+		}
+		*dst = f
+		return nil
+	}
+}
+
 // oneOf takes one of several words.
 func oneOf(dst *string, words ...string) func(string) error {
 	return func(s string) error {

@@ -45,6 +45,9 @@ func versionCommand(sh *shell) *cli.Command {
 		Name:      "version",
 		Usage:     "tell the version",
 		UsageText: "oncemq version [--json]",
+		Description: `
+Examples:
+  oncemq version --json`,
 		Flags: toFlags([]*option{{
 			name: "json", set: on(&asJSON), usage: "print a JSON object",
 		}}),

@@ -28,7 +28,7 @@ func (o *willOptions) options() []*option {
 		},
 		{name: "will-payload", also: []string{"will-message", "Wm"}, category: catWill, set: text(&o.payload), usage: "the will's `TEXT`"},
 		{name: "will-file", category: catWill, set: name(&o.file), usage: "`FILE` that holds the will's payload"},
-		{name: "will-qos", also: []string{"Wq"}, category: catWill, set: level(&m.QoS), def: "0", usage: "the will's `LEVEL`"},
+		{name: "will-qos", also: []string{"Wq"}, category: catWill, set: level(&m.QoS), def: "0", choices: levels(), usage: "the will's `LEVEL`"},
 		{name: "will-retain", also: []string{"Wr"}, category: catWill, set: on(&m.Retain), usage: "have the broker retain the will"},
 		{
 			name: "will-delay", also: []string{"Wd"}, category: catWill, set: wholeSpan(&o.delay, 0, math.MaxUint32),
@@ -55,7 +55,7 @@ func (o *willOptions) options() []*option {
 			usage: "say that the will's payload is UTF-8",
 		},
 		{
-			name: "will-user-property", also: []string{"Wup"}, category: catWill, set: userProperty(&m.Properties.User),
+			name: "will-user-property", also: []string{"Wup"}, category: catWill, many: true, set: userProperty(&m.Properties.User),
 			usage: "user property of the will, as `NAME=VALUE`; may be given several times",
 		},
 	})

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/oncemq/oncemq/autopaho"
+)
+
+// rrOptions are the options of rr.
+type rrOptions struct {
+	connection connectionOptions
+	report     reportOptions
+	message    messageOptions
+	payload    payloadOptions
+	print      printOptions
+	count      int
+	wait       time.Duration
+	noRetained bool
+}
+
+const catResponse = "Response"
+
+func (o *rrOptions) options() []*option {
+	o.count = 1
+	o.message.connection = &o.connection
+	o.payload.kinds = "-m TEXT, -f FILE, -s, -n"
+	options := only(o.message.options(), "topic", "qos", "retain", "user-property", "content-type", "correlation-data", "utf8", "property",
+		"expiry", "message-id")
+	for _, m := range options {
+		switch m.name {
+		case "expiry":
+			m.also = []string{"message-expiry"} // -e is mosquitto_rr's
+		case "message-id":
+			m.usage, m.def = "`ID` of the message, at most 128 bytes", "none"
+		}
+	}
+	options = append(options, only(o.payload.options(), "message", "file", "stdin-file", "null-message")...)
+	options = append(options, withEnv([]*option{
+		{
+			name: "response-topic", also: []string{"e", "rt"}, category: catResponse, set: topic(&o.message.m.Properties.ResponseTopic),
+			def: "one of this run's own, below oncemq/responses", usage: "`TOPIC` on which to wait for the response",
+		},
+		{name: "count", also: []string{"C"}, category: catResponse, set: number(&o.count, 1, math.MaxInt32), def: "1", usage: "end after a `NUMBER` of responses"},
+		{name: "wait", also: []string{"W"}, category: catResponse, set: span(&o.wait), def: "for ever", usage: "end after that `TIME`, with exit code 27"},
+		{name: "no-retained", also: []string{"R"}, category: catResponse, set: on(&o.noRetained), usage: "do not print retained messages"},
+	}, "count", "wait", "response-topic")...)
+	options = append(options, o.print.options()...)
+	options = append(options, without(o.connection.options(false), "receipt-key-file")...)
+	return append(options, o.report.options()...)
+}
+
+func rrCommand(sh *shell) *cli.Command {
+	o := new(rrOptions)
+	options := o.options()
+	return &cli.Command{
+		Name:      "rr",
+		Usage:     "send a request and print the response",
+		UsageText: "oncemq rr [-h HOST] -t TOPIC [-e TOPIC] (-m TEXT | -f FILE | -s | -n) [-C NUMBER] [-W TIME] [options]",
+		Description: `
+The request carries a response topic and correlation data, and only messages on that
+topic with those data are responses. Nothing is stored: a request that gets none is not
+sent again. There are two connections, under the client ID with -pub and with -rr
+behind it.
+
+Examples:
+  oncemq rr -t time/get -n -W 5
+  oncemq rr -t rpc/add -e rpc/answers -m '[1,2]' --content-type application/json
+  oncemq rr -t fleet/ping -n -C 3 -W 2 -F '%t %p'
+
+Formats (-F) are those of oncemq sub.
+
+Exit codes: 0 the responses came, 1 failed or the output was closed, 2 usage, 4
+refused by the broker, 27 the time of -W is over, 130 and 143 ended by a signal
+before the responses came.`,
+		Flags: toFlags(options),
+		Action: func(c *cli.Context) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			if err := o.connection.precedence(); err != nil {
+				return err
+			}
+			if err := environ(options, sh.lookup); err != nil {
+				return err
+			}
+			sh.log.configure(&o.report)
+			return rr(c.Context, sh, o)
+		},
+	}
+}
+
+func rr(ctx context.Context, sh *shell, o *rrOptions) error {
+	if err := o.payload.check(); err != nil {
+		return err
+	}
+	cfg, urlTopic, err := o.connection.config(sh)
+	if err != nil {
+		return err
+	}
+	m, err := o.message.template(urlTopic, &cfg.Policies, true)
+	if err != nil {
+		return err
+	}
+	print, err := o.print.printer()
+	if err != nil {
+		return err
+	}
+	source, err := o.payload.feed(sh.stdin)
+	if err != nil {
+		return err
+	}
+	if err := source(ctx, func(b []byte) error { m.Payload = append([]byte(nil), b...); return nil }); err != nil {
+		return &exitError{code: exitFailed, err: err}
+	}
+	cfg.ClientID = o.connection.clientID
+	if o.connection.idPrefix != "" {
+		cfg.ClientID = randomID(o.connection.idPrefix)
+	}
+	cfg.SessionExpiry = o.connection.sessionExpiry.config()
+	t := newTrouble(sh.log)
+	cfg.OnEvent = t.event
+	client, err := autopaho.New(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	out := newOutput(sh.stdout)
+	err = sendRequest(ctx, client, o, m, print, out)
+	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), closePatience)
+	defer cancel()
+	_ = client.Close(patience) // nothing of it is to be kept
+	if werr := out.close(); werr != nil {
+		return outputError(werr)
+	}
+	return verdictOfRequest(ctx, err, t)
+}
+
+// sendRequest sends the request and prints the responses.
+func sendRequest(ctx context.Context, client *autopaho.Client, o *rrOptions, m autopaho.Message, print printer, out *output) error {
+	if o.wait > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, o.wait)
+		defer cancel()
+	}
+	left := o.count
+	return client.RequestEach(ctx, m, func(r *autopaho.Received) bool {
+		if o.noRetained && r.Retain {
+			return true
+		}
+		b, _ := print.append(nil, r)
+		left--
+		return out.write(b) == nil && left > 0
+	})
+}
+
+// verdictOfRequest makes the error that decides the exit code.
+func verdictOfRequest(ctx context.Context, err error, t *trouble) error {
+	var refused *autopaho.DeliveryError
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return interrupted(ctx)
+	case errors.Is(err, context.DeadlineExceeded):
+		text := "timed out"
+		if cause := t.connecting(); cause != nil {
+			text += "; last: " + oneLine(cause)
+		} else if errors.Is(err, autopaho.ErrNoSubscribers) {
+			text += "; the broker had no subscriber for the request"
+		}
+		return &exitError{code: exitTimeout, text: text}
+	case errors.As(err, &refused):
+		return &exitError{code: exitRefused, err: fmt.Errorf("the request was refused: %w", err)}
+	}
+	return err
+}

@@ -14,7 +14,8 @@ type Inspector interface {
 	Closed(conn int)
 }
 
-// Inspect has the packets of later connections looked at; nil ends it.
+// Inspect has the packets of later connections looked at; nil ends it. A packet is
+// passed on once it is whole, so that what is no MQTT may wait for ever.
 func (p *Proxy) Inspect(i Inspector) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -1,6 +1,7 @@
 package fault_test
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -46,5 +47,19 @@ func FuzzConnectFields(f *testing.F) {
 		if err == nil {
 			require.Less(t, flags, len(packet))
 		}
+	})
+}
+
+// However a stream comes in, its packets are the same, and nothing is missing before
+// the last one that is whole.
+func FuzzSplit(f *testing.F) {
+	f.Add([]byte(ping+ack+ping), 3)
+	f.Add([]byte("\x30\xff\xff\xff\xff\x01"), 2)
+	f.Fuzz(func(t *testing.T, stream []byte, at int) {
+		at = min(max(at, 0), len(stream))
+		whole, pieces := fault.Split(stream, nil), fault.Split(stream[:at], stream[at:])
+		require.Equal(t, whole, pieces)
+		joined := bytes.Join(whole, nil)
+		require.Equal(t, string(stream[:len(joined)]), string(joined))
 	})
 }

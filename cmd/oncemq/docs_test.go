@@ -32,7 +32,7 @@ func TestCommandsOfTheDocs(t *testing.T) {
 	known := make(testNames)
 	checked := 0
 	for _, file := range files {
-		text, err := os.ReadFile(filepath.Join(root, file)) //nolint:gosec // it is ours
+		text, err := os.ReadFile(filepath.Join(root, file))
 		require.NoError(t, err)
 		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
 			require.FileExists(t, filepath.Join(root, filepath.Dir(file), m[1]), file)
@@ -200,7 +200,7 @@ func (n testNames) in(t *testing.T, dir string) []string {
 	sources, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
 	require.NoError(t, err)
 	for _, s := range sources {
-		text, err := os.ReadFile(s) //nolint:gosec // it is ours
+		text, err := os.ReadFile(s)
 		require.NoError(t, err)
 		for _, m := range testName.FindAllStringSubmatch(string(text), -1) {
 			n[dir] = append(n[dir], m[1])

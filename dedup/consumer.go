@@ -344,9 +344,10 @@ func tell(out []settlement) {
 	}
 }
 
-// settle ends n, and what follows it: followers of a key that is completed are
-// duplicates; of one that is not, the first takes the place of n. The caller
-// holds the mutex, and tells.
+// settle ends n, and what follows it: followers of a key that was processed are
+// duplicates; else the first takes the place of n, and asks the store. It does so of
+// a dead letter, too: that may have been tried again in the meantime, which forgets
+// the mark, and be the follower. The caller holds the mutex, and tells.
 func (c *Consumer) settle(n *Node, outcome Outcome, out []settlement) []settlement {
 	attached := n.phase == phaseAttached
 	n.place.remove()
@@ -356,7 +357,7 @@ func (c *Consumer) settle(n *Node, outcome Outcome, out []settlement) []settleme
 	case n.key == "":
 		c.unkeyedOpen--
 	case attached:
-	case outcome == OutcomeReleased && !c.closing && n.followers.len > 0:
+	case outcome != OutcomeProcessed && outcome != OutcomeDuplicate && !c.closing && n.followers.len > 0:
 		next := n.followers.popFront()
 		next.followers.takeAll(&n.followers)
 		c.keys[n.key] = next
@@ -364,12 +365,8 @@ func (c *Consumer) settle(n *Node, outcome Outcome, out []settlement) []settleme
 	default:
 		delete(c.keys, n.key)
 		follow := OutcomeDuplicate
-		switch outcome {
-		case OutcomeReleased:
+		if outcome != OutcomeProcessed && outcome != OutcomeDuplicate {
 			follow = OutcomeReleased
-		case OutcomeDead, OutcomeDuplicateDead:
-			follow = OutcomeDuplicateDead
-		default:
 		}
 		for f := n.followers.popFront(); f != nil; f = n.followers.popFront() {
 			out = c.finish(f, follow, out)

@@ -73,6 +73,43 @@ func TestDeadLetterIsStoredWithTheMark(t *testing.T) {
 	require.Equal(t, OutcomeDuplicateDead, submit(t, c, "a").outcome(t))
 }
 
+// lateAnswer is a store whose completions are durable before they are answered.
+type lateAnswer struct {
+	persist.Store
+	durable, answer chan struct{}
+}
+
+func (l *lateAnswer) Complete(ctx context.Context, group string, done []persist.Completion, keep time.Duration) ([]bool, error) {
+	ok, err := l.Store.Complete(ctx, group, done, keep)
+	close(l.durable)
+	<-l.answer
+	return ok, err
+}
+
+// A dead letter can be tried again before its consumer knows that it is one. What
+// comes of that is no duplicate.
+func TestDeadLetterIsTriedAgainAtOnce(t *testing.T) {
+	t.Parallel()
+	store := &lateAnswer{newStore(t), make(chan struct{}), make(chan struct{})}
+	c := start(t, testConfig(store))
+	d := submit(t, c, "a")
+	d.grant(t)
+	dead := letterFor("no good")
+	dead.Message = persist.Message{Topic: "a", QoS: 1}
+	c.Complete(d, dead)
+	<-store.durable
+	letters, err := store.ListDeadLetters(t.Context(), persist.DeadLetterFilter{}, 10)
+	require.NoError(t, err)
+	require.Len(t, letters, 1)
+	_, err = store.RetryDeadLetters(t.Context(), []persist.Retry{letters[0].Retry()})
+	require.NoError(t, err)
+	again := submit(t, c, "a")
+	close(store.answer)
+	require.Equal(t, OutcomeDead, d.outcome(t))
+	require.Equal(t, 1, again.grant(t).Attempts)
+	c.Release(again)
+}
+
 func TestWithoutKeyEverythingIsProcessed(t *testing.T) {
 	t.Parallel()
 	store := newStore(t)

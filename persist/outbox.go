@@ -174,8 +174,8 @@ type Outbox interface {
 	//  to be handed out. What was handed out stays. They are counted in Stats,
 	//  and what they free counts as room for the new ones.
 	//
-	// Concurrent calls may share one commit. The slice may be used again once
-	// the call has returned. The error wraps ErrInvalid for an ID that is empty
+	// Concurrent calls may share one commit. The messages and what they point to
+	// may be used again once the call has returned. The error wraps ErrInvalid for an ID that is empty
 	// or longer than MaxMessageID, an empty topic, a QoS above 2, a negative
 	// Expiry, Delay or MaxAttempts, Supersede together with Receipt or Droppable,
 	// or a Delay that the maximum age does not outlast; all else that makes a

@@ -188,7 +188,13 @@ func (w *watcher) broken() error {
 func (w *watcher) faultOver(after string, accepted int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.waiting = append(w.waiting, recovery{after: after, since: time.Now(), accepted: accepted})
+	r := recovery{after: after, since: time.Now(), accepted: accepted}
+	if len(w.waiting) == 0 && w.arrived() >= accepted {
+		// Nothing may arrive for a while: producers wait for subscribers that are behind.
+		w.over = append(w.over, r)
+		return
+	}
+	w.waiting = append(w.waiting, r)
 }
 
 // intrude takes a session for a moment, and gives it back as it was.

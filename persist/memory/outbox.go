@@ -3,6 +3,7 @@ package memory
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/oncemq/oncemq/internal/wire"
@@ -34,6 +35,15 @@ type entry struct {
 
 	// sameID chains the entries that byID knows under one ID.
 	sameID *entry
+}
+
+// owned is a copy of a message that shares nothing with the caller's.
+func owned(m *persist.Message) persist.Message {
+	own := *m
+	own.Payload = slices.Clone(m.Payload)
+	own.Properties.CorrelationData = slices.Clone(m.Properties.CorrelationData)
+	own.Properties.User = slices.Clone(m.Properties.User)
+	return own
 }
 
 // known tells whether a message can be found by its ID: for duplicates and for
@@ -144,7 +154,7 @@ func (s *Store) add(msgs []persist.Message) []persist.Enqueued {
 		l.last++
 		e := &entry{
 			Ref:        persist.Ref{Lane: l.number, Position: l.last},
-			message:    *m,
+			message:    owned(m),
 			enqueuedAt: now,
 			bytes:      int64(wire.Size(m)),
 		}

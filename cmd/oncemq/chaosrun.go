@@ -59,7 +59,7 @@ func (o *chaosOptions) options() []*option {
 		},
 		{
 			name: "store", category: catStore, set: list(&o.stores), def: "a SQLite file in a temporary folder",
-			usage: "`URL` of the store: sqlite:///path, postgres://user@host/database, redis://host/0 or memory: A space of its own is made " +
+			usage: "`URL` of the store: sqlite:///path, memory:, postgres://user@host/database or redis://host/0. A space of its own is made " +
 				"there (a file beside the one that is named, a schema, a prefix) and removed in the end; nothing else is touched",
 		},
 		{

@@ -3,6 +3,7 @@ package autopaho_test
 import (
 	"context"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -96,13 +97,15 @@ func TestLive(t *testing.T) {
 	t.Parallel()
 	b := startBroker(t, brokertest.Options{})
 	ctx := within(t, 60*time.Second)
-	held, release := make(chan struct{}), make(chan struct{})
+	held, released := make(chan struct{}), make(chan struct{})
+	release := sync.OnceFunc(func() { close(released) })
 	c := client(t, autopaho.Config{Servers: []string{b.URL()}, Store: memoryStore(t), OnEvent: func(e autopaho.Event) {
 		if e.Kind == autopaho.EventDelivered {
 			close(held)
-			<-release
+			<-released
 		}
 	}})
+	t.Cleanup(release)
 	c.SetStuckLimit(50 * time.Millisecond)
 	require.True(t, c.Live().OK)
 	_, err := c.Enqueue(ctx, autopaho.Message{Topic: "a"})
@@ -111,6 +114,6 @@ func TestLive(t *testing.T) {
 	eventually(t, func() bool {
 		return strings.Contains(strings.Join(c.Live().Reasons, "; "), "the connection of lane 0 has not moved for ")
 	}, 30*time.Second, 5*time.Millisecond, "found")
-	close(release)
+	release()
 	eventually(t, func() bool { return c.Live().OK }, 30*time.Second, 5*time.Millisecond, "it moves again")
 }

@@ -2,6 +2,7 @@ package autopaho
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -192,9 +193,10 @@ func (t *tracing) publish(ctx context.Context, m *Message) trace.Span {
 	return span
 }
 
-// endSpan ends a span with an error, if there is one.
+// endSpan ends a span with an error, if there is one. That a message was given back
+// is none.
 func endSpan(span trace.Span, err error) {
-	if err != nil && span.IsRecording() {
+	if err != nil && !errors.Is(err, ErrRelease) && span.IsRecording() {
 		span.RecordError(err)
 		span.SetStatus(codes.Error, err.Error())
 		span.SetAttributes(attrErrorType.String(errorType(err)))

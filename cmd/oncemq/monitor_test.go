@@ -44,7 +44,7 @@ func get(t *testing.T, url string) (status int, body string) {
 	r.Close = true // nothing is kept open for another request
 	answer, err := http.DefaultClient.Do(r)
 	require.NoError(t, err)
-	defer func() { _ = answer.Body.Close() }()
+	defer func() { require.NoError(t, answer.Body.Close()) }()
 	text, err := io.ReadAll(answer.Body)
 	require.NoError(t, err)
 	return answer.StatusCode, string(text)
@@ -127,7 +127,7 @@ func TestListenRefused(t *testing.T) {
 	t.Parallel()
 	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	defer func() { _ = taken.Close() }()
+	defer func() { require.NoError(t, taken.Close()) }()
 	for address, problem := range map[string]string{
 		taken.Addr().String(): taken.Addr().String() + " is in use",
 		"9464":                "9464 is not an address; write host and port, such as 127.0.0.1:9464 or [::1]:9464",

@@ -27,11 +27,15 @@ var ErrNoAnswer = errors.New("no answer to PINGREQ")
 // not read, sends no PINGREQ, and then there is an answer only if the server sends
 // something all the same.
 func (l *Link) Ping(ctx context.Context) error {
-	c := l.engine.ask()
+	c := l.engine.current()
 	if c == nil {
 		return ErrConnectionLost
 	}
 	since := int64(time.Since(c.born) - pingFresh)
+	if c.lastRead.Load() > since {
+		return nil
+	}
+	l.engine.ask(c)
 	t := time.NewTicker(pingLook)
 	defer t.Stop()
 	for {
@@ -46,27 +50,23 @@ func (l *Link) Ping(ctx context.Context) error {
 			return ErrNoAnswer
 		case <-t.C:
 		}
-		if l.engine.over(c) {
+		if l.engine.current() != c {
 			return ErrConnectionLost
 		}
 	}
 }
 
-// ask has the writer send a PINGREQ, and tells on which connection.
-func (e *Engine) ask() *conn {
-	e.mu.Lock()
-	c := e.conn
-	e.asked = c != nil
-	e.mu.Unlock()
-	if c != nil {
-		e.Wake()
-	}
-	return c
-}
-
-// over tells that a connection has ended.
-func (e *Engine) over(c *conn) bool {
+// current is the connection; nil while there is none.
+func (e *Engine) current() *conn {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.conn != c
+	return e.conn
+}
+
+// ask has the writer send a PINGREQ, unless the connection has ended.
+func (e *Engine) ask(c *conn) {
+	e.mu.Lock()
+	e.asked = e.asked || e.conn == c
+	e.mu.Unlock()
+	e.Wake()
 }

@@ -118,7 +118,8 @@ func TestBenchExitCodes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := runOnce(t, command(append([]string{"bench"}, c.args...)...))
+			// The store of the application is left alone.
+			got := runOnce(t, invocation{args: append([]string{"bench"}, c.args...), env: []string{"ONCEMQ_STORE=" + used}})
 			require.Equal(t, c.code, got.code, got.stdout+got.stderr)
 			require.Contains(t, got.stderr, c.says)
 		})

@@ -88,23 +88,27 @@ func (s *series) sumUp(before int) {
 
 func point(second int, h *hdrhistogram.Histogram) Point {
 	return Point{
-		Second: second, Rate: float64(h.TotalCount()),
+		Second: second, Messages: h.TotalCount(),
 		P50: milliseconds(h.ValueAtQuantile(50)), P99: milliseconds(h.ValueAtQuantile(99)), Max: milliseconds(h.Max()),
 	}
 }
 
 func milliseconds(us int64) float64 { return float64(us) / 1000 }
 
-// progress is the last whole second that somebody has told of.
+// progress is the last whole second that workers have told of. They tell of one when they
+// have something to record in the next.
 func (s *series) progress(phase string) Progress {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.clock.since()
 	p := Progress{Elapsed: now, Phase: phase}
-	if h := s.seconds[int(now/time.Second)-1]; h != nil {
-		p.Rate = float64(h.TotalCount())
-		p.P50 = time.Duration(h.ValueAtQuantile(50)) * time.Microsecond
-		p.P99 = time.Duration(h.ValueAtQuantile(99)) * time.Microsecond
+	for back := 1; back <= 2; back++ {
+		if h := s.seconds[int(now/time.Second)-back]; h != nil {
+			p.Rate = float64(h.TotalCount())
+			p.P50 = time.Duration(h.ValueAtQuantile(50)) * time.Microsecond
+			p.P99 = time.Duration(h.ValueAtQuantile(99)) * time.Microsecond
+			break
+		}
 	}
 	return p
 }

@@ -70,13 +70,16 @@ type Latency struct {
 	Max  float64 `json:"max"`
 }
 
-// Point is one second of a phase; latencies are in milliseconds.
+// Point is one second of a phase, of which the first and the last may be shorter;
+// latencies are in milliseconds.
 type Point struct {
-	Second int     `json:"second"`
-	Rate   float64 `json:"rate"`
-	P50    float64 `json:"p50"`
-	P99    float64 `json:"p99"`
-	Max    float64 `json:"max"`
+	Second   int     `json:"second"`
+	Seconds  float64 `json:"seconds"` // how much of it the phase lasted
+	Messages int64   `json:"messages"`
+	Rate     float64 `json:"rate"`
+	P50      float64 `json:"p50"`
+	P99      float64 `json:"p99"`
+	Max      float64 `json:"max"`
 }
 
 // Phase returns the phase of a name; nil if there is none.
@@ -107,6 +110,14 @@ func (s *series) phase(name string, from time.Duration) Phase {
 	}
 	if took > 0 {
 		p.Rate = float64(p.Messages) / took
+	}
+	for i := range p.Series {
+		point := &p.Series[i]
+		begin := max(float64(point.Second), from.Seconds())
+		point.Seconds = max(min(float64(point.Second+1), s.last.Seconds())-begin, 0)
+		if point.Seconds > 0 {
+			point.Rate = float64(point.Messages) / point.Seconds
+		}
 	}
 	slices.SortFunc(p.Series, func(a, b Point) int { return cmp.Compare(a.Second, b.Second) })
 	return p

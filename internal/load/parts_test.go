@@ -55,6 +55,7 @@ func TestRecorder(t *testing.T) {
 	require.InDelta(t, 50, p.Latency.P50, 3)
 	require.InDelta(t, 3_600_000, p.Latency.Max, 40_000)
 	require.InDelta(t, 9.9, p.Seconds, 0.001)
+	require.Zero(t, s.first)
 	seconds := make(map[int]int64)
 	for _, point := range p.Series {
 		seconds[point.Second] += point.Messages

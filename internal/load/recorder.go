@@ -23,12 +23,13 @@ type series struct {
 	mu      sync.Mutex // guards the following
 	all     *hdrhistogram.Histogram
 	seconds map[int]*hdrhistogram.Histogram
-	done    []Point // seconds that were summed up, by their numbers
+	done    []Point       // seconds that were summed up, by their numbers
+	first   time.Duration // of what was recorded; negative if nothing was
 	last    time.Duration
 }
 
 func newSeries(c *clock) *series {
-	return &series{clock: c, all: newHistogram(), seconds: make(map[int]*hdrhistogram.Histogram)}
+	return &series{clock: c, all: newHistogram(), seconds: make(map[int]*hdrhistogram.Histogram), first: -1}
 }
 
 // recorder is one worker's part of a series. It is used by one goroutine at a time.
@@ -36,6 +37,7 @@ type recorder struct {
 	series *series
 	own    *hdrhistogram.Histogram
 	second int
+	first  time.Duration // since the last flush
 	last   time.Duration
 }
 
@@ -47,6 +49,9 @@ func (r *recorder) record(now, latency time.Duration, n int64) {
 	if second := int(now / time.Second); second != r.second {
 		r.flush()
 		r.second = second
+	}
+	if r.own.TotalCount() == 0 {
+		r.first = now
 	}
 	r.last = now
 	_ = r.own.RecordValues(min(max(int64(latency/time.Microsecond), 1), mostLatency), n) // it is in range
@@ -62,6 +67,9 @@ func (r *recorder) flush() {
 	defer s.mu.Unlock()
 	s.all.Merge(r.own)
 	s.last = max(s.last, r.last)
+	if s.first < 0 || r.first < s.first {
+		s.first = r.first
+	}
 	h := s.seconds[r.second]
 	if h == nil {
 		h = newHistogram()

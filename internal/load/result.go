@@ -92,11 +92,17 @@ func (r *Result) Phase(name string) *Phase {
 	return nil
 }
 
+// fromFirst as the begin of a phase is when its first message was done.
+const fromFirst = time.Duration(-1)
+
 // phase sums a series up; from is when it began, since the start of the run.
 func (s *series) phase(name string, from time.Duration) Phase {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sumUp(math.MaxInt)
+	if from == fromFirst {
+		from = max(s.first, 0)
+	}
 	h := s.all
 	took := max(s.last-from, 0).Seconds()
 	p := Phase{

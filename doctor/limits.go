@@ -3,6 +3,7 @@ package doctor
 import (
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/oncemq/oncemq/internal/session"
@@ -58,28 +59,28 @@ func examineLimits(r *Report, l *session.Limits, cfg *Config) {
 		"messages that match several subscriptions of a client are told apart by their topics")
 
 	keepAlive := cfg.Broker.KeepAlive
-	text = fmt.Sprintf("keep alive of %s, as asked for", keepAlive)
+	text = fmt.Sprintf("keep alive of %s, as asked for", span(keepAlive))
 	if l.ServerKeepAlive > 0 {
 		keepAlive = l.ServerKeepAlive
-		text = fmt.Sprintf("keep alive of %s, set by the broker", keepAlive)
+		text = fmt.Sprintf("keep alive of %s, set by the broker", span(keepAlive))
 	}
 	severity = OK
 	if keepAlive > time.Minute {
 		severity = Info
-		text += fmt.Sprintf("; a dead connection is noticed within %s", 2*keepAlive)
+		text += fmt.Sprintf("; a dead connection is noticed within %s", span(2*keepAlive))
 	}
 	r.add("broker.keep-alive", severity, text, "")
 
 	asked := cfg.Broker.SessionExpiry
 	switch {
 	case l.SessionExpiry >= asked:
-		r.add("broker.session-expiry", OK, "sessions are kept for "+asked.String()+", as asked for", "", promiseAway)
+		r.add("broker.session-expiry", OK, "sessions are kept for "+span(asked)+", as asked for", "", promiseAway)
 	case l.SessionExpiry == 0:
 		r.add("broker.session-expiry", Bad, "no session is kept when its connection ends", "let the broker keep sessions",
 			promiseAway, promiseExactly)
 	default:
 		r.add("broker.session-expiry", Warn,
-			fmt.Sprintf("sessions are kept for %s, not for %s as asked for: who is away longer loses messages", l.SessionExpiry, asked),
+			fmt.Sprintf("sessions are kept for %s, not for %s as asked for: who is away longer loses messages", span(l.SessionExpiry), span(asked)),
 			"let the broker keep sessions for longer", promiseAway)
 	}
 
@@ -88,6 +89,21 @@ func examineLimits(r *Report, l *session.Limits, cfg *Config) {
 		text = fmt.Sprintf("%d topic aliases; oncemq sends none", l.TopicAliasMaximum)
 	}
 	r.add("broker.topic-alias", OK, text, "")
+}
+
+// span is a duration without zeros at its end.
+func span(d time.Duration) string {
+	if d >= math.MaxUint32*time.Second { // section 3.1.2.11.2
+		return "ever"
+	}
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
 }
 
 func available(r *Report, id string, yes bool, without Severity, what, instead string, promises ...string) {

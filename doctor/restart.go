@@ -37,7 +37,7 @@ func (e *examiner) restart(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		e.survived("restart.qos2", known && present, "an exchange of QoS 2", promiseRestart)
+		e.survived("restart.qos2", known && present, "an exchange of QoS 2 whose session began with a clean start", promiseRestart)
 	} else if err := e.restarted(ctx); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,6 +84,8 @@ func (e *examiner) run(ctx context.Context) error {
 		bare.User = nil
 		e.server = &bare
 		e.report.Broker = bare.Redacted()
+		e.report.Findings = slices.DeleteFunc(e.report.Findings, func(f Finding) bool { return f.ID == "broker.encryption" }) // of the one before
+		examineBrokerWay(e.report, &bare, len(e.cfg.Broker.Password) > 0 || e.cfg.Broker.Credentials != nil)
 		began := time.Now()
 		if first, err = e.open(ctx, "limits", true, uint32(e.cfg.Broker.SessionExpiry/time.Second)); err == nil {
 			e.report.add("broker.connect", OK, fmt.Sprintf("MQTT 5, connected in %s", rounded(time.Since(began))), "", all()...)

@@ -22,6 +22,7 @@ func examineStore(ctx context.Context, cfg *Config, r *Report) error {
 	if !ok {
 		return examineThrowaway(ctx, driver, u, r)
 	}
+	examineStoreWay(r, u)
 	found, err := m.Check(ctx, u)
 	if err != nil {
 		return unusableStore(ctx, r, err)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -42,7 +43,7 @@ type benchOptions struct {
 func (o *benchOptions) options() []*option {
 	const category = "Load"
 	o.qos, o.size, o.clients, o.subscribers, o.batch = 1, 256, 1, 1, 100
-	publishes, subscribes, connects := o.kind != "sub", o.kind == "sub" || o.kind == "e2e", o.kind != "store"
+	publishes, connects := o.kind != "sub", o.kind != "store"
 	var options []*option
 	add := func(when bool, o *option) {
 		if o.category = category; when {
@@ -83,7 +84,7 @@ func (o *benchOptions) options() []*option {
 		name: "calls", set: number(&o.inFlight, 1, 10_000), def: "32",
 		usage: "with --no-store, `NUMBER` of messages of a client that wait for an answer at a time",
 	})
-	add(connects && (publishes || subscribes), &option{
+	add(connects && publishes, &option{
 		name: "settle", set: span(&o.settle), def: "10s", usage: "`TIME` to wait at the end for what has not arrived",
 	})
 	options = append(options, []*option{
@@ -106,6 +107,9 @@ func (o *benchOptions) options() []*option {
 	}
 	stores := o.store.options()
 	stores[0].def = "a SQLite file for this run beside the default store"
+	// Not ONCEMQ_STORE: that may be the one that the application lives on.
+	stores[0].env = "ONCEMQ_BENCH_STORE"
+	stores[0].usage = strings.ReplaceAll(stores[0].usage, "ONCEMQ_STORE", stores[0].env)
 	return append(append(options, stores...), o.report.options()...)
 }
 
@@ -166,8 +170,8 @@ counts from when a message was due, so that what waits behind a slow answer coun
 as well. Numbers in the payloads tell what was lost and what came twice.
 
 An interrupt ends a run early and prints what there is. Without --store the store
-is a file that is removed at the end. With one it must have an empty outbox, and
-keys that a run has marked stay in it for 15 minutes.
+is a file that is removed at the end; $ONCEMQ_STORE is not heeded. One that is named
+must have an empty outbox, and keys that a run has marked stay in it for 15 minutes.
 
 The exit code is 0, 1 if something was lost or refused, 3 if something is stored and
 was not delivered in time.

@@ -54,7 +54,7 @@ func TestBench(t *testing.T) {
 			require.Regexp(t, `(?m)^received +[0-9,]+/s `, got.stdout)
 		}
 		if i == 1 {
-			require.Regexp(t, `(?m)^received p99 +[0-9.]+ +[0-9.]+ +[0-9.]+$`, got.stdout)
+			require.Regexp(t, `(?m)^received p99 +[0-9.,]+ +[0-9.,]+ +[0-9.]+$`, got.stdout)
 		}
 	}
 	for _, file := range []string{"plot.svg", "plot.html"} {
@@ -118,7 +118,8 @@ func TestBenchExitCodes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := runOnce(t, command(append([]string{"bench"}, c.args...)...))
+			// The store of the application is left alone.
+			got := runOnce(t, invocation{args: append([]string{"bench"}, c.args...), env: []string{"ONCEMQ_STORE=" + used}})
 			require.Equal(t, c.code, got.code, got.stdout+got.stderr)
 			require.Contains(t, got.stderr, c.says)
 		})
@@ -158,6 +159,8 @@ func TestBenchTable(t *testing.T) {
 	r := benchObject{Result: load.Result{Kind: "e2e", Sent: 1_234_567, Received: 1_234_567, Phases: []load.Phase{{
 		Name: "delivered", Rate: 123_456.7, Latency: load.Latency{P50: 0.0123, P90: 12.34, P99: 1234.5, P999: 12_345, Max: 3_600_000},
 	}}}, Compared: []load.Ratio{{Figure: "delivered rate", Before: 123_456, Now: 234_567, Ratio: 1.9}}}
+	require.Equal(t, []string{"0.00", "9.99", "99.5", "1,000", "12,345"},
+		[]string{figure(0), figure(9.99), figure(99.45), figure(999.7), figure(12_345)})
 	for width, want := range map[int]string{40: "  p99.9", 0: "delivered"} {
 		var b bytes.Buffer
 		require.NoError(t, writeBench(&b, &r, width))

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -190,8 +191,11 @@ func writeBench(w io.Writer, r *benchObject, width int) error {
 
 // figure is a number with three digits or so.
 func figure(v float64) string {
-	if v >= 1000 {
-		return count(int64(v))
+	switch {
+	case v >= 100:
+		return count(int64(math.Round(v)))
+	case v >= 10:
+		return strconv.FormatFloat(v, 'f', 1, 64)
 	}
-	return strconv.FormatFloat(v, 'g', 3, 64)
+	return strconv.FormatFloat(v, 'f', 2, 64)
 }

@@ -3,7 +3,6 @@ package load
 import (
 	"context"
 	"fmt"
-	"time"
 )
 
 // RunBoth publishes and receives in one process, by one clock, and counts what was lost.
@@ -43,18 +42,10 @@ func RunBoth(ctx context.Context, cfg Config) (res Result, err error) {
 		err = closed // see RunSubscribe
 	}
 	if closed == nil {
-		s.count(&res, p.all)
+		s.count(&res, p.all, from)
 		res.Lost = max(res.Lost-res.Undelivered, 0) // those wait in the store
-		res.Phases[len(res.Phases)-1].restart(from)
 	}
 	return res, err
-}
-
-// restart counts the time of a phase from a later moment.
-func (p *Phase) restart(from time.Duration) {
-	if p.Seconds -= from.Seconds(); p.Seconds > 0 {
-		p.Rate = float64(p.Messages) / p.Seconds
-	}
 }
 
 // drain waits for what was sent, for as long as something comes within the time to

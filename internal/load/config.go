@@ -9,11 +9,10 @@ import (
 	"github.com/oncemq/oncemq/persist"
 )
 
-// ErrConfig is wrapped if a field of a configuration is not right.
+// ErrConfig is a field of a configuration that is not right.
 var ErrConfig = errors.New("configuration")
 
-// ErrStoreInUse is returned if the store holds messages that the run would deliver or
-// measure.
+// ErrStoreInUse is a store that holds messages that the run would deliver or measure.
 var ErrStoreInUse = errors.New("the store's outbox is not empty; a run needs one of its own")
 
 // Config describes a run.

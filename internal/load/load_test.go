@@ -85,11 +85,11 @@ func TestNothingIsLost(t *testing.T) {
 				require.Positive(t, p.Rate)
 				require.Positive(t, p.Latency.Max)
 				require.LessOrEqual(t, p.Latency.P50, p.Latency.P99)
-				var sum float64
+				var sum int64
 				for _, point := range p.Series {
-					sum += point.Rate
+					sum += point.Messages
 				}
-				require.EqualValues(t, p.Messages, sum, "each message is in one second of the series")
+				require.Equal(t, p.Messages, sum, "each message is in one second of the series")
 			}
 			require.Empty(t, b.Violations())
 		})
@@ -115,6 +115,19 @@ func TestLossIsCounted(t *testing.T) {
 	require.EqualValues(t, 30, dropped.Load())
 	require.Equal(t, dropped.Load(), res.Lost)
 	require.Equal(t, res.Sent-res.Lost, res.Received)
+}
+
+// TestCutsLoseAtLevelZero: what was on its way when a connection was cut is reported.
+func TestCutsLoseAtLevelZero(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, brokertest.Options{DropEvery: brokertest.Range{Min: 50, Max: 60}, DropLimit: 3})
+	cfg := config(b)
+	cfg.QoS, cfg.Settle = 0, 2*time.Second
+	res, err := RunBoth(within(t), cfg)
+	require.NoError(t, err)
+	require.EqualValues(t, 300, res.Sent+res.Failed)
+	require.Positive(t, res.Lost)
+	require.Less(t, res.Received, res.Sent)
 }
 
 // TestFaultsCostNothingDurably: connections that break lose nothing through the outbox.
@@ -246,6 +259,7 @@ func TestSubscribeAlone(t *testing.T) {
 	require.EqualValues(t, 9, res.Received)
 	require.EqualValues(t, 1, res.Duplicates)
 	require.EqualValues(t, 2, res.Lost)
+	require.Less(t, res.Phase("received").Seconds, res.Seconds, "the wait for the first message does not count")
 }
 
 // TestStoreAlone: every phase has every message.

@@ -55,13 +55,17 @@ func TestRecorder(t *testing.T) {
 	require.InDelta(t, 50, p.Latency.P50, 3)
 	require.InDelta(t, 3_600_000, p.Latency.Max, 40_000)
 	require.InDelta(t, 9.9, p.Seconds, 0.001)
-	seconds := make(map[int]float64)
+	require.Zero(t, s.first)
+	seconds := make(map[int]int64)
 	for _, point := range p.Series {
-		seconds[point.Second] += point.Rate
+		seconds[point.Second] += point.Messages
 	}
-	require.InDelta(t, 13, seconds[0], 0)
-	require.InDelta(t, 10, seconds[5], 0)
-	require.InDelta(t, 11, seconds[9], 0)
+	require.EqualValues(t, 13, seconds[0])
+	require.EqualValues(t, 10, seconds[5])
+	require.EqualValues(t, 11, seconds[9])
+	last := p.Series[len(p.Series)-1]
+	require.InDelta(t, 0.9, last.Seconds, 0.001)
+	require.InDelta(t, 11/0.9, last.Rate, 0.1)
 }
 
 // TestNothingIsAllocated: for a message, recording, numbering and tracking allocate
@@ -104,7 +108,7 @@ func BenchmarkPerMessage(b *testing.B) {
 }
 
 func sample() Result {
-	points := []Point{{0, 100, 1, 2, 3}, {1, 300, 1.5, 9, 30}, {2, 200, 1, 2, 3}}
+	points := []Point{{0, 1, 100, 100, 1, 2, 3}, {1, 1, 300, 300, 1.5, 9, 30}, {2, 0.01, 200, 20_000, 1, 2, 3}}
 	phase := func(name string) Phase {
 		return Phase{Name: name, Messages: 600, Seconds: 3, Rate: 200, Latency: Latency{P50: 1, P99: 9, Max: 30}, Series: points}
 	}

@@ -17,6 +17,10 @@ const (
 	plotTicks             = 5
 )
 
+// leastOfSecond is how much of its last second a phase must have lasted for that to be
+// drawn: the rate of a moment says nothing.
+const leastOfSecond = 0.1
+
 // line is one line of a chart.
 type line struct {
 	name, colour string
@@ -36,7 +40,10 @@ func (r *Result) WriteSVG(w io.Writer) error {
 		rate := line{name: p.Name, colour: colour}
 		p50 := line{name: p.Name + " p50", colour: colour}
 		p99 := line{name: p.Name + " p99", colour: colour}
-		for _, point := range p.Series {
+		for k, point := range p.Series {
+			if k > 0 && point.Seconds < leastOfSecond {
+				continue
+			}
 			x := float64(point.Second)
 			rate.x, rate.y = append(rate.x, x), append(rate.y, point.Rate)
 			p50.x, p50.y = append(p50.x, x), append(p50.y, point.P50)
@@ -72,8 +79,12 @@ func (r *Result) title() string {
 	if r.Store != "" {
 		how += " on " + r.Store
 	}
-	return fmt.Sprintf("oncemq bench %s, %s, %d clients, QoS %d, %d bytes, %s",
-		r.Kind, how, r.Clients, r.QoS, r.Size, r.Began.Format("2006-01-02 15:04"))
+	clients := "1 client"
+	if r.Clients != 1 {
+		clients = fmt.Sprintf("%d clients", r.Clients)
+	}
+	return fmt.Sprintf("oncemq bench %s, %s, %s, QoS %d, %d bytes, %s",
+		r.Kind, how, clients, r.QoS, r.Size, r.Began.Format("2006-01-02 15:04"))
 }
 
 // chart draws lines with axes, from y down.

@@ -23,12 +23,13 @@ type series struct {
 	mu      sync.Mutex // guards the following
 	all     *hdrhistogram.Histogram
 	seconds map[int]*hdrhistogram.Histogram
-	done    []Point // seconds that were summed up, by their numbers
+	done    []Point       // seconds that were summed up, by their numbers
+	first   time.Duration // of what was recorded; negative if nothing was
 	last    time.Duration
 }
 
 func newSeries(c *clock) *series {
-	return &series{clock: c, all: newHistogram(), seconds: make(map[int]*hdrhistogram.Histogram)}
+	return &series{clock: c, all: newHistogram(), seconds: make(map[int]*hdrhistogram.Histogram), first: -1}
 }
 
 // recorder is one worker's part of a series. It is used by one goroutine at a time.
@@ -36,6 +37,7 @@ type recorder struct {
 	series *series
 	own    *hdrhistogram.Histogram
 	second int
+	first  time.Duration // since the last flush
 	last   time.Duration
 }
 
@@ -47,6 +49,9 @@ func (r *recorder) record(now, latency time.Duration, n int64) {
 	if second := int(now / time.Second); second != r.second {
 		r.flush()
 		r.second = second
+	}
+	if r.own.TotalCount() == 0 {
+		r.first = now
 	}
 	r.last = now
 	_ = r.own.RecordValues(min(max(int64(latency/time.Microsecond), 1), mostLatency), n) // it is in range
@@ -62,6 +67,9 @@ func (r *recorder) flush() {
 	defer s.mu.Unlock()
 	s.all.Merge(r.own)
 	s.last = max(s.last, r.last)
+	if s.first < 0 || r.first < s.first {
+		s.first = r.first
+	}
 	h := s.seconds[r.second]
 	if h == nil {
 		h = newHistogram()
@@ -88,23 +96,27 @@ func (s *series) sumUp(before int) {
 
 func point(second int, h *hdrhistogram.Histogram) Point {
 	return Point{
-		Second: second, Rate: float64(h.TotalCount()),
+		Second: second, Messages: h.TotalCount(),
 		P50: milliseconds(h.ValueAtQuantile(50)), P99: milliseconds(h.ValueAtQuantile(99)), Max: milliseconds(h.Max()),
 	}
 }
 
 func milliseconds(us int64) float64 { return float64(us) / 1000 }
 
-// progress is the last whole second that somebody has told of.
+// progress is the last whole second that workers have told of. They tell of one when they
+// have something to record in the next.
 func (s *series) progress(phase string) Progress {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.clock.since()
 	p := Progress{Elapsed: now, Phase: phase}
-	if h := s.seconds[int(now/time.Second)-1]; h != nil {
-		p.Rate = float64(h.TotalCount())
-		p.P50 = time.Duration(h.ValueAtQuantile(50)) * time.Microsecond
-		p.P99 = time.Duration(h.ValueAtQuantile(99)) * time.Microsecond
+	for back := 1; back <= 2; back++ {
+		if h := s.seconds[int(now/time.Second)-back]; h != nil {
+			p.Rate = float64(h.TotalCount())
+			p.P50 = time.Duration(h.ValueAtQuantile(50)) * time.Microsecond
+			p.P99 = time.Duration(h.ValueAtQuantile(99)) * time.Microsecond
+			break
+		}
 	}
 	return p
 }

@@ -70,13 +70,16 @@ type Latency struct {
 	Max  float64 `json:"max"`
 }
 
-// Point is one second of a phase; latencies are in milliseconds.
+// Point is one second of a phase, of which the first and the last may be shorter;
+// latencies are in milliseconds.
 type Point struct {
-	Second int     `json:"second"`
-	Rate   float64 `json:"rate"`
-	P50    float64 `json:"p50"`
-	P99    float64 `json:"p99"`
-	Max    float64 `json:"max"`
+	Second   int     `json:"second"`
+	Seconds  float64 `json:"seconds"` // how much of it the phase lasted
+	Messages int64   `json:"messages"`
+	Rate     float64 `json:"rate"`
+	P50      float64 `json:"p50"`
+	P99      float64 `json:"p99"`
+	Max      float64 `json:"max"`
 }
 
 // Phase returns the phase of a name; nil if there is none.
@@ -89,11 +92,17 @@ func (r *Result) Phase(name string) *Phase {
 	return nil
 }
 
+// fromFirst as the begin of a phase is when its first message was done.
+const fromFirst = time.Duration(-1)
+
 // phase sums a series up; from is when it began, since the start of the run.
 func (s *series) phase(name string, from time.Duration) Phase {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sumUp(math.MaxInt)
+	if from == fromFirst {
+		from = max(s.first, 0)
+	}
 	h := s.all
 	took := max(s.last-from, 0).Seconds()
 	p := Phase{
@@ -107,6 +116,14 @@ func (s *series) phase(name string, from time.Duration) Phase {
 	}
 	if took > 0 {
 		p.Rate = float64(p.Messages) / took
+	}
+	for i := range p.Series {
+		point := &p.Series[i]
+		begin := max(float64(point.Second), from.Seconds())
+		point.Seconds = max(min(float64(point.Second+1), s.last.Seconds())-begin, 0)
+		if point.Seconds > 0 {
+			point.Rate = float64(point.Messages) / point.Seconds
+		}
 	}
 	slices.SortFunc(p.Series, func(a, b Point) int { return cmp.Compare(a.Second, b.Second) })
 	return p

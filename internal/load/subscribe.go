@@ -33,7 +33,7 @@ func RunSubscribe(ctx context.Context, cfg Config) (res Result, err error) {
 		err = closed // handlers may be running still, and what they know is not counted
 	}
 	if closed == nil {
-		s.count(&res, nil)
+		s.count(&res, nil, fromFirst)
 	}
 	return res, err
 }
@@ -141,7 +141,7 @@ func (s *subscribers) await(ctx context.Context, count int64, d time.Duration) {
 // count adds what has come, after the clients were closed. With publishers of the same
 // run what they sent is what should have come; else what is between the first and the
 // last of each.
-func (s *subscribers) count(res *Result, sent []published) {
+func (s *subscribers) count(res *Result, sent []published, from time.Duration) {
 	trackers := make([]*tracker, 0, len(s.all))
 	for _, one := range s.all {
 		one.rec.flush()
@@ -165,7 +165,7 @@ func (s *subscribers) count(res *Result, sent []published) {
 			res.Lost += p.missing(t.sources[source{s.r.id, p.publisher}])
 		}
 	}
-	res.Phases = append(res.Phases, s.series.phase("received", 0))
+	res.Phases = append(res.Phases, s.series.phase("received", from))
 }
 
 // missing counts what was accepted and has not come.

@@ -66,14 +66,22 @@ func (c *Client) RequestEach(ctx context.Context, m Message, each func(*Received
 	defer r.forget(w)
 	t, err := r.listen(ctx, w.topic)
 	if err != nil {
-		return fmt.Errorf("request: %w", err)
+		return requestError(err)
 	}
 	defer r.leave(w.topic, t)
 	sent, err := c.Publish(ctx, m)
 	if err != nil {
-		return fmt.Errorf("request: %w", err)
+		return requestError(err)
 	}
 	return w.each(ctx, sent, each)
+}
+
+// requestError is the error of a request that was not sent.
+func requestError(err error) error {
+	if isContextError(err) {
+		return fmt.Errorf("request: %w: %w", ErrNoResponse, err)
+	}
+	return fmt.Errorf("request: %w", err)
 }
 
 // requester is what the requests of a client have in common.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -168,12 +169,12 @@ func TestExecAck(t *testing.T) {
 func TestExecTimeout(t *testing.T) {
 	t.Parallel()
 	pids := filepath.Join(t.TempDir(), "pids")
-	l := listen(t, brokertest.Options{}, "-t", "a", "-C", "1", "--attempts", "1", "--store", "memory:", "--exec-timeout", "0.5", "--exec",
+	l := listen(t, brokertest.Options{}, "-t", "a", "-C", "1", "--attempts", "1", "--store", "memory:", "--exec-timeout", "3", "--exec",
 		`trap '' TERM; sleep 600 & echo $! >`+pids+`; echo waiting >&2; wait; wait`)
 	l.publish("a", "x", false)
 	got := l.wait(t)
 	require.Equal(t, exitDone, got.code, got.stderr)
-	require.Contains(t, got.stderr, `a message on topic "a" became a dead letter after attempt 1: ended after 500ms, the time of --exec-timeout: waiting`)
+	require.Contains(t, got.stderr, `a message on topic "a" became a dead letter after attempt 1: ended after 3s, the time of --exec-timeout: waiting`)
 	requireGone(t, pids)
 }
 
@@ -196,41 +197,50 @@ func requireGone(t *testing.T, file string) {
 // back, and no other is begun.
 func TestExecShutDown(t *testing.T) {
 	t.Parallel()
-	m := testenv.Mosquitto(t, testenv.MosquittoOptions{})
-	dir := t.TempDir()
-	gate := filepath.Join(dir, "gate")
-	require.NoError(t, syscall.Mkfifo(gate, 0o600))
-	run := script(t, `
-echo "$MQTT_TOPIC"
-case $MQTT_TOPIC in
-a/slow) sleep 600 & echo $! >`+dir+`/pids; echo began; wait;;
-a/done) echo began; read x <`+gate+`; echo finished;;
-esac`)
-	p := subscribed(t, m, "-i", "s", "-c", "-t", "a/#", "--workers", "2", "--exec", run, "--exec-grace", "2")
-	for _, topic := range []string{"a/done", "a/slow", "a/next"} {
-		mosquittoPub(t, m, "-t", topic, "-q", "1", "-m", topic)
-	}
-	began := 0
-	_, err := p.Stdout.WaitFor(within(t, 20*time.Second), func(line string) bool {
-		if line == "began" {
-			began++
-		}
-		return began == 2
-	})
-	require.NoError(t, err)
-	p.Terminate()
-	_, err = p.Stderr.WaitFor(within(t, 20*time.Second), func(line string) bool { return line == "oncemq sub: ending" })
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(gate, []byte("go\n"), 0o600))
-	require.Equal(t, exitDone, p.Wait(20*time.Second), p.Stderr.String())
-	require.NotContains(t, p.Stderr.String(), "dead letter")
-	require.Contains(t, p.Stdout.Lines(), "finished")
-	require.NotContains(t, p.Stdout.Lines(), "a/next")
-	requireGone(t, filepath.Join(dir, "pids"))
+	for name, test := range map[string]struct {
+		grace, command string
+		left           []string
+	}{
+		"finishes": {"60", `read x <gate; echo finished`, []string{"two"}},
+		"is ended": {"0.2", `sleep 600 & echo $! >pids; wait`, []string{"one", "two"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := testenv.Mosquitto(t, testenv.MosquittoOptions{})
+			dir := t.TempDir()
+			gate, pids := filepath.Join(dir, "gate"), filepath.Join(dir, "pids")
+			require.NoError(t, syscall.Mkfifo(gate, 0o600))
+			run := script(t, "cd "+dir+"; echo began; "+test.command)
+			p := subscribed(t, m, "-i", "s", "-c", "-t", "a", "--exec", run, "--exec-grace", test.grace)
+			for _, payload := range []string{"one", "two"} {
+				mosquittoPub(t, m, "-t", "a", "-q", "1", "-m", payload)
+			}
+			_, err := p.Stdout.WaitFor(within(t, 20*time.Second), func(line string) bool { return line == "began" })
+			require.NoError(t, err)
+			if test.grace != "60" {
+				eventually(t, "the command has a child", func() bool {
+					text, err := os.ReadFile(pids)
+					return err == nil && strings.HasSuffix(string(text), "\n")
+				})
+			}
+			p.Terminate()
+			_, err = p.Stderr.WaitFor(within(t, 20*time.Second), func(line string) bool { return line == "oncemq sub: ending" })
+			require.NoError(t, err)
+			if test.grace == "60" {
+				require.NoError(t, os.WriteFile(gate, []byte("go\n"), 0o600))
+			} else {
+				requireGone(t, pids)
+			}
+			require.Equal(t, exitDone, p.Wait(20*time.Second), p.Stderr.String())
+			require.NotContains(t, p.Stderr.String(), "dead letter")
+			require.Equal(t, test.grace == "60", slices.Contains(p.Stdout.Lines(), "finished"))
+			require.Equal(t, 1, strings.Count(p.Stdout.String(), "began"))
 
-	again := testenv.Start(t, oncemq(t, "sub", "-L", m.URL(), "-i", "s", "-c", "-t", "a/#", "-C", "2", "-W", "20"))
-	require.Equal(t, exitDone, again.Wait(25*time.Second), again.Stderr.String())
-	require.Equal(t, []string{"a/slow", "a/next"}, again.Stdout.Lines())
+			again := testenv.Start(t, oncemq(t, "sub", "-L", m.URL(), "-i", "s", "-c", "-t", "a", "-C", strconv.Itoa(len(test.left)), "-W", "20"))
+			require.Equal(t, exitDone, again.Wait(25*time.Second), again.Stderr.String())
+			require.Equal(t, test.left, again.Stdout.Lines())
+		})
+	}
 }
 
 // TestExecKilled: a command does not outlive the oncemq that is killed, and its

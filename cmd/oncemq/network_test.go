@@ -134,22 +134,23 @@ func TestProxy(t *testing.T) {
 // 127/8 is this machine.
 func TestBindAddress(t *testing.T) {
 	t.Parallel()
+	b := startBroker(t, brokertest.Options{})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	from := make(chan string, 1)
 	go func() {
+		defer close(from)
 		c, err := l.Accept()
 		if err != nil {
-			close(from)
 			return
 		}
 		host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
-		_ = c.Close()
 		from <- host
+		pipe(c, b.Addr())
 	}()
-	got := runOnce(t, command("sub", "-L", "mqtt://"+l.Addr().String(), "-A", "127.0.0.7", "-t", "a", "-W", "1"))
-	require.Equal(t, exitTimeout, got.code)
+	got := runOnce(t, command("sub", "-L", "mqtt://"+l.Addr().String(), "-A", "127.0.0.7", "-t", "a", "-E", "-W", "20"))
 	require.NoError(t, l.Close())
+	require.Equal(t, exitDone, got.code, got.stderr)
 	require.Equal(t, "127.0.0.7", <-from)
 }
 
@@ -235,7 +236,7 @@ func TestWSHeader(t *testing.T) {
 		_ = server.Close()
 		<-ended
 	})
-	got := runOnce(t, command("sub", "-L", "ws://"+l.Addr().String()+"/mqtt", "--ws-header", "Authorization: Bearer x", "-wh", "X-A:b", "-t", "a", "-W", "1"))
+	got := runOnce(t, command("sub", "-L", "ws://"+l.Addr().String()+"/mqtt", "--ws-header", "Authorization: Bearer x", "-wh", "X-A:b", "-t", "a", "-W", "4"))
 	require.Equal(t, exitTimeout, got.code, got.stderr)
 	require.Equal(t, "Bearer x|b", seen.Load())
 	got = runOnce(t, command("sub", "-t", "a", "--ws-header", "sesame"))

@@ -54,7 +54,7 @@ func TestRR(t *testing.T) {
 		"given data":     {[]string{"-m", "x", "--correlation-data", "c1", "-F", "%D %p"}, exitDone, "c1 re: x\n"},
 		"several":        {[]string{"-n", "-C", "2"}, exitDone, "re: \nre: \n"},
 		"QoS 0":          {[]string{"-s", "-q", "0"}, exitDone, "re: in\n"},
-		"more than come": {[]string{"-m", "x", "-C", "3", "-W", "1"}, exitTimeout, "re: x\nre: x\n"},
+		"more than come": {[]string{"-m", "x", "-C", "3", "-W", "5"}, exitTimeout, "re: x\nre: x\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -95,8 +95,8 @@ func TestRREnds(t *testing.T) {
 		code   int
 		stderr string
 	}{
-		"nobody there":     {[]string{"-L", nobody, "-t", "a", "-n", "-W", "0.5"}, exitTimeout, "oncemq rr: timed out; last: "},
-		"no subscriber":    {[]string{"-L", m.URL(), "-t", "a", "-n", "-W", "2"}, exitTimeout, "oncemq rr: timed out; the broker had no subscriber for the request\n"},
+		"nobody there":     {[]string{"-L", nobody, "-t", "a", "-n", "-W", "3"}, exitTimeout, "oncemq rr: timed out; last: "},
+		"no subscriber":    {[]string{"-L", m.URL(), "-t", "a", "-n", "-W", "6"}, exitTimeout, "oncemq rr: timed out; the broker had no subscriber for the request\n"},
 		"refused request":  {[]string{"-L", refusing.URL(), "-t", "forbidden", "-n"}, exitRefused, "oncemq rr: the request was refused: "},
 		"refused response": {[]string{"-L", refusing.URL(), "-t", "a", "-e", "forbidden/answers", "-n"}, exitRefused, "oncemq rr: "},
 		"wildcard":         {[]string{"-L", nobody, "-t", "a", "-e", "a/+", "-n"}, exitUsage, `oncemq rr: --response-topic: "a/+" has the wildcard +`},

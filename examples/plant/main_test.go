@@ -74,6 +74,7 @@ func TestPlant(t *testing.T) {
 	for command, n := range moved {
 		require.Equal(t, 1, n, command)
 	}
+	require.Equal(t, "reading-0/alerts/0", b.FirstArrivals("alerts/0")[0].MessageID, "made of its cause")
 	require.EqualValues(t, 1, b.FirstArrivals("alerts/0")[0].Packet.QoS)
 	require.EqualValues(t, 2, b.FirstArrivals("actuators/valves/0")[0].Packet.QoS)
 }

@@ -78,7 +78,7 @@ func (o *benchOptions) options() []*option {
 		usage: fmt.Sprintf("payload in `BYTES`, %d at least: its head has a number and a time", load.HeaderSize),
 	})
 	add(connects, &option{name: "topic", also: []string{"t"}, set: name(&o.topic), def: "oncemq/bench", usage: "first part of the `TOPIC`s; more levels follow"})
-	add(connects, &option{name: "qos", also: []string{"q"}, set: level(&o.qos), def: "1", usage: "`LEVEL`: 0, which needs --no-store, 1 or 2"})
+	add(connects, &option{name: "qos", also: []string{"q"}, set: level(&o.qos), choices: levels(), def: "1", usage: "`LEVEL`: 0, which needs --no-store, 1 or 2"})
 	add(publishes, &option{name: "batch", set: number(&o.batch, 1, 10_000), def: "100", usage: "most messages, a `NUMBER`, that are stored in one call"})
 	add(publishes && connects, &option{
 		name: "calls", set: number(&o.inFlight, 1, 10_000), def: "32",
@@ -182,15 +182,26 @@ Examples:
   oncemq bench pub --no-store -q 0 -L 100000 --compare before.json --plot now.svg
   oncemq bench store --store postgres://app@db/bench -c 8`,
 		Subcommands: []*cli.Command{
-			benchKind(sh, "pub", "publish, and measure until the broker has acknowledged", load.RunPublish, ""),
+			benchKind(sh, "pub", "publish, and measure until the broker has acknowledged", load.RunPublish, `
+Examples:
+  oncemq bench pub -c 4 --rate 5000 --duration 30s
+  oncemq bench pub --no-store -q 0 -L 100000 --json`),
 			benchKind(sh, "sub", "receive what bench pub publishes elsewhere to the same topic", load.RunSubscribe, `
 Latency is the difference of two clocks if bench pub runs on another machine: they
 must agree. Lost is what is missing between the first and the last message of each
-publisher that has come. In one process bench e2e does both, by one clock.`),
-			benchKind(sh, "e2e", "publish and receive in one process, and count what was lost", load.RunBoth, ""),
+publisher that has come. In one process bench e2e does both, by one clock.
+
+Examples:
+  oncemq bench sub -h broker.example --duration 1m`),
+			benchKind(sh, "e2e", "publish and receive in one process, and count what was lost", load.RunBoth, `
+Examples:
+  oncemq bench e2e -c 4 --rate 5000 --duration 30s --plot now.svg`),
 			benchKind(sh, "store", "measure a store alone: enqueue, drain, claim", load.RunStore, `
 Messages are enqueued, drained as a relay does it, and as many keys claimed and
-completed as a group of subscribers does it. --duration bounds the first and the last.`),
+completed as a group of subscribers does it. --duration bounds the first and the last.
+
+Examples:
+  oncemq bench store --store postgres://app@db/bench -c 8`),
 		},
 		Action: func(*cli.Context) error {
 			return &usageError{problem: "a command is missing; there are pub, sub, e2e and store"}

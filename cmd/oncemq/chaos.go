@@ -51,7 +51,10 @@ func chaosListCommand(sh *shell) *cli.Command {
 		Name:      "list",
 		Usage:     "list the scenarios",
 		UsageText: "oncemq chaos list [--json]",
-		Flags:     toFlags(options),
+		Description: `
+Examples:
+  oncemq chaos list`,
+		Flags: toFlags(options),
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err

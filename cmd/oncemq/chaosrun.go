@@ -80,6 +80,7 @@ func (o *chaosOptions) options() []*option {
 		},
 		{
 			name: "sabotage", category: catCourse, words: o.sabotageWords, set: o.setSabotage,
+			choices: []string{"receipts", "dedup", "all"},
 			usage: "take away what the promise rests on, to see damage; `WHAT` is receipts (what a broker forgets is gone), dedup (a message " +
 				"that arrives twice has two effects) or all, which it also is if left out",
 		},
@@ -143,7 +144,12 @@ to; and how long after the last fault everything sent until then had been proces
 The exit code is 1 if something was lost or doubled, or did not come to rest.
 
 Where the broker forgets (session-forgotten, broker-restart) messages ask for
-receipts; otherwise the broker's acknowledgement is enough.`,
+receipts; otherwise the broker's acknowledgement is enough.
+
+Examples:
+  oncemq chaos run cut reset
+  oncemq chaos run all --mosquitto --store postgres://app@localhost/app
+  oncemq chaos run session-forgotten --sabotage receipts`,
 		Flags: toFlags(options),
 		Action: func(c *cli.Context) error {
 			if err := environ(options, sh.lookup); err != nil {

@@ -16,6 +16,18 @@ type clientObject struct {
 	Outbox      *outboxObject  `json:"outbox,omitempty"`
 	StoreError  string         `json:"store_error,omitempty"`
 	Counters    countersObject `json:"counters"`
+	Filters     []filterObject `json:"filters,omitempty"`
+}
+
+// filterObject is what came by a topic filter.
+type filterObject struct {
+	Filter     string `json:"filter"`
+	Group      string `json:"group,omitempty"`
+	Received   uint64 `json:"received"`
+	Processed  uint64 `json:"processed"`
+	Duplicates uint64 `json:"duplicates"`
+	Retried    uint64 `json:"retried"`
+	Dead       uint64 `json:"dead"`
 }
 
 type connObject struct {
@@ -93,6 +105,11 @@ func newClientObject(s *autopaho.Status, now time.Time) clientObject {
 		}
 		o.Breakers = append(o.Breakers, brake)
 	}
+	for _, sub := range s.Subscriptions {
+		for _, f := range sub.Filters {
+			o.Filters = append(o.Filters, filterObject{f.Filter, sub.Group, f.Received, f.Processed, f.Duplicates, f.Retried, f.Dead})
+		}
+	}
 	if s.Outbox != nil {
 		o.Outbox = &outboxObject{s.Outbox.Pending, s.Outbox.Delivered, s.Outbox.OldestPending.Milliseconds(), s.Outbox.Bytes}
 	}
@@ -140,6 +157,13 @@ func clientLines(s *autopaho.Status, now time.Time) []string {
 	}
 	if c.Received > 0 || len(s.Lanes) == 0 {
 		line("received", "%d: %d processed, %d duplicates, %d retried, %d dead", c.Received, c.Processed, c.Duplicates, c.HandlerErrors, c.Dead)
+	}
+	for _, sub := range s.Subscriptions {
+		for _, f := range sub.Filters {
+			if len(s.Subscriptions) > 1 || len(sub.Filters) > 1 {
+				line("", "%s: %d processed, %d duplicates, %d retried, %d dead", f.Filter, f.Processed, f.Duplicates, f.Retried, f.Dead)
+			}
+		}
 	}
 	return lines
 }

@@ -136,7 +136,7 @@ func TestEveryCommand(t *testing.T) {
 		got := runOnce(t, command(append(slices.Clone(path), "--help")...))
 		require.Equal(t, exitDone, got.code, name)
 		require.Containsf(t, got.stdout, "oncemq "+name, "the help of %s", name)
-		require.Regexpf(t, `(?m)^Examples:\n  .*oncemq `+name, got.stdout, "the help of %s has an example", name)
+		require.Regexpf(t, `(?ms)^Examples:\n.*^  [^\n]*oncemq `+name, got.stdout, "the help of %s has an example", name)
 		lines = append(lines, path)
 		names = append(names, c.Name)
 

@@ -51,7 +51,8 @@ func (o *qosOptions) options() []*option {
 			def: fmt.Sprint(comparison.DefaultRate), usage: "messages a second, a `NUMBER`",
 		},
 		{
-			name: "link", category: catComparison, set: oneOf(&o.link, comparison.Plain, comparison.Faulty, "both"), def: "both",
+			name: "link", category: catComparison, set: oneOf(&o.link, comparison.Plain, comparison.Faulty, "both"),
+			choices: []string{comparison.Plain, comparison.Faulty, "both"}, def: "both",
 			usage: "`LINK` to send over: plain, faulty or both",
 		},
 		{

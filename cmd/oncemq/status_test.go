@@ -114,6 +114,7 @@ func TestStats(t *testing.T) {
 	require.EqualValues(t, 1, last.Counters.Received)
 	require.Len(t, last.Connections, 1)
 	require.Equal(t, "connected", last.Connections[0].State)
+	require.Equal(t, []filterObject{{Filter: "a/#", Received: 1, Processed: 1}}, last.Filters)
 
 	store := fileStore(t)
 	require.Equal(t, exitDone, runOnce(t, command("pub", "--store", store, "-t", "b", "-m", "x", "--no-wait")).code)

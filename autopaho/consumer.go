@@ -28,6 +28,11 @@ type consumer struct {
 	joined chan struct{} // closed when keep has returned
 	pulse  pulse         // of received
 
+	// routing is held while messages are dealt out, and while a subscription is added
+	// and gets what waited for it: in the order in which they came, and none that came
+	// before it is kept as if nobody wanted it. It is taken before mu.
+	routing sync.Mutex
+
 	mu       sync.Mutex // guards the following
 	subs     []*Subscription
 	lastID   int
@@ -111,6 +116,7 @@ func (in *consumer) signal() {
 
 // add has a subscription made, and waits until the broker has agreed.
 func (in *consumer) add(ctx context.Context, s *Subscription) error {
+	in.routing.Lock()
 	in.mu.Lock()
 	in.lastID++
 	s.id = in.lastID
@@ -118,7 +124,8 @@ func (in *consumer) add(ctx context.Context, s *Subscription) error {
 	again := in.unrouted
 	in.unrouted = nil
 	in.mu.Unlock()
-	in.received(again) // it may be what they waited for
+	in.deal(again) // it may be what they waited for
+	in.routing.Unlock()
 	in.signal()
 	select {
 	case err := <-s.made:
@@ -289,22 +296,31 @@ func (in *consumer) received(batch []*session.Delivery) {
 	}
 	failpoint.Hit(failpoint.ConsumerAfterReceive)
 	counters := in.client.status.counters
-	in.mu.Lock()
-	if in.closed {
-		in.mu.Unlock()
-		return // not acknowledged: it comes again
-	}
-	subs := in.subs
-	in.mu.Unlock()
-	now := time.Now()
-	in.pulse.beat(now)
+	in.pulse.beat(time.Now())
 	defer in.pulse.rest()
+	in.routing.Lock()
+	defer in.routing.Unlock()
 	for _, del := range batch {
 		counters.received.Add(1)
 		if del.Dup {
 			counters.redelivered.Add(1)
 		}
 		in.client.event(Event{Kind: EventMessage, ClientID: in.board.clientID, MessageID: del.Message.ID, Topic: del.Message.Topic})
+	}
+	in.deal(batch)
+}
+
+// deal hands messages to subscriptions, and keeps those that none wants. in.routing is
+// held.
+func (in *consumer) deal(batch []*session.Delivery) {
+	in.mu.Lock()
+	subs, closed := in.subs, in.closed
+	in.mu.Unlock()
+	if closed {
+		return // not acknowledged: they come again
+	}
+	now := time.Now()
+	for _, del := range batch {
 		if !route(subs, del, now) {
 			in.hold(del, false)
 		}

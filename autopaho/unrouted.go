@@ -28,6 +28,21 @@ func (in *consumer) hold(del *session.Delivery, again bool) {
 	in.giveUp = time.AfterFunc(wait, in.dropUnrouted)
 }
 
+// holdAgain keeps messages for another try, but those that a subscription wants by now.
+func (in *consumer) holdAgain(dropped []*session.Delivery) {
+	in.routing.Lock()
+	defer in.routing.Unlock()
+	in.mu.Lock()
+	subs := in.subs
+	in.mu.Unlock()
+	now := time.Now()
+	for _, del := range dropped {
+		if !route(subs, del, now) {
+			in.hold(del, true)
+		}
+	}
+}
+
 // handleUnrouted has messages that no subscription wants handled, those that wait
 // as well; nil ends it.
 func (c *Client) handleUnrouted(h Handler) error {
@@ -105,9 +120,7 @@ func (in *consumer) dropUnrouted() {
 		}
 		if err := store.AddDeadLetters(in.ctx, letters); err != nil {
 			in.client.event(Event{Kind: EventError, ClientID: in.board.clientID, Err: err})
-			for _, del := range dropped {
-				in.hold(del, true)
-			}
+			in.holdAgain(dropped)
 			return
 		}
 	}

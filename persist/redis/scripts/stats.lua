@@ -11,7 +11,13 @@
 --#include pages
 local totals = redis.call('HMGET', KEYS[1], 'failed', 'expired', 'consumer', 'completed', 'work')
 for i = 1, #totals do totals[i] = totals[i] or '0' end
-local out = {now, totals, redis.call('HVALS', KEYS[2])}
+local groups = {}
+for i, v in ipairs(redis.call('HGETALL', KEYS[2])) do
+  if i % 2 == 0 then
+    groups[i / 2] = v
+  end
+end
+local out = {now, totals, groups}
 
 -- No message at or before the lane's field oldest is pending. Those that await
 -- their receipts are passed over, not all of them in one run.

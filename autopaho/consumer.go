@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"slices"
 	"sync"
 	"time"
@@ -32,10 +33,12 @@ type consumer struct {
 	// and gets what waited for it: in the order in which they came, and none that came
 	// before it is kept as if nobody wanted it. It is taken before mu.
 	routing sync.Mutex
+	// gathering is how many subscriptions are to be added before anything is dealt
+	// out; routing guards it.
+	gathering int
 
 	mu       sync.Mutex // guards the following
 	subs     []*Subscription
-	lastID   int
 	stale    bool // a connection came up on which nothing is subscribed yet
 	present  bool // the broker kept the session on it
 	unrouted []*session.Delivery
@@ -115,17 +118,19 @@ func (in *consumer) signal() {
 }
 
 // add has a subscription made, and waits until the broker has agreed.
-func (in *consumer) add(ctx context.Context, s *Subscription) error {
+// added is called once it is known here; nil for nothing.
+func (in *consumer) add(ctx context.Context, s *Subscription, added func()) error {
 	in.routing.Lock()
 	in.mu.Lock()
-	in.lastID++
-	s.id = in.lastID
+	s.wireFilters = filtersOf(s.wire())
+	s.id = subscriptionID(in.subs, s)
 	in.subs = append(in.subs, s)
-	again := in.unrouted
-	in.unrouted = nil
 	in.mu.Unlock()
-	in.deal(again) // it may be what they waited for
+	in.dealHeld()
 	in.routing.Unlock()
+	if added != nil {
+		added()
+	}
 	in.signal()
 	select {
 	case err := <-s.made:
@@ -310,6 +315,34 @@ func (in *consumer) received(batch []*session.Delivery) {
 	in.deal(batch)
 }
 
+// dealHeld deals out what was kept, of which a new subscription may be what it waited
+// for. in.routing is held.
+func (in *consumer) dealHeld() {
+	if in.gathering > 0 {
+		return
+	}
+	in.mu.Lock()
+	again := in.unrouted
+	in.unrouted = nil
+	in.mu.Unlock()
+	in.deal(again)
+}
+
+// gather keeps what comes until n more subscriptions are there, each of which is told
+// by a call of gathered: those that a message is for get it all.
+func (in *consumer) gather(n int) {
+	in.routing.Lock()
+	in.gathering += n
+	in.routing.Unlock()
+}
+
+func (in *consumer) gathered() {
+	in.routing.Lock()
+	in.gathering--
+	in.dealHeld()
+	in.routing.Unlock()
+}
+
 // deal hands messages to subscriptions, and keeps those that none wants. in.routing is
 // held.
 func (in *consumer) deal(batch []*session.Delivery) {
@@ -321,15 +354,17 @@ func (in *consumer) deal(batch []*session.Delivery) {
 	}
 	now := time.Now()
 	for _, del := range batch {
-		if !route(subs, del, now) {
+		if in.gathering > 0 || !route(subs, del, now) {
 			in.hold(del, false)
 		}
 	}
 }
 
 // route hands a message to the subscriptions that it is for: those that its
-// subscription identifiers name, if their filters agree (an identifier may be
-// of an earlier process), else those whose filters match.
+// subscription identifiers name, if their filters agree, and those that have a filter
+// of theirs as well, since of two subscriptions to a filter the broker knows the
+// identifier of the last. Else, as of filters of an earlier process, to those whose
+// filters match.
 func route(subs []*Subscription, del *session.Delivery, now time.Time) bool {
 	var first candidate
 	var more []candidate
@@ -341,8 +376,14 @@ func route(subs []*Subscription, del *session.Delivery, now time.Time) bool {
 		}
 	}
 	for _, id := range del.SubscriptionIDs {
-		for _, s := range subs {
-			if s.id == int(id) {
+		for _, named := range subs {
+			if named.id != int(id) {
+				continue
+			}
+			for _, s := range subs {
+				if s != named && !s.sharesFilter(named, del.Message.Topic) || picked(first, more, s) {
+					continue
+				}
 				if by := s.match(del.Message.Topic); by != nil {
 					pick(s, by)
 				}
@@ -365,6 +406,45 @@ func route(subs []*Subscription, del *session.Delivery, now time.Time) bool {
 		c.sub.take(del, share, c.by, now)
 	}
 	return true
+}
+
+func picked(first candidate, more []candidate, s *Subscription) bool {
+	return first.sub == s || slices.ContainsFunc(more, func(c candidate) bool { return c.sub == s })
+}
+
+// subscriptionID chooses the Subscription Identifier of a subscription: made of its filters,
+// so that what an earlier process's subscription was sent names the one that has the
+// same filters now, and none that has others.
+func subscriptionID(subs []*Subscription, s *Subscription) int {
+	h := fnv.New32a()
+	for _, f := range s.wireFilters {
+		_, _ = h.Write(append([]byte(f), 0)) // it has no errors
+	}
+	const most = 268_435_455 // section 3.8.2.1.2
+	id := int(h.Sum32()%most) + 1
+	for slices.ContainsFunc(subs, func(o *Subscription) bool { return o.id == id && !slices.Equal(o.wireFilters, s.wireFilters) }) {
+		id = id%most + 1
+	}
+	return id
+}
+
+func filtersOf(subs []session.Subscription) []string {
+	filters := make([]string, len(subs))
+	for i := range subs {
+		filters[i] = subs[i].Filter
+	}
+	return filters
+}
+
+// sharesFilter tells whether the broker has one subscription for both, which a topic
+// matches.
+func (s *Subscription) sharesFilter(other *Subscription, topic string) bool {
+	for i, f := range s.wireFilters {
+		if slices.Contains(other.wireFilters, f) && qos.Match(s.cfg.Filters[i], topic) {
+			return true
+		}
+	}
+	return false
 }
 
 // candidate is a subscription that a message is for, and the filter that says so.

@@ -2,6 +2,7 @@ package autopaho_test
 
 import (
 	"context"
+	"maps"
 	"strconv"
 	"sync"
 	"testing"
@@ -87,4 +88,97 @@ func TestSubscribeWhileMessagesCome(t *testing.T) {
 	}
 	require.Zero(t, c.Counters().Unrouted)
 	require.EqualValues(t, n, c.Counters().Received)
+}
+
+// tally counts how often each route was handed a message.
+type tally struct {
+	mu sync.Mutex
+	of map[string]int
+}
+
+func (c *tally) route(r *autopaho.Router, name, filter string) {
+	r.Handle(filter, func(context.Context, *autopaho.Received) error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.of[name]++
+		return nil
+	}, func(o *autopaho.RouteConfig) { o.Name = name })
+}
+
+func (c *tally) all() map[string]int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.of)
+}
+
+// Of two subscriptions to one filter the broker knows the identifier of the last; both
+// get every message.
+func TestRoutesOfOneFilter(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, brokertest.Options{})
+	ctx := within(t, 60*time.Second)
+	c := client(t, autopaho.Config{Servers: []string{b.URL()}})
+	n := tally{of: make(map[string]int)}
+	r := autopaho.NewRouter(autopaho.SubscribeConfig{})
+	n.route(r, "one", "same/x")
+	n.route(r, "two", "same/x")
+	n.route(r, "wider", "same/+")
+	_, err := r.Start(ctx, c)
+	require.NoError(t, err)
+	const sent = 50
+	for range sent {
+		_, err := c.Publish(ctx, autopaho.Message{Topic: "same/x", QoS: 1})
+		require.NoError(t, err)
+	}
+	want := map[string]int{"one": sent, "two": sent, "wider": sent}
+	require.Eventually(t, func() bool { return maps.Equal(want, n.all()) }, 20*time.Second, time.Millisecond, n.all())
+}
+
+// What the broker has kept goes to all routes that it is for, whichever of them is there
+// first, and to the one that it was kept for.
+func TestKeptMessagesGoToTheirRoutes(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		before []string // filters of the earlier process
+		want   map[string]int
+	}{
+		"both":   {[]string{"a/x", "a/#"}, map[string]int{"a/x": 50, "a/#": 50}},
+		"narrow": {[]string{"a/x"}, map[string]int{"a/x": 50}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := startBroker(t, brokertest.Options{})
+			ctx := within(t, 60*time.Second)
+			cfg := autopaho.Config{Servers: []string{b.URL()}, ClientID: "kept"}
+			earlier, err := autopaho.New(ctx, cfg)
+			require.NoError(t, err)
+			for _, f := range test.before {
+				_, err := earlier.Subscribe(ctx, autopaho.SubscribeConfig{
+					Filters: []string{f}, Handler: func(context.Context, *autopaho.Received) error { return nil },
+				})
+				require.NoError(t, err)
+			}
+			require.NoError(t, earlier.Close(ctx))
+			publisher := client(t, autopaho.Config{Servers: []string{b.URL()}})
+			for range 50 {
+				_, err := publisher.Publish(ctx, autopaho.Message{Topic: "a/x", QoS: 1})
+				require.NoError(t, err)
+			}
+
+			c := client(t, cfg)
+			_, err = c.Subscribe(ctx, autopaho.SubscribeConfig{
+				Filters: []string{"other"}, Handler: func(context.Context, *autopaho.Received) error { return nil },
+			})
+			require.NoError(t, err)
+			n := tally{of: make(map[string]int)}
+			r := autopaho.NewRouter(autopaho.SubscribeConfig{})
+			n.route(r, "a/#", "a/#")
+			n.route(r, "a/x", "a/x")
+			_, err = r.Start(ctx, c)
+			require.NoError(t, err)
+			require.Eventually(t, func() bool { return maps.Equal(test.want, n.all()) }, 20*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return c.Status(ctx).Connections[0].Unacked == 0 }, 20*time.Second, time.Millisecond)
+			require.Equal(t, test.want, n.all())
+		})
+	}
 }

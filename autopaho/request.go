@@ -195,7 +195,7 @@ func (r *requester) subscribe(ctx context.Context, topic string, t *responseTopi
 	t.err = cfg.validate(&r.client.cfg)
 	if t.err == nil {
 		cfg.setDefaults(&r.client.cfg)
-		t.sub, t.err = r.in.subscribeNew(ctx, cfg)
+		t.sub, t.err = r.in.subscribeNew(ctx, cfg, nil)
 	}
 	if t.err != nil {
 		r.mu.Lock()

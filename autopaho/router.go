@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	"github.com/oncemq/oncemq/qos"
@@ -141,6 +142,10 @@ func (r *Router) Start(ctx context.Context, c *Client) (*Routes, error) {
 	if err := r.validate(&c.cfg); err != nil {
 		return nil, fmt.Errorf("start router: %w", err)
 	}
+	in, err := c.gather(len(r.routes))
+	if err != nil {
+		return nil, fmt.Errorf("start router: %w", err)
+	}
 	routes := &Routes{client: c, all: make([]*runningRoute, len(r.routes))}
 	type answer struct {
 		sub *Subscription
@@ -154,7 +159,9 @@ func (r *Router) Start(ctx context.Context, c *Client) (*Routes, error) {
 		// All at once: what the broker has kept for one must not wait for the
 		// answers to those before it.
 		go func() {
-			sub, err := c.Subscribe(ctx, cfg)
+			added := sync.OnceFunc(in.gathered)
+			defer added() // also if it never came so far
+			sub, err := c.subscribe(ctx, cfg, added)
 			answers[i] <- answer{sub, err}
 		}()
 	}

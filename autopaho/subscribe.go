@@ -296,6 +296,12 @@ func (s *SubscribeConfig) setDefaults(client *Config) {
 // The error wraps ErrConfig and lists every fault; is a *SubscribeError if the
 // broker refused a filter; wraps ErrRefused, ErrClosed or the context's error.
 func (c *Client) Subscribe(ctx context.Context, cfg SubscribeConfig) (*Subscription, error) {
+	return c.subscribe(ctx, cfg, nil)
+}
+
+// subscribe calls added once the subscription is known here, before the broker has
+// agreed; nil for nothing.
+func (c *Client) subscribe(ctx context.Context, cfg SubscribeConfig, added func()) (*Subscription, error) {
 	if err := cfg.validate(&c.cfg); err != nil {
 		return nil, fmt.Errorf("subscribe: %w", err)
 	}
@@ -313,16 +319,16 @@ func (c *Client) Subscribe(ctx context.Context, cfg SubscribeConfig) (*Subscript
 			return nil, fmt.Errorf("subscribe: %w", err)
 		}
 	}
-	return in.subscribeNew(ctx, cfg)
+	return in.subscribeNew(ctx, cfg, added)
 }
 
 // subscribeNew makes a subscription of a configuration that is complete.
-func (in *consumer) subscribeNew(ctx context.Context, cfg SubscribeConfig) (*Subscription, error) {
+func (in *consumer) subscribeNew(ctx context.Context, cfg SubscribeConfig, added func()) (*Subscription, error) {
 	s, err := newSubscription(in, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("subscribe: %w", err)
 	}
-	if err := in.add(ctx, s); err != nil {
+	if err := in.add(ctx, s, added); err != nil {
 		_ = s.closeWork(ctx)
 		return nil, fmt.Errorf("subscribe: %w", err)
 	}

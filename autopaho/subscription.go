@@ -18,7 +18,10 @@ type Subscription struct {
 	consumer *consumer
 	client   *Client
 	cfg      SubscribeConfig
-	id       int // the Subscription Identifier
+	// Set by consumer.add and not changed: the Subscription Identifier, and the filters
+	// as the broker has them, those of a group with its prefix.
+	id          int
+	wireFilters []string
 
 	ctx    context.Context //nolint:containedctx // the handlers' life, longer than the call that began it
 	cancel context.CancelFunc

@@ -63,6 +63,21 @@ func (c *Client) handleUnrouted(h Handler) error {
 	return nil
 }
 
+// gather keeps what the broker sends until n subscriptions more are made; see
+// consumer.gather.
+func (c *Client) gather(n int) (*consumer, error) {
+	if err := c.begin(); err != nil {
+		return nil, err
+	}
+	defer c.calls.Done()
+	in, err := c.ensureConsumer()
+	if err != nil {
+		return nil, err
+	}
+	in.gather(n)
+	return in, nil
+}
+
 // notFoundBy runs the handler for messages that no subscription wants, and returns
 // those that it did not take, with its errors.
 func (in *consumer) notFoundBy(h Handler, dropped []*session.Delivery) (left []*session.Delivery, errs []error) {
@@ -92,11 +107,19 @@ func (in *consumer) notFoundBy(h Handler, dropped []*session.Delivery) (left []*
 func (in *consumer) dropUnrouted() {
 	in.dropping.Lock()
 	defer in.dropping.Unlock()
+	in.routing.Lock()
+	gathering := in.gathering > 0
 	in.mu.Lock()
 	dropped, handle := in.unrouted, in.notFound
-	in.unrouted, in.giveUp = nil, nil
 	closed := in.closed
+	if gathering && !closed { // they are not looked at yet
+		in.giveUp = time.AfterFunc(unroutedWait, in.dropUnrouted)
+		dropped = nil
+	} else {
+		in.unrouted, in.giveUp = nil, nil
+	}
 	in.mu.Unlock()
+	in.routing.Unlock()
 	if len(dropped) == 0 || closed {
 		return // not acknowledged: they come again
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
@@ -59,7 +60,7 @@ func readConfig(options []*option, lookup func(string) (string, bool)) error {
 			return o.needsFile()
 		}
 	}
-	data, err := os.ReadFile(file)
+	data, err := readStart(file, maxConfigFile+1)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && o.file == "":
 		return o.needsFile()
@@ -74,6 +75,16 @@ func readConfig(options []*option, lookup func(string) (string, bool)) error {
 		o.warning = fmt.Sprintf("%s holds a password (%s) and can be read by others; use password-file, or chmod 600", file, c.secret)
 	}
 	return nil
+}
+
+// readStart reads a file, up to so many bytes.
+func readStart(file string, most int64) ([]byte, error) {
+	f, err := os.Open(file) //nolint:gosec // the user names it
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	return io.ReadAll(io.LimitReader(f, most))
 }
 
 // needsFile is the error of a profile without a file.

@@ -120,25 +120,42 @@ func lastLineEnd(f io.ReaderAt, size int64) (int64, error) {
 
 // append writes data and returns once they are on the disk. After an error the file
 // is as it was before: what was written may not reach the disk even if a later sync
-// finds no fault.
+// finds no fault. If the file was deleted, which leaves it without a name, they go into
+// a new one.
 func (o *outFile) append(b []byte) error {
-	if err := o.undo(); err != nil {
-		return err
+	for {
+		if err := o.undo(); err != nil {
+			return err
+		}
+		info, err := o.f.Stat() // somebody may have emptied it meanwhile, as logrotate's copytruncate does
+		if err != nil {
+			return err
+		}
+		if !deleted(info) {
+			_, err = o.f.Write(b)
+			if err == nil {
+				err = o.f.Sync()
+			}
+			if err != nil {
+				o.cut = info.Size()
+				_ = o.undo() // tried again by the next append
+				return err
+			}
+			if info, err = o.f.Stat(); err != nil || !deleted(info) {
+				return err
+			}
+		}
+		if _, err := o.reopen(); err != nil {
+			return err
+		}
 	}
-	info, err := o.f.Stat() // somebody may have emptied it meanwhile, as logrotate's copytruncate does
-	if err != nil {
-		return err
-	}
-	_, err = o.f.Write(b)
-	if err == nil {
-		err = o.f.Sync()
-	}
-	if err == nil {
-		return nil
-	}
-	o.cut = info.Size()
-	_ = o.undo() // tried again by the next append
-	return err
+}
+
+// deleted tells whether a file that is open has no name any more: nobody would find
+// what is written to it.
+func deleted(info os.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && st.Nlink == 0
 }
 
 // undo cuts off what a write has left that failed.

@@ -47,8 +47,8 @@ the letter: %-20t, %08l, %10.10t.
 Files (--out): messages are appended batch by batch, and acknowledged once they are
 on the disk. After a crash a message may be in the file twice, and a line that it
 has torn is moved to FILE.torn. While the file cannot be written nothing is
-acknowledged. SIGHUP has the file opened anew, for logrotate. One process writes to
-a file.
+acknowledged. SIGHUP has the file opened anew, for logrotate (with delaycompress: a
+batch may still be on its way into the old one). One process writes to a file.
 
 Commands (--exec): run by /bin/sh -c, one for each message, in a process group of
 its own. Exit code 0 completes the message; with any other it is tried again after

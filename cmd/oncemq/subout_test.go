@@ -98,6 +98,25 @@ func TestOutKilled(t *testing.T) {
 	require.Equal(t, want, first)
 }
 
+// TestOutDeleted: what comes after the file was deleted is in a new one, and not in one
+// that nobody can find.
+func TestOutDeleted(t *testing.T) {
+	t.Parallel()
+	m := testenv.Mosquitto(t, testenv.MosquittoOptions{})
+	file := filepath.Join(t.TempDir(), "out")
+	p := subscribed(t, m, "-t", "a", "--out", file)
+	mosquittoPub(t, m, "-t", "a", "-q", "1", "-m", "one")
+	eventually(t, "the message is in the file", func() bool { return contents(t, file) == "one\n" })
+	require.NoError(t, os.Remove(file))
+	mosquittoPub(t, m, "-t", "a", "-q", "1", "-m", "two")
+	eventually(t, "the next is in a new file", func() bool {
+		got, err := os.ReadFile(file)
+		return err == nil && string(got) == "two\n"
+	})
+	p.Terminate()
+	require.Equal(t, exitDone, p.Wait(20*time.Second), p.Stderr.String())
+}
+
 // TestOutReopened: SIGHUP has the file opened anew, as logrotate needs it, also while
 // nothing comes.
 func TestOutReopened(t *testing.T) {

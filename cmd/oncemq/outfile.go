@@ -207,7 +207,7 @@ func (o *outFile) close() error { return o.f.Close() }
 
 // syncDir makes a new file's name durable.
 func syncDir(dir string) error {
-	d, err := os.Open(dir) //nolint:gosec // the user names the file in it
+	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}

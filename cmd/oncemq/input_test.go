@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"strings"
@@ -170,12 +171,12 @@ func TestOutput(t *testing.T) {
 	}
 	writers.Wait()
 	require.NoError(t, o.put([]byte("end\n")))
-	require.NoError(t, o.close())
+	require.NoError(t, o.close(context.Background()))
 	require.Equal(t, strings.Repeat("line\n", 800)+"end\n", b.String())
 
 	o = newOutput(&failingWriter{left: 10})
 	require.NoError(t, o.write([]byte("12345678")))
 	require.ErrorContains(t, o.write([]byte("12345678")), "disk full")
 	require.ErrorContains(t, o.put([]byte("x")), "disk full")
-	require.ErrorContains(t, o.close(), "disk full")
+	require.ErrorContains(t, o.close(context.Background()), "disk full")
 }

@@ -40,7 +40,7 @@ func newBooks(t *testing.T, receipt bool) *books {
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		require.NoError(t, b.out.close())
+		require.NoError(t, b.out.close(context.Background()))
 		require.NoError(t, b.client.Close(context.Background()))
 		require.NoError(t, b.store.Close(context.Background()))
 	})
@@ -89,7 +89,7 @@ func (b *books) look() counts {
 
 func (b *books) printed() []string {
 	b.t.Helper()
-	require.NoError(b.t, b.out.close())
+	require.NoError(b.t, b.out.close(context.Background()))
 	return strings.Split(strings.TrimSuffix(b.text.String(), "\n"), "\n")
 }
 

@@ -2,9 +2,12 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"sync"
+	"time"
 )
 
 // pendingLimit is how much may wait to be written before put blocks, in bytes.
@@ -112,16 +115,40 @@ func (o *output) failure() error {
 	return o.err
 }
 
-// close writes what is queued, ends the goroutine and returns the first error.
-func (o *output) close() error {
+// errUnread ends an output that nobody reads.
+var errUnread = errors.New("nobody reads it, and the command was told to end")
+
+// close writes what is queued, ends the goroutine and returns the first error. A
+// reader may take its time; but once ctx has ended, closePatience is all that it has.
+func (o *output) close(ctx context.Context) error {
 	o.mu.Lock()
 	o.closed = true
 	o.changed.Broadcast()
 	o.mu.Unlock()
-	<-o.done
+	select {
+	case <-o.done:
+	case <-ctx.Done():
+		timer := time.NewTimer(closePatience)
+		defer timer.Stop()
+		select {
+		case <-o.done:
+		case <-timer.C:
+			o.fail(errUnread)
+		}
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.err
+}
+
+// fail has all calls return, but the write that is under way.
+func (o *output) fail(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err == nil {
+		o.err = err
+	}
+	o.changed.Broadcast()
 }
 
 // marshalLine makes one line of JSON, with <, > and & as they are.

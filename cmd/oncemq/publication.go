@@ -43,7 +43,7 @@ func (p *publication) run(ctx context.Context, cfg autopaho.Config, source feed)
 	}
 	err := p.publish(ctx, cfg, source)
 	if out != nil {
-		if werr := out.close(); err == nil && werr != nil {
+		if werr := out.close(ctx); err == nil && werr != nil {
 			err = &exitError{code: exitFailed, text: "write to standard output", err: werr}
 		}
 	}

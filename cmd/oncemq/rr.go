@@ -134,7 +134,7 @@ func rr(ctx context.Context, sh *shell, o *rrOptions) error {
 	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), closePatience)
 	defer cancel()
 	_ = client.Close(patience) // nothing of it is to be kept
-	if werr := out.close(); werr != nil {
+	if werr := out.close(ctx); werr != nil {
 		return outputError(werr)
 	}
 	return verdictOfRequest(ctx, err, t)

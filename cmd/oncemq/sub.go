@@ -124,7 +124,7 @@ func sub(ctx context.Context, sh *shell, o *subOptions) error {
 		subscription.Handler = (&executor{subscriber: s, opts: &o.exec, base: commandEnv(sh.env)}).handle
 	case o.out != "":
 		if file, err = openFiler(ctx, s); err != nil {
-			_ = out.close() // nothing was written
+			_ = out.close(ctx) // nothing was written
 			return err
 		}
 		subscription.BatchHandler = file.handle
@@ -136,7 +136,7 @@ func sub(ctx context.Context, sh *shell, o *subOptions) error {
 		s.end(err) // if it has not begun
 		err = errors.Join(err, file.close())
 	}
-	if werr := out.close(); err == nil && werr != nil {
+	if werr := out.close(ctx); err == nil && werr != nil {
 		err = outputError(werr)
 	}
 	return err

@@ -100,6 +100,7 @@ func (in *consumer) up(s session.Snapshot) {
 
 // down is told that a connection has ended.
 func (in *consumer) down(error) {
+	in.forgetStale()
 	in.mu.Lock()
 	subs := append([]*Subscription(nil), in.subs...)
 	in.mu.Unlock()

@@ -164,6 +164,41 @@ func TestRouterNotFound(t *testing.T) {
 	require.Equal(t, uint64(1), c.Counters().Unrouted)
 }
 
+// What NotFound gives back comes again, with all that came after it, and nothing of it
+// was handled in vain.
+func TestRouterNotFoundGivesBack(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, brokertest.Options{})
+	ctx := within(t, 60*time.Second)
+	cfg := autopaho.Config{Servers: []string{b.URL()}, ClientID: "router"}
+	before, err := autopaho.New(ctx, cfg)
+	require.NoError(t, err)
+	_, err = before.Subscribe(ctx, autopaho.SubscribeConfig{
+		Filters: []string{"old/#"}, Handler: func(context.Context, *autopaho.Received) error { return nil },
+	})
+	require.NoError(t, err)
+	require.NoError(t, before.Close(ctx))
+	publish(t, client(t, autopaho.Config{Servers: []string{b.URL()}}), "old/1", "old/2", "old/3")
+
+	c := client(t, cfg)
+	var got log
+	r := autopaho.NewRouter(autopaho.SubscribeConfig{})
+	r.Handle("new/#", func(context.Context, *autopaho.Received) error { return nil })
+	r.NotFound(func(_ context.Context, m *autopaho.Received) error {
+		got.add(m.Topic)
+		if got.len() == 1 {
+			return autopaho.ErrRelease
+		}
+		return nil
+	})
+	_, err = r.Start(ctx, c)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		return c.Counters().Processed == 3 && c.Status(ctx).Connections[0].Unacked == 0
+	}, 30*time.Second, 5*time.Millisecond)
+	require.Equal(t, 4, got.len(), "the first twice, the others once")
+}
+
 // A route that the broker refuses ends all of them, and is named.
 func TestRouterRefused(t *testing.T) {
 	t.Parallel()

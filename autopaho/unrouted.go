@@ -3,6 +3,7 @@ package autopaho
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/oncemq/oncemq/internal/session"
@@ -26,6 +27,21 @@ func (in *consumer) hold(del *session.Delivery, again bool) {
 		wait = 0
 	}
 	in.giveUp = time.AfterFunc(wait, in.dropUnrouted)
+}
+
+// forgetStale drops what came by a connection that has ended: it comes again.
+func (in *consumer) forgetStale() {
+	in.routing.Lock()
+	defer in.routing.Unlock()
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.unrouted = slices.DeleteFunc(in.unrouted, func(del *session.Delivery) bool {
+		stale := del.Stale()
+		if stale {
+			del.Release()
+		}
+		return stale
+	})
 }
 
 // holdAgain keeps messages for another try, but those that a subscription wants by now.
@@ -81,7 +97,12 @@ func (c *Client) gather(n int) (*consumer, error) {
 // notFoundBy runs the handler for messages that no subscription wants, and returns
 // those that it did not take, with its errors.
 func (in *consumer) notFoundBy(h Handler, dropped []*session.Delivery) (left []*session.Delivery, errs []error) {
+	released := false
 	for _, del := range dropped {
+		if released || del.Stale() { // it comes again
+			del.Release()
+			continue
+		}
 		m := &Received{Message: del.Message, Dup: del.Dup, PacketID: del.PacketID(), Attempt: 1, At: time.Now()}
 		err := call(in.ctx, func(ctx context.Context) error { return h(ctx, m) })
 		switch {
@@ -89,10 +110,10 @@ func (in *consumer) notFoundBy(h Handler, dropped []*session.Delivery) (left []*
 			del.Ack(0)
 			in.client.status.counters.processed.Add(1)
 		case errors.Is(err, ErrRelease):
+			// Those behind it could not be acknowledged before it [MQTT-4.6.0-2].
 			del.Release()
-			if !del.Stale() {
-				in.reconnect()
-			}
+			released = true
+			in.reconnect()
 		default:
 			left, errs = append(left, del), append(errs, err)
 		}

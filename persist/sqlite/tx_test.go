@@ -75,7 +75,8 @@ func TestProcessInterrupted(t *testing.T) {
 		if _, err := beginKey(ctx, p, "g", "a", time.Hour); err != nil {
 			return err
 		}
-		short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+		// Long enough for the statement to have begun, also on a machine that is busy.
+		short, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
 		defer cancel()
 		_, err := p.Tx().ExecContext(short, "CREATE TABLE effects AS WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n) SELECT i FROM n")
 		require.Error(t, err)

@@ -164,6 +164,9 @@ func TestNotAllowed(t *testing.T) {
 	r := examine(t, doctor.Config{Broker: broker(m.URL()), Quick: true})
 	expect(t, &r, map[string]doctor.Severity{"session.kept": doctor.Warn, "broker.throughput": doctor.Warn})
 	require.Contains(t, r.Finding("session.kept").Remedy, "oncemq/doctor/")
+	for _, id := range []string{"away", "exactly-once", "group"} {
+		require.Equal(t, doctor.Weakened, state(t, &r, id), "%s: what it rests on could not be tried out", id)
+	}
 	r = examine(t, doctor.Config{Broker: broker(m.URL()), TopicPrefix: "elsewhere", Quick: true})
 	expect(t, &r, map[string]doctor.Severity{"session.kept": doctor.OK})
 }

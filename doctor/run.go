@@ -130,7 +130,8 @@ func (e *examiner) run(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			e.report.add(step.id, Warn, "cannot be tried out: "+err.Error(), e.remedy(err))
+			// Without the promises that rest on it they would seem to hold.
+			e.report.add(step.id, Warn, "cannot be tried out: "+err.Error(), e.remedy(err), needing(step.id)...)
 		}
 	}
 	if e.cfg.Restart == nil {

@@ -43,6 +43,17 @@ func promises() []struct {
 	}
 }
 
+// needing are the promises that cannot do without a finding.
+func needing(id string) []string {
+	var ids []string
+	for _, p := range promises() {
+		if slices.Contains(p.needs, id) {
+			ids = append(ids, p.ID)
+		}
+	}
+	return ids
+}
+
 // judge says of each promise whether it holds, and sums up.
 func (r *Report) judge() {
 	var weak, broken, untested []string

@@ -210,13 +210,13 @@ func (p *Proxy) CutNewest(how How) {
 	}
 }
 
-// CutAfter cuts the first connection that passes n bytes in a direction: these
-// bytes are delivered, later ones not. It then has done its work. Each
+// CutAfter cuts the first connection that passes n bytes, 0 or more, in a direction:
+// these bytes are delivered, later ones not. It then has done its work. Each
 // connection counts from this call, or from its start if that is later. A new
 // call for the direction replaces the one before.
 func (p *Proxy) CutAfter(d Direction, n int64, how How) {
 	p.change(func(f *faults) {
-		f.stream[d].cut = &cutPlan{after: n, how: how}
+		f.stream[d].cut = &cutPlan{after: max(n, 0), how: how}
 		for c := range p.conns {
 			c.passed[d] = 0
 		}
@@ -293,10 +293,11 @@ func (p *Proxy) lostFor(d Direction) (stall time.Duration) {
 }
 
 // Lifetime cuts each later connection (RST) after a time drawn from the range,
-// by random numbers that start from the seed. Zero for both ends it.
+// by random numbers that start from the seed; most is at least least. Zero for both
+// ends it.
 func (p *Proxy) Lifetime(least, most time.Duration, seed uint64) {
 	p.change(func(f *faults) {
-		f.lifetime.least, f.lifetime.most = least, most
+		f.lifetime.least, f.lifetime.most = max(least, 0), max(least, most, 0)
 		f.rng = rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // faults that can be repeated.
 	})
 }

@@ -306,6 +306,17 @@ func TestStopReadingBlocksTheSender(t *testing.T) {
 	receive(t, client, "the other direction")
 }
 
+// TestUpsideDown: what is out of range is as near as it gets; a proxy of a test must
+// not be what ends it.
+func TestUpsideDown(t *testing.T) {
+	t.Parallel()
+	_, client, _ := setUp(t, func(p *fault.Proxy) { p.Lifetime(20*time.Millisecond, -time.Second, 1) })
+	ended(t, client, syscall.ECONNRESET)
+	_, client, _ = setUp(t, func(p *fault.Proxy) { p.CutAfter(fault.ToServer, -1, fault.RST) })
+	send(t, client, "hello")
+	ended(t, client, syscall.ECONNRESET)
+}
+
 func TestLifetime(t *testing.T) {
 	t.Parallel()
 	_, client, _ := setUp(t, func(p *fault.Proxy) {

@@ -196,13 +196,9 @@ func (in *consumer) abandon(s *Subscription) {
 	in.signal()
 }
 
-// unsubscribe tells the broker what is not wanted any more, as far as no other
-// subscription wants it. Without a connection the next one does it.
-func (in *consumer) unsubscribe(subs []*Subscription) {
-	in.mu.Lock()
-	filters := in.unwanted
-	in.unwanted = nil
-	in.mu.Unlock()
+// unsubscribe tells the broker which filters are not wanted any more, as far as no
+// subscription wants them. Without a connection the next one does it.
+func (in *consumer) unsubscribe(filters []string, subs []*Subscription) {
 	for _, s := range subs {
 		for _, w := range s.wire() {
 			filters = slices.DeleteFunc(filters, func(f string) bool { return f == w.Filter })
@@ -239,9 +235,11 @@ func (in *consumer) keep() {
 				s.live.Store(!s.pending)
 			}
 		}
-		subs := append([]*Subscription(nil), in.subs...)
+		// Both at once: one that goes in between is in neither, or in unwanted alone.
+		subs, unwanted := append([]*Subscription(nil), in.subs...), in.unwanted
+		in.unwanted = nil
 		in.mu.Unlock()
-		in.unsubscribe(subs)
+		in.unsubscribe(unwanted, subs)
 		for _, s := range subs {
 			if s.pending && !in.subscribe(s) {
 				break // the next connection goes on

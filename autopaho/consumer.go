@@ -189,20 +189,39 @@ func (in *consumer) reconnect() {
 func (in *consumer) abandon(s *Subscription) {
 	in.remove(s)
 	in.mu.Lock()
-	for _, w := range s.wire() {
-		in.unwanted = append(in.unwanted, w.Filter)
-	}
+	in.unwanted = append(in.unwanted, s.wireFilters...)
 	in.mu.Unlock()
 	in.signal()
 }
 
+// leave is abandon for a subscription that takes in what comes until the broker has
+// been told: what it sends before, nobody else gets. Without a connection it does not
+// wait.
+func (in *consumer) leave(ctx context.Context, s *Subscription) {
+	in.mu.Lock()
+	if in.closed || s.told != nil {
+		in.mu.Unlock()
+		in.abandon(s)
+		return
+	}
+	told := make(chan struct{})
+	s.told = told
+	in.unwanted = append(in.unwanted, s.wireFilters...)
+	in.mu.Unlock()
+	in.signal()
+	select {
+	case <-told:
+	case <-ctx.Done():
+	case <-in.joined:
+	}
+	in.remove(s)
+}
+
 // unsubscribe tells the broker which filters are not wanted any more, as far as no
-// subscription wants them. Without a connection the next one does it.
+// subscription that stays wants them. Without a connection the next one does it.
 func (in *consumer) unsubscribe(filters []string, subs []*Subscription) {
 	for _, s := range subs {
-		for _, w := range s.wire() {
-			filters = slices.DeleteFunc(filters, func(f string) bool { return f == w.Filter })
-		}
+		filters = slices.DeleteFunc(filters, func(f string) bool { return slices.Contains(s.wireFilters, f) })
 	}
 	if len(filters) == 0 {
 		return
@@ -236,10 +255,22 @@ func (in *consumer) keep() {
 			}
 		}
 		// Both at once: one that goes in between is in neither, or in unwanted alone.
-		subs, unwanted := append([]*Subscription(nil), in.subs...), in.unwanted
+		var subs, leaving []*Subscription
+		for _, s := range in.subs {
+			if s.told == nil {
+				subs = append(subs, s)
+			} else if !s.gone {
+				s.gone = true
+				leaving = append(leaving, s)
+			}
+		}
+		unwanted := in.unwanted
 		in.unwanted = nil
 		in.mu.Unlock()
 		in.unsubscribe(unwanted, subs)
+		for _, s := range leaving {
+			close(s.told)
+		}
 		for _, s := range subs {
 			if s.pending && !in.subscribe(s) {
 				break // the next connection goes on

@@ -216,7 +216,7 @@ func (r *requester) leave(topic string, t *responseTopic) {
 	r.mu.Unlock()
 	if last {
 		// Its handlers do not wait for anything once their requests are over.
-		_ = t.sub.Close(context.Background())
+		_ = t.sub.abandon(context.Background())
 	}
 }
 

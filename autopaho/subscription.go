@@ -38,6 +38,9 @@ type Subscription struct {
 	pending bool       // to be subscribed; used by the consumer's keep
 	agreed  bool       // the broker has agreed once
 
+	told chan struct{} // closed when the broker has been told that it ends; nil while it stays. consumer.mu guards it and
+	gone bool          // that keep has seen it
+
 	mu      sync.Mutex // guards the following
 	items   itemList   // messages in work
 	closing bool
@@ -318,10 +321,18 @@ func (s *Subscription) closeWork(ctx context.Context) error {
 	return err
 }
 
-// Close ends the subscription: the broker is told, now or on the next connection,
-// and what was received is finished. What the context leaves no time for is given
-// back, and the connection is made anew so that the broker sends it to others.
+// Close ends the subscription: the broker is told, and what it sends until it has
+// answered is still taken in, since nobody else would get it (section 3.10.4). Then
+// what was received is finished. Without a connection the next one tells it. What the
+// context leaves no time for is given back, and the connection is made anew so that the
+// broker sends it to others.
 func (s *Subscription) Close(ctx context.Context) error {
+	s.consumer.leave(ctx, s)
+	return s.closeWork(ctx)
+}
+
+// abandon is Close without waiting for the broker.
+func (s *Subscription) abandon(ctx context.Context) error {
 	s.consumer.abandon(s)
 	return s.closeWork(ctx)
 }

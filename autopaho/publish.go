@@ -19,8 +19,8 @@ const publishQueue = 1024
 // at QoS 1 and 2, for the broker's answer, both within the context.
 //
 // The error wraps ErrInvalidMessage, the context's error (the message may yet
-// be delivered), ErrRefused, ErrClosed, or is a *DeliveryError with the broker's
-// reason code.
+// be delivered, so that its payload and properties must not be changed then),
+// ErrRefused, ErrClosed, or is a *DeliveryError with the broker's reason code.
 func (c *Client) Publish(ctx context.Context, m Message) (Result, error) {
 	p := m
 	if p.ID != "" || len(p.Properties.User) > 0 {

@@ -234,7 +234,8 @@ func (q *Enqueued) resolve(i int, r Result, final bool) {
 // persist.ErrStoreFull, persist.ErrUnavailable. While the store's circuit breaker
 // is open it is a *BreakerError, at once; see [BreakerStore].
 //
-// Payloads and properties must not be changed before Enqueue has returned.
+// Payloads and properties must not be changed before Enqueue has returned, and not at
+// all if the outcome is unknown.
 func (c *Client) Enqueue(ctx context.Context, msgs ...Message) (*Enqueued, error) {
 	return c.enqueue(ctx, false, msgs, func(prepared []Message) ([]persist.Enqueued, error) {
 		if err := c.store.permit(); err != nil {

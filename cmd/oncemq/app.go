@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 
@@ -100,7 +99,7 @@ wins.`,
 // commands are the commands of oncemq, in the order in which the help has them.
 func commands(sh *shell) []*cli.Command {
 	return []*cli.Command{
-		demoCommand(),
+		demoCommand(sh),
 		chaosCommand(sh),
 		pubCommand(sh),
 		subCommand(sh),
@@ -126,6 +125,9 @@ func prepare(commands []*cli.Command) {
 		c.HideHelp = true
 		c.HideHelpCommand = true
 		c.OnUsageError = usageErrorOf
+		if c.Action == nil {
+			c.Action = noCommand
+		}
 		prepare(c.Subcommands)
 	}
 }
@@ -165,12 +167,4 @@ func lookupIn(env []string) func(string) (string, bool) {
 		v, ok := values[name]
 		return v, ok
 	}
-}
-
-// noArguments refuses what is left of the command line after the options.
-func noArguments(c *cli.Context) error {
-	if c.Args().Present() {
-		return &usageError{problem: fmt.Sprintf("unexpected argument %s", shown(c.Args().First()))}
-	}
-	return nil
 }

@@ -203,9 +203,6 @@ completed as a group of subscribers does it. --duration bounds the first and the
 Examples:
   oncemq bench store --store postgres://app@db/bench -c 8`),
 		},
-		Action: func(*cli.Context) error {
-			return &usageError{problem: "a command is missing; there are pub, sub, e2e and store"}
-		},
 	}
 }
 
@@ -214,22 +211,8 @@ func benchKind(sh *shell, kind, usage string, run func(context.Context, load.Con
 	options := o.options()
 	return &cli.Command{
 		Name: kind, Usage: usage, UsageText: "oncemq bench " + kind + " [options]", Description: more,
-		Flags: toFlags(options),
-		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
-				return err
-			}
-			if kind != "store" {
-				if err := o.connection.precedence(); err != nil {
-					return err
-				}
-			}
-			if err := environ(options, sh.lookup); err != nil {
-				return err
-			}
-			sh.log.configure(&o.report)
-			return o.run(c.Context, sh, run)
-		},
+		Flags:  toFlags(options),
+		Action: action(sh, func(ctx context.Context, _ []string) error { return o.run(ctx, sh, run) }),
 	}
 }
 

@@ -85,7 +85,10 @@ func (o *chaosOptions) options() []*option {
 				"that arrives twice has two effects) or all, which it also is if left out",
 		},
 		{name: "json", category: catOutput, set: on(&o.json), usage: "print an object a scenario"},
-		{name: "quiet", category: catOutput, set: on(&o.quiet), usage: "do not say what is going on"},
+		{
+			name: "quiet", category: catOutput, set: on(&o.quiet), usage: "do not say what is going on",
+			settle: func(log *reporter) { log.configure(&reportOptions{quiet: o.quiet}) },
+		},
 	}, o.tls.options()...)
 }
 
@@ -151,20 +154,16 @@ Examples:
   oncemq chaos run all --mosquitto --store postgres://app@localhost/app
   oncemq chaos run session-forgotten --sabotage receipts`,
 		Flags: toFlags(options),
-		Action: func(c *cli.Context) error {
-			if err := environ(options, sh.lookup); err != nil {
-				return err
-			}
-			scenarios, all, err := scenariosOf(c.Args().Slice())
+		Action: action(sh, func(ctx context.Context, names []string) error {
+			scenarios, all, err := scenariosOf(names)
 			if err != nil {
 				return err
 			}
 			if err := o.check(); err != nil {
 				return err
 			}
-			sh.log.configure(&reportOptions{quiet: o.quiet})
-			return o.run(c.Context, sh, scenarios, all)
-		},
+			return o.run(ctx, sh, scenarios, all)
+		}),
 	}
 }
 

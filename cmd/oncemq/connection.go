@@ -95,6 +95,7 @@ func (o *connectionOptions) options(relay bool) []*option {
 	host.excludes = []*option{urls, unix}
 	port.excludes = []*option{urls, unix}
 	unix.excludes = []*option{urls, host, port}
+	urls.alone = o.precedence
 	o.given.host, o.given.port, o.given.urls, o.given.unix = host, port, urls, unix
 	options := withEnv([]*option{
 		host, port, urls, unix,
@@ -280,9 +281,8 @@ func (o *connectionOptions) hostURL() string {
 	return (&url.URL{Scheme: scheme, Host: net.JoinHostPort(host, strconv.Itoa(port))}).String()
 }
 
-// precedence refuses options of the command line that exclude each other. It is called
-// before the environment is read, over which the command line wins: -h over
-// ONCEMQ_BROKER.
+// precedence refuses options of the command line that exclude each other; in the
+// environment they do not, over which the command line wins: -h over ONCEMQ_BROKER.
 func (o *connectionOptions) precedence() error {
 	byURL := o.given.urls.given
 	byHost := o.given.host.given || o.given.port.given

@@ -24,7 +24,7 @@ Examples:
   oncemq dead list --side consumer --group billing
   oncemq dead list --reason-code 0x87 --older-than 24h --json`,
 		Flags: toFlags(options),
-		Action: deadAction(sh, o, options, func(ctx context.Context, store persist.Store) error {
+		Action: deadAction(sh, o, func(ctx context.Context, store persist.Store) error {
 			return listDead(ctx, sh.stdout, store, o)
 		}),
 	}

@@ -83,7 +83,7 @@ func (o *demoOptions) setSeed(s string) error {
 // demoCommand plays the demo. It starts itself as the subscriber replicas, so
 // that they are processes that can be killed; such a process is told by the
 // environment.
-func demoCommand() *cli.Command {
+func demoCommand(sh *shell) *cli.Command {
 	o := new(demoOptions)
 	options := o.options()
 	return &cli.Command{
@@ -102,20 +102,14 @@ Examples:
   oncemq demo --sabotage receipts     what it looks like without receipts
   oncemq demo --sabotage              without receipts and without dedup`,
 		Flags: toFlags(options),
-		Action: func(c *cli.Context) error {
-			if value, ok := os.LookupEnv(demo.ReplicaEnv); ok {
+		Action: action(sh, func(ctx context.Context, _ []string) error {
+			if value, ok := sh.lookup(demo.ReplicaEnv); ok {
 				// An interrupt of the terminal reaches this process too, but
 				// it ends when its standard input does.
-				return demo.RunReplica(context.WithoutCancel(c.Context), value, c.App.Reader, c.App.Writer)
+				return demo.RunReplica(context.WithoutCancel(ctx), value, sh.stdin, sh.stdout)
 			}
-			if err := noArguments(c); err != nil {
-				return err
-			}
-			if err := environ(options, os.LookupEnv); err != nil {
-				return err
-			}
-			return o.run(c.Context, c.App.Writer, c.App.ErrWriter)
-		},
+			return o.run(ctx, sh.stdout, sh.stderr)
+		}),
 	}
 }
 

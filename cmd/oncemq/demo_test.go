@@ -18,7 +18,7 @@ import (
 func parseDemo(args ...string) (*demoOptions, error) {
 	o := new(demoOptions)
 	app := &cli.App{
-		Commands:       []*cli.Command{{Name: "demo", Flags: toFlags(o.options()), Action: noArguments}},
+		Commands:       []*cli.Command{{Name: "demo", Flags: toFlags(o.options()), Action: nothing}},
 		ExitErrHandler: func(*cli.Context, error) {},
 	}
 	prepare(app.Commands)

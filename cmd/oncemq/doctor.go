@@ -73,20 +73,8 @@ Examples:
   oncemq doctor -L mqtts://broker --store postgres://app@db/app
   oncemq doctor --no-store --restart-command 'systemctl restart mosquitto'
   oncemq doctor --no-broker --store sqlite:///var/lib/app/outbox.db --json`,
-		Flags: toFlags(options),
-		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
-				return err
-			}
-			if err := o.connection.precedence(); err != nil {
-				return err
-			}
-			if err := environ(options, sh.lookup); err != nil {
-				return err
-			}
-			sh.log.configure(&o.report)
-			return o.run(c.Context, sh)
-		},
+		Flags:  toFlags(options),
+		Action: action(sh, func(ctx context.Context, _ []string) error { return o.run(ctx, sh) }),
 	}
 }
 

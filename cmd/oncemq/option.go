@@ -34,6 +34,12 @@ type option struct {
 	excludes []*option
 	// config is set for the option that names the configuration file.
 	config *configOptions
+	// alone looks for what cannot stand beside the option on the command line. It is asked
+	// before the environment is read, over which the command line goes; nil has nothing to
+	// look for.
+	alone func() error
+	// settle is called once all options have their values, if it is not nil.
+	settle func(log *reporter)
 	// words tells how many of the following arguments belong to the option, for
 	// the one whose value is several. Nil means one, or none for a switch.
 	words func(rest []string) int

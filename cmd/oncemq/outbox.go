@@ -29,13 +29,10 @@ Examples:
   oncemq outbox retry --topic 'orders/#'
   oncemq outbox purge --state delivered`,
 		Subcommands: []*cli.Command{outboxStatsCommand(sh), outboxListCommand(sh), outboxShowCommand(sh), outboxRetryCommand(sh), outboxPurgeCommand(sh)},
-		Action: func(*cli.Context) error {
-			return &usageError{problem: "a command is missing; there are stats, list, show, retry and purge"}
-		},
 	}
 }
 
-// outboxOptions are what both commands have.
+// outboxOptions are what all commands have that look at a store.
 type outboxOptions struct {
 	store  storeOptions
 	report reportOptions
@@ -47,30 +44,19 @@ func (o *outboxOptions) options() []*option {
 	return append(options, o.report.options()...)
 }
 
-// outboxAction opens the store and runs what looks at it.
-func outboxAction(sh *shell, o *outboxOptions, options []*option, look func(context.Context, persist.Store) error) cli.ActionFunc {
-	return func(c *cli.Context) error {
-		if err := noArguments(c); err != nil {
-			return err
-		}
-		return lookAction(sh, o, options, look)(c)
-	}
+// storeAction is the Action of a command that works on an open store and nothing else.
+func storeAction(sh *shell, o *outboxOptions, run func(context.Context, persist.Store) error) cli.ActionFunc {
+	return action(sh, func(ctx context.Context, _ []string) error { return o.look(ctx, sh, run) })
 }
 
-// lookAction is outboxAction for a command that has read its arguments.
-func lookAction(sh *shell, o *outboxOptions, options []*option, look func(context.Context, persist.Store) error) cli.ActionFunc {
-	return func(c *cli.Context) error {
-		if err := environ(options, sh.lookup); err != nil {
-			return err
-		}
-		sh.log.configure(&o.report)
-		store, err := o.store.openExisting(c.Context, sh)
-		if err != nil {
-			return err
-		}
-		defer closeStore(sh, store)
-		return look(c.Context, store)
+// look opens the store and runs what looks at it.
+func (o *outboxOptions) look(ctx context.Context, sh *shell, run func(context.Context, persist.Store) error) error {
+	store, err := o.store.openExisting(ctx, sh)
+	if err != nil {
+		return err
 	}
+	defer closeStore(sh, store)
+	return run(ctx, store)
 }
 
 func outboxStatsCommand(sh *shell) *cli.Command {
@@ -85,7 +71,7 @@ Examples:
   oncemq outbox stats --store postgres://app@db.example/app
   oncemq outbox stats --json | jq .pending`,
 		Flags: toFlags(options),
-		Action: outboxAction(sh, o, options, func(ctx context.Context, store persist.Store) error {
+		Action: storeAction(sh, o, func(ctx context.Context, store persist.Store) error {
 			s, err := store.Stats(ctx)
 			if err != nil {
 				return err
@@ -220,7 +206,7 @@ Examples:
   oncemq outbox list --limit 10
   oncemq outbox list --state failed --json`,
 		Flags: toFlags(options),
-		Action: outboxAction(sh, &o.outboxOptions, options, func(ctx context.Context, store persist.Store) error {
+		Action: storeAction(sh, &o.outboxOptions, func(ctx context.Context, store persist.Store) error {
 			return listOutbox(ctx, sh.stdout, store, o)
 		}),
 	}

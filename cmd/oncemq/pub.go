@@ -70,20 +70,8 @@ Exit codes: 0 all delivered or superseded, 1 a message failed, expired or was
 dropped from a full outbox, 2 usage, 3 stored and not delivered in time, 4 refused
 by the broker, 5 the store cannot be used, 130 and 143 ended by a signal before all
 input was read.`,
-		Flags: toFlags(options),
-		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
-				return err
-			}
-			if err := o.connection.precedence(); err != nil {
-				return err
-			}
-			if err := environ(options, sh.lookup); err != nil {
-				return err
-			}
-			sh.log.configure(&o.report)
-			return pub(c.Context, sh, o)
-		},
+		Flags:  toFlags(options),
+		Action: action(sh, func(ctx context.Context, _ []string) error { return pub(ctx, sh, o) }),
 	}
 }
 

@@ -139,20 +139,8 @@ Examples:
 
 Exit codes: 0 done, 1 failed, or a message of QoS 1 or 2 was not confirmed, or one of
 QoS 2 came twice, 2 usage, 4 refused by the broker.`,
-		Flags: toFlags(options),
-		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
-				return err
-			}
-			if err := o.connection.precedence(); err != nil {
-				return err
-			}
-			if err := environ(options, sh.lookup); err != nil {
-				return err
-			}
-			sh.log.configure(&o.report)
-			return o.run(c.Context, sh)
-		},
+		Flags:  toFlags(options),
+		Action: action(sh, func(ctx context.Context, _ []string) error { return o.run(ctx, sh) }),
 	}
 }
 

@@ -78,20 +78,8 @@ Formats (-F) are those of oncemq sub.
 Exit codes: 0 the responses came, 1 failed or the output was closed, 2 usage, 4
 refused by the broker, 27 the time of -W is over, 130 and 143 ended by a signal
 before the responses came.`,
-		Flags: toFlags(options),
-		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
-				return err
-			}
-			if err := o.connection.precedence(); err != nil {
-				return err
-			}
-			if err := environ(options, sh.lookup); err != nil {
-				return err
-			}
-			sh.log.configure(&o.report)
-			return rr(c.Context, sh, o)
-		},
+		Flags:  toFlags(options),
+		Action: action(sh, func(ctx context.Context, _ []string) error { return rr(ctx, sh, o) }),
 	}
 }
 

@@ -75,20 +75,8 @@ Examples:
 
 Exit codes: 0 done, 1 the broker cannot be reached, 2 usage, 4 refused by the broker,
 5 the store cannot be used.`,
-		Flags: toFlags(options),
-		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
-				return err
-			}
-			if err := o.connection.precedence(); err != nil {
-				return err
-			}
-			if err := environ(options, sh.lookup); err != nil {
-				return err
-			}
-			sh.log.configure(&o.report)
-			return o.run(c.Context, sh)
-		},
+		Flags:  toFlags(options),
+		Action: action(sh, func(ctx context.Context, _ []string) error { return o.run(ctx, sh) }),
 	}
 }
 

@@ -29,22 +29,12 @@ Examples:
   oncemq store status --store postgres://app@db.example/app
   oncemq store check --json`,
 		Subcommands: []*cli.Command{storeMigrateCommand(sh), storeStatusCommand(sh), storeCheckCommand(sh)},
-		Action: func(*cli.Context) error {
-			return &usageError{problem: "a command is missing; there are migrate, status and check"}
-		},
 	}
 }
 
 // maintain runs what looks after a store, without opening it first.
-func maintain(sh *shell, o *outboxOptions, options []*option, run func(context.Context, persist.Maintainer, *url.URL) error) cli.ActionFunc {
-	return func(c *cli.Context) error {
-		if err := noArguments(c); err != nil {
-			return err
-		}
-		if err := environ(options, sh.lookup); err != nil {
-			return err
-		}
-		sh.log.configure(&o.report)
+func maintain(sh *shell, o *outboxOptions, run func(context.Context, persist.Maintainer, *url.URL) error) cli.ActionFunc {
+	return action(sh, func(ctx context.Context, _ []string) error {
 		raw, err := o.store.raw(sh)
 		if err != nil {
 			return err
@@ -53,8 +43,8 @@ func maintain(sh *shell, o *outboxOptions, options []*option, run func(context.C
 		if err != nil {
 			return err
 		}
-		return storeError(c.Context, run(c.Context, driver, u))
-	}
+		return storeError(ctx, run(ctx, driver, u))
+	})
 }
 
 // maintainer is the driver of a URL.
@@ -87,7 +77,7 @@ func storeMigrateCommand(sh *shell) *cli.Command {
 Examples:
   oncemq store migrate --store postgres://owner@db.example/app`,
 		Flags: toFlags(options),
-		Action: maintain(sh, o, options, func(ctx context.Context, d persist.Maintainer, u *url.URL) error {
+		Action: maintain(sh, o, func(ctx context.Context, d persist.Maintainer, u *url.URL) error {
 			from, to, err := d.Migrate(ctx, u)
 			if err != nil {
 				return err
@@ -122,7 +112,7 @@ func storeStatusCommand(sh *shell) *cli.Command {
 Examples:
   oncemq store status --store postgres://app@db.example/app`,
 		Flags: toFlags(options),
-		Action: maintain(sh, o, options, func(ctx context.Context, d persist.Maintainer, u *url.URL) error {
+		Action: maintain(sh, o, func(ctx context.Context, d persist.Maintainer, u *url.URL) error {
 			r, err := d.Check(ctx, u)
 			if err != nil {
 				return err
@@ -149,7 +139,7 @@ program needs, or if this user lacks rights in it.`,
 Examples:
   oncemq store check --json && echo good`,
 		Flags: toFlags(options),
-		Action: maintain(sh, o, options, func(ctx context.Context, d persist.Maintainer, u *url.URL) error {
+		Action: maintain(sh, o, func(ctx context.Context, d persist.Maintainer, u *url.URL) error {
 			r, err := d.Check(ctx, u)
 			if err != nil {
 				return err

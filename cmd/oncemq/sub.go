@@ -68,20 +68,8 @@ command may run again for a message that it has run for: after a crash, and with
 Exit codes: 0 ended by -C, -E, SIGINT or SIGTERM, 1 failed or the output was
 closed, 2 usage, 4 refused by the broker, 5 the store cannot be used, 27 the time
 of -W is over, 130 and 143 ended by a signal before the messages of -C came.`,
-		Flags: toFlags(options),
-		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
-				return err
-			}
-			if err := o.connection.precedence(); err != nil {
-				return err
-			}
-			if err := environ(options, sh.lookup); err != nil {
-				return err
-			}
-			sh.log.configure(&o.report)
-			return sub(c.Context, sh, o)
-		},
+		Flags:  toFlags(options),
+		Action: action(sh, func(ctx context.Context, _ []string) error { return sub(ctx, sh, o) }),
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"runtime"
@@ -51,7 +52,7 @@ Examples:
 		Flags: toFlags([]*option{{
 			name: "json", set: on(&asJSON), usage: "print a JSON object",
 		}}),
-		Action: func(*cli.Context) error {
+		Action: action(sh, func(context.Context, []string) error {
 			b := readBuild()
 			if asJSON {
 				return json.NewEncoder(sh.stdout).Encode(b)
@@ -66,6 +67,6 @@ Examples:
 			}
 			_, err := fmt.Fprintln(sh.stdout, text)
 			return err
-		},
+		}),
 	}
 }

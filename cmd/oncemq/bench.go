@@ -99,7 +99,9 @@ func (o *benchOptions) options() []*option {
 		option.env = ""
 	}
 	if connects {
-		options = append(options, o.broker()...)
+		broker := o.connection.several("session-expiry")
+		o.connection.given.urls.also = []string{"broker"} // -L is --count, as MQTTX's bench has it
+		options = append(options, broker...)
 		options = append(options, withEnv([]*option{{
 			name: "no-store", category: catStore, set: on(&o.noStore),
 			usage: "publish and subscribe plainly: nothing is stored, and nothing kept from coming twice",
@@ -111,25 +113,6 @@ func (o *benchOptions) options() []*option {
 	stores[0].env = "ONCEMQ_BENCH_STORE"
 	stores[0].usage = strings.ReplaceAll(stores[0].usage, "ONCEMQ_STORE", stores[0].env)
 	return append(append(options, stores...), o.report.options()...)
-}
-
-// broker are the options of connections, but for those that belong to one client, and
-// for letters that MQTTX's bench has for something else.
-func (o *benchOptions) broker() []*option {
-	unused := map[string]bool{
-		"client-id": true, "keep-session": true, "clean-start": true, "session-expiry": true, "policy": true, "receipt-key-file": true,
-	}
-	var options []*option
-	for _, c := range o.connection.options(false) {
-		if c.category == catWill || unused[c.name] {
-			continue
-		}
-		if c.name == "url" {
-			c.also = []string{"broker"}
-		}
-		options = append(options, c)
-	}
-	return options
 }
 
 // thousandths takes milliseconds, as MQTTX's bench does, or a duration with a unit.

@@ -32,8 +32,7 @@ type chaosOptions struct {
 	rate     int
 	scale    float64
 	limit    time.Duration
-	seed     uint64
-	seeded   bool
+	seed     *uint64 // nil: drawn
 	sabotage demo.Sabotage
 
 	json, quiet bool
@@ -75,7 +74,7 @@ func (o *chaosOptions) options() []*option {
 			usage: "`TIME` that everything may take to come to rest after the faults",
 		},
 		{
-			name: "seed", category: catCourse, set: o.setSeed,
+			name: "seed", category: catCourse, set: seedOf(&o.seed),
 			usage: "repeat the faults of the run that has printed this `NUMBER`; drawn if left out",
 		},
 		{
@@ -119,15 +118,6 @@ func (o *chaosOptions) setScale(s string) error {
 		return fmt.Errorf("%s is not a factor; use a number from %g to %d", shown(s), drill.MinScale, drill.MaxScale)
 	}
 	o.scale = f
-	return nil
-}
-
-func (o *chaosOptions) setSeed(s string) error {
-	n, err := strconv.ParseUint(s, 10, 64)
-	if err != nil {
-		return fmt.Errorf("%s is not a seed; use a whole number from 0 up", shown(s))
-	}
-	o.seed, o.seeded = n, true
 	return nil
 }
 
@@ -221,8 +211,8 @@ func (o *chaosOptions) broker(ctx context.Context, sh *shell, folder string) (dr
 
 // run plays the scenarios, one after another.
 func (o *chaosOptions) run(ctx context.Context, sh *shell, scenarios []fault.Scenario, all bool) (err error) {
-	if !o.seeded {
-		o.seed = rand.Uint64N(1_000_000) //nolint:gosec // it only has to differ
+	if o.seed == nil {
+		o.seed = new(rand.Uint64N(1_000_000)) //nolint:gosec // it only has to differ
 	}
 	folder, err := os.MkdirTemp("", "oncemq-chaos-")
 	if err != nil {
@@ -238,13 +228,13 @@ func (o *chaosOptions) run(ctx context.Context, sh *shell, scenarios []fault.Sce
 		return err
 	}
 	opts := drill.Options{
-		Broker: broker, Folder: folder, Rate: o.rate, Scale: o.scale, Seed: o.seed, Sabotage: o.sabotage, Limit: o.limit,
+		Broker: broker, Folder: folder, Rate: o.rate, Scale: o.scale, Seed: *o.seed, Sabotage: o.sabotage, Limit: o.limit,
 	}
 	if len(o.stores) == 1 {
 		opts.Store = o.stores[0]
 	}
 	if !o.quiet {
-		sh.log.info("%s through %s, seed %d", counted(len(scenarios), "scenario"), broker, o.seed)
+		sh.log.info("%s through %s, seed %d", counted(len(scenarios), "scenario"), broker, *o.seed)
 	}
 	return o.playAll(ctx, sh, opts, scenarios)
 }
@@ -302,7 +292,7 @@ func (o *chaosOptions) playAll(ctx context.Context, sh *shell, opts drill.Option
 		}
 	}
 	if !o.json {
-		verdict := drill.Verdict(results, o.seed)
+		verdict := drill.Verdict(results, *o.seed)
 		if width > 0 {
 			verdict = strings.Join(drill.Wrap(verdict, width), "\n")
 		}

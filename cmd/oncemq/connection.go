@@ -165,6 +165,21 @@ func (o *connectionOptions) options(relay bool) []*option {
 	return options
 }
 
+// brief are the options of a command that connects to look at something, and more of
+// them by name.
+func (o *connectionOptions) brief(more ...string) []*option {
+	return only(o.options(false), append(more, "host", "port", "url", "mqtt-version", "username", "pw", "password-env", "password-file",
+		"connect-timeout", "keepalive")...)
+}
+
+// several are the options of a command with connections of its own making: without
+// those that belong to one client and its session, and without some by name.
+func (o *connectionOptions) several(but ...string) []*option {
+	var will []*option
+	options := deleteOf(o.options(false), catWill, &will)
+	return without(options, append(but, "client-id", "keep-session", "clean-start", "policy", "receipt-key-file")...)
+}
+
 // sessionExpiry is the value of -x.
 type sessionExpiry struct {
 	given bool
@@ -373,27 +388,4 @@ func checkVersion(v string) error {
 		return nil
 	}
 	return &usageError{option: "--mqtt-version", problem: shown(v) + " is not spoken here, since only MQTT 5 has what is promised; use mqttv5"}
-}
-
-// warnPlain tells that a password leaves this machine unencrypted.
-func warnPlain(sh *shell, servers []string, password string) {
-	if password == "" {
-		return
-	}
-	for _, s := range servers {
-		u, err := url.Parse(s)
-		if err != nil || u.Scheme != "mqtt" && u.Scheme != "ws" || isLoopback(u.Hostname()) {
-			continue
-		}
-		sh.log.warn("the password goes to %s unencrypted; use mqtts:// or wss://", u.Host)
-		return
-	}
-}
-
-func isLoopback(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback()
 }

@@ -36,15 +36,11 @@ func (o *doctorOptions) options() []*option {
 		},
 		{name: "json", set: on(&o.json), usage: "print one JSON object"},
 	}, "restart-command", "quick")
-	// Sessions have IDs of their own, and nothing is promised with a will or a policy.
-	unused := map[string]bool{"client-id": true, "keep-session": true, "clean-start": true, "receive-maximum": true, "max-packet-size": true, "policy": true}
-	for _, c := range o.connection.options(false) {
-		if c.category != catWill && c.name != "receipt-key-file" && !unused[c.name] {
-			if c.name == "session-expiry" {
-				c.def, c.usage = "24h", "`TIME` for which the broker is asked to keep sessions; -1 is for ever"
-			}
-			options = append(options, c)
+	for _, c := range o.connection.several("receive-maximum", "max-packet-size") {
+		if c.name == "session-expiry" {
+			c.def, c.usage = "24h", "`TIME` for which the broker is asked to keep sessions; -1 is for ever"
 		}
+		options = append(options, c)
 	}
 	options = append(options, o.store.options()...)
 	return append(options, o.report.options()...)

@@ -147,6 +147,19 @@ func withEnv(options []*option, but ...string) []*option {
 	return options
 }
 
+// deleteOf takes the options of a category out.
+func deleteOf(options []*option, category string, out *[]*option) []*option {
+	var rest []*option
+	for _, o := range options {
+		if o.category == category {
+			*out = append(*out, o)
+		} else {
+			rest = append(rest, o)
+		}
+	}
+	return rest
+}
+
 // without leaves options out; they keep their defaults.
 func without(options []*option, names ...string) []*option {
 	return slices.DeleteFunc(slices.Clone(options), func(o *option) bool { return slices.Contains(names, o.name) })

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
+	"net/url"
 	"os"
 	"strings"
 
@@ -84,4 +86,27 @@ func (o *passwordOptions) renewed(username string) func(context.Context) (autopa
 		password, err := readPassword(o.file)
 		return autopaho.Credentials{Username: username, Password: []byte(password)}, err
 	}
+}
+
+// warnPlain tells that a password leaves this machine unencrypted.
+func warnPlain(sh *shell, servers []string, password string) {
+	if password == "" {
+		return
+	}
+	for _, s := range servers {
+		u, err := url.Parse(s)
+		if err != nil || u.Scheme != "mqtt" && u.Scheme != "ws" || isLoopback(u.Hostname()) {
+			continue
+		}
+		sh.log.warn("the password goes to %s unencrypted; use mqtts:// or wss://", u.Host)
+		return
+	}
+}
+
+func isLoopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
 }

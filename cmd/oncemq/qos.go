@@ -84,8 +84,7 @@ func (o *qosOptions) options() []*option {
 		},
 		{name: "json", category: catOutput, set: on(&o.json), usage: "print JSON, an object a line for each level, or topic"},
 	}, "advise", "persistent-session")
-	options = append(options, only(o.connection.options(false),
-		"host", "port", "url", "mqtt-version", "username", "pw", "password-env", "password-file", "connect-timeout", "keepalive")...)
+	options = append(options, o.connection.brief()...)
 	return append(options, o.report.options()...)
 }
 

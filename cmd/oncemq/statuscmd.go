@@ -33,25 +33,11 @@ func (o *lookOptions) options() []*option {
 		},
 	}}, "watch")
 	options = append(options, o.outboxOptions.options()...)
-	options = append(options, only(o.connection.options(false), "host", "port", "url", "mqtt-version", "username", "pw",
-		"password-env", "password-file", "connect-timeout", "keepalive", "cafile", "capath", "cert", "key", "insecure", "tls-use-os-certs")...)
+	options = append(options, o.connection.brief("cafile", "capath", "cert", "key", "insecure", "tls-use-os-certs")...)
 	// The order of the help: what belongs to standard error stands last.
 	var last []*option
 	options = deleteOf(options, catReport, &last)
 	return append(options, last...)
-}
-
-// deleteOf takes the options of a category out.
-func deleteOf(options []*option, category string, out *[]*option) []*option {
-	var rest []*option
-	for _, o := range options {
-		if o.category == category {
-			*out = append(*out, o)
-		} else {
-			rest = append(rest, o)
-		}
-	}
-	return rest
 }
 
 func statusCommand(sh *shell) *cli.Command {

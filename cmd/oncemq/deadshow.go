@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
 
@@ -92,7 +91,7 @@ func showObject(w io.Writer, l *persist.DeadLetter) error {
 }
 
 func showText(w io.Writer, l *persist.DeadLetter) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	t := newRows(w)
 	row := rowsOf(t)
 	failure := func(name string, f persist.Failure) {
 		if f != (persist.Failure{}) {

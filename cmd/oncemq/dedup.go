@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 
 	"github.com/urfave/cli/v2"
 
@@ -51,8 +52,11 @@ Examples:
 					Dead      int64 `json:"consumer_dead"`
 				}{s.Completed, s.InWork, s.ConsumerDead})
 			}
-			_, err = fmt.Fprintf(sh.stdout, "processed keys         %d\nkeys in work           %d\nconsumer dead letters  %d\n",
-				s.Completed, s.InWork, s.ConsumerDead)
+			r := newRows(sh.stdout)
+			r.add("processed keys", s.Completed)
+			r.add("keys in work", s.InWork)
+			r.add("consumer dead letters", s.ConsumerDead)
+			_, err = io.WriteString(sh.stdout, r.String())
 			return err
 		}),
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
 
@@ -83,7 +82,7 @@ func showEntryObject(w io.Writer, e *persist.Entry) error {
 }
 
 func showEntryText(w io.Writer, e *persist.Entry) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	t := newRows(w)
 	row := rowsOf(t)
 	row("lane, position", fmt.Sprintf("%d, %d", e.Lane, e.Position))
 	row("state", e.State)

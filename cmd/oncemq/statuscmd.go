@@ -1,10 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -140,36 +140,42 @@ func (o *lookOptions) look(ctx context.Context, sh *shell, store persist.Store, 
 	if o.json {
 		return written(writeLine(sh.stdout, object))
 	}
-	var b bytes.Buffer
+	_, width, _ := terminal(sh.stdout)
+	if s != nil {
+		width = s.width - 1
+	}
+	text := ""
 	if object.Broker != nil {
-		b.WriteString(object.Broker.text())
+		text = object.Broker.text(width)
 	}
 	if err == nil {
-		if err := writeStats(&b, store, &stats); err != nil {
-			return err
-		}
+		text += statsText(store, &stats, width)
 	} else {
-		fmt.Fprintf(&b, "store                        %s\n", visible(object.StoreError))
+		r := rows{width: width}
+		r.add(statusName("store"), object.StoreError)
+		text += r.String()
 	}
 	if s == nil {
-		_, err := sh.stdout.Write(b.Bytes())
+		_, err := io.WriteString(sh.stdout, text)
 		return written(err)
 	}
-	s.show(sh.log, strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n"))
+	s.show(sh.log, strings.Split(strings.TrimSuffix(text, "\n"), "\n"))
 	return nil
 }
 
-// text is the broker for people.
-func (o *brokerObject) text() string {
-	text := fmt.Sprintf("broker                       %s\n", visible(strings.Join(o.Servers, " ")))
-	if o.Reachable {
-		return text + "connection                   " + o.State + "\n\n"
+// statusName is a name as wide as the widest of the store's, below which it stands.
+func statusName(name string) string { return fmt.Sprintf("%-27s", name) }
+
+// text is the broker for people, on a terminal of a width, or on none.
+func (o *brokerObject) text(width int) string {
+	r := rows{width: width}
+	r.add(statusName("broker"), strings.Join(o.Servers, " "))
+	state := o.State
+	if !o.Reachable && o.LastError != "" {
+		state += fmt.Sprintf(" (%s: %s)", o.ErrorClass, o.LastError)
 	}
-	text += "connection                   " + o.State
-	if o.LastError != "" {
-		text += fmt.Sprintf(" (%s: %s)", o.ErrorClass, visible(o.LastError))
-	}
-	return text + "\n\n"
+	r.add(statusName("connection"), state)
+	return r.String() + "\n"
 }
 
 // brokerProbe is a connection to the broker that carries nothing.

@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -217,7 +216,7 @@ func newReportObject(r *persist.Report) reportObject {
 }
 
 func writeReport(w io.Writer, r *persist.Report) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	t := newRows(w)
 	version := fmt.Sprintf("%d, the newest that this program knows", r.Schema)
 	switch {
 	case r.Schema == 0:
@@ -227,12 +226,16 @@ func writeReport(w io.Writer, r *persist.Report) error {
 	case r.Schema > r.Latest:
 		version = fmt.Sprintf("%d, newer than %d, the last that this program knows", r.Schema, r.Latest)
 	}
-	_, _ = fmt.Fprintf(t, "server\t%s\nversion\t%s\ndurability\t%s\nlimits of the outbox\t%s\n", r.Server, version, r.Durability, r.Limits) // Flush tells
+	t.add("server", r.Server)
+	t.add("version", version)
+	t.add("durability", r.Durability)
+	t.add("limits of the outbox", r.Limits)
 	for _, right := range r.Missing {
-		_, _ = fmt.Fprintf(t, "missing right\t%s\n", right)
+		t.add("missing right", right)
 	}
 	for _, note := range r.Notes {
-		_, _ = fmt.Fprintf(t, "note\t%s\n", note)
+		t.add("note", note)
 	}
-	return t.Flush()
+	_, err := io.WriteString(w, t.String())
+	return err
 }

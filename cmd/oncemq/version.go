@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"fmt"
+	"io"
 	"runtime"
 	"runtime/debug"
 
@@ -65,7 +65,10 @@ Examples:
 			if b.Paho != "" {
 				text += ", paho.golang " + b.Paho
 			}
-			_, err := fmt.Fprintln(sh.stdout, text)
+			_, width, _ := terminal(sh.stdout)
+			t := table{width: width}
+			t.line("", text, 0)
+			_, err := io.WriteString(sh.stdout, t.b.String())
 			return err
 		}),
 	}

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
+	"os"
 	"strings"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 )
@@ -54,6 +57,8 @@ func (sh *shell) finish(err error) int {
 	switch {
 	case err == nil:
 		return exitDone
+	case sh.unread(err):
+		return exitFailed
 	case errors.As(err, &usage):
 		sh.log.usage(usage)
 		return exitUsage
@@ -70,6 +75,14 @@ func (sh *shell) finish(err error) int {
 	}
 	sh.log.failure(oneLine(err))
 	return exitCode(err)
+}
+
+// unread tells whether an error is that nobody reads standard output any more, which is
+// nothing to talk about: "oncemq sub | head -1" is common.
+func (sh *shell) unread(err error) bool {
+	f, ok := sh.stdout.(*os.File)
+	var path *fs.PathError
+	return ok && errors.As(err, &path) && path.Path == f.Name() && errors.Is(path.Err, syscall.EPIPE)
 }
 
 func newApp(sh *shell) *cli.App {

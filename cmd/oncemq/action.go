@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 )
@@ -27,7 +28,7 @@ func action(sh *shell, do func(ctx context.Context, args []string) error) cli.Ac
 				return err
 			}
 		}
-		if err := environ(options, sh.lookup); err != nil {
+		if err := readOptions(c.Context, options, sh.lookup); err != nil {
 			return err
 		}
 		for _, o := range options {
@@ -37,6 +38,29 @@ func action(sh *shell, do func(ctx context.Context, args []string) error) cli.Ac
 		}
 		return do(c.Context, c.Args().Slice())
 	}
+}
+
+// readOptions is environ within the time that the command has.
+func readOptions(ctx context.Context, options []*option, lookup func(string) (string, bool)) error {
+	for _, o := range options {
+		if o.bound != nil {
+			var cancel context.CancelFunc
+			ctx, cancel = bounded(ctx, *o.bound)
+			defer cancel()
+		}
+	}
+	return environ(ctx, options, lookup)
+}
+
+// errTimedOut is the cause of a context whose time of -W is over.
+var errTimedOut = &exitError{code: exitTimeout, text: "timed out"}
+
+// bounded bounds a context by the time of -W; zero is no bound.
+func bounded(ctx context.Context, wait time.Duration) (context.Context, context.CancelFunc) {
+	if wait <= 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeoutCause(ctx, wait, errTimedOut)
 }
 
 // noCommand is the Action of a command that has others, of which one must be named.

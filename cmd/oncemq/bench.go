@@ -201,11 +201,11 @@ func benchKind(sh *shell, kind, usage string, run func(context.Context, load.Con
 
 // run prepares a run, and shows what it has measured.
 func (o *benchOptions) run(ctx context.Context, sh *shell, run func(context.Context, load.Config) (load.Result, error)) (err error) {
-	cfg, err := o.config(sh)
+	cfg, err := o.config(ctx, sh)
 	if err != nil {
 		return err
 	}
-	if err := o.check(); err != nil {
+	if err := o.check(ctx); err != nil {
 		return err
 	}
 	place := ""
@@ -263,7 +263,7 @@ func verdict(ctx context.Context, err error, res *load.Result) error {
 }
 
 // check looks at the files before a run, not after.
-func (o *benchOptions) check() error {
+func (o *benchOptions) check(ctx context.Context) error {
 	switch filepath.Ext(o.plot) {
 	case "", ".svg", ".html":
 		if o.plot != "" && filepath.Ext(o.plot) == "" {
@@ -275,9 +275,9 @@ func (o *benchOptions) check() error {
 	if o.compare == "" {
 		return nil
 	}
-	data, err := os.ReadFile(o.compare)
+	data, err := readFile(ctx, "--compare", o.compare)
 	if err != nil {
-		return &usageError{option: "--compare", problem: err.Error()}
+		return err
 	}
 	o.before = new(load.Result)
 	if err := json.Unmarshal(data, o.before); err != nil {
@@ -290,7 +290,7 @@ func (o *benchOptions) check() error {
 }
 
 // config is the run's configuration, without its store.
-func (o *benchOptions) config(sh *shell) (cfg load.Config, err error) {
+func (o *benchOptions) config(ctx context.Context, sh *shell) (cfg load.Config, err error) {
 	cfg = load.Config{
 		Topic: o.topic, QoS: o.qos, Clients: o.clients, Subscribers: o.subscribers, ConnectEvery: o.between,
 		Rate: o.rate, Size: o.size, Count: int64(o.count), Duration: o.duration, Batch: o.batch, InFlight: o.inFlight, Settle: o.settle,
@@ -311,7 +311,7 @@ func (o *benchOptions) config(sh *shell) (cfg load.Config, err error) {
 		return cfg, &usageError{option: "--qos", problem: "the outbox has no level 0; use 1 or 2, or --no-store"}
 	}
 	var topic string
-	if cfg.Broker, topic, err = o.connection.config(sh); err != nil {
+	if cfg.Broker, topic, err = o.connection.config(ctx, sh); err != nil {
 		return cfg, err
 	}
 	if cfg.Topic == "" {

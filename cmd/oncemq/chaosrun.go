@@ -195,7 +195,7 @@ func (o *chaosOptions) broker(ctx context.Context, sh *shell, folder string) (dr
 		return drill.Embedded(ctx)
 	}
 	var config *tls.Config
-	base, files, err := o.tls.config(sh)
+	base, files, err := o.tls.config(ctx, sh)
 	if err != nil {
 		return nil, err
 	}

@@ -2,9 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/url"
 	"os"
@@ -48,7 +48,7 @@ func (o *configOptions) options() []*option {
 
 // readConfig reads those options from the configuration file that were not given nearer
 // by.
-func readConfig(options []*option, lookup func(string) (string, bool)) error {
+func readConfig(ctx context.Context, options []*option, lookup func(string) (string, bool)) error {
 	i := slices.IndexFunc(options, func(o *option) bool { return o.config != nil })
 	if i < 0 {
 		return nil
@@ -60,10 +60,13 @@ func readConfig(options []*option, lookup func(string) (string, bool)) error {
 			return o.needsFile()
 		}
 	}
-	data, err := readStart(file, maxConfigFile+1)
+	data, err := readStart(ctx, file, maxConfigFile+1)
+	var ended *exitError
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && o.file == "":
 		return o.needsFile()
+	case errors.As(err, &ended):
+		return &exitError{code: ended.code, text: "--config", err: err}
 	case err != nil:
 		return &usageError{option: "--config", problem: err.Error()}
 	}
@@ -75,16 +78,6 @@ func readConfig(options []*option, lookup func(string) (string, bool)) error {
 		o.warning = fmt.Sprintf("%s holds a password (%s) and can be read by others; use password-file, or chmod 600", file, c.secret)
 	}
 	return nil
-}
-
-// readStart reads a file, up to so many bytes.
-func readStart(file string, most int64) ([]byte, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }() // it was only read
-	return io.ReadAll(io.LimitReader(f, most))
 }
 
 // needsFile is the error of a profile without a file.

@@ -312,7 +312,7 @@ func (o *connectionOptions) precedence() error {
 
 // config makes the library's configuration of the options, and the topic that
 // a URL names.
-func (o *connectionOptions) config(sh *shell) (cfg autopaho.Config, topic string, err error) {
+func (o *connectionOptions) config(ctx context.Context, sh *shell) (cfg autopaho.Config, topic string, err error) {
 	if err := checkVersion(o.version); err != nil {
 		return cfg, "", err
 	}
@@ -333,7 +333,7 @@ func (o *connectionOptions) config(sh *shell) (cfg autopaho.Config, topic string
 	if cfg.Username == "" {
 		cfg.Username = t.username
 	}
-	password, given, err := o.password.read(sh)
+	password, given, err := o.password.read(ctx, sh)
 	if err != nil {
 		return cfg, "", err
 	}
@@ -347,19 +347,19 @@ func (o *connectionOptions) config(sh *shell) (cfg autopaho.Config, topic string
 	if len(password) > math.MaxUint16 {
 		return cfg, "", &usageError{option: "--pw", problem: "the password is longer than 65,535 bytes"}
 	}
-	if cfg.TLS, cfg.TLSFiles, err = o.tls.config(sh); err != nil {
+	if cfg.TLS, cfg.TLSFiles, err = o.tls.config(ctx, sh); err != nil {
 		return cfg, "", err
 	}
-	if cfg.ReceiptKeys, err = o.receiptKeys.read(sh); err != nil {
+	if cfg.ReceiptKeys, err = o.receiptKeys.read(ctx, sh); err != nil {
 		return cfg, "", err
 	}
-	if cfg.Will, cfg.WillDelay, err = o.will.message(); err != nil {
+	if cfg.Will, cfg.WillDelay, err = o.will.message(ctx); err != nil {
 		return cfg, "", err
 	}
-	if cfg.Policies, err = readPolicies(o.policy); err != nil {
+	if cfg.Policies, err = readPolicies(ctx, o.policy); err != nil {
 		return cfg, "", err
 	}
-	if err := o.network.apply(context.Background(), &cfg); err != nil {
+	if err := o.network.apply(ctx, &cfg); err != nil {
 		return cfg, "", err
 	}
 	warnPlain(sh, t.servers, password)

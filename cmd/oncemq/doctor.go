@@ -81,7 +81,7 @@ func (o *doctorOptions) run(ctx context.Context, sh *shell) error {
 	cfg := doctor.Config{TopicPrefix: o.topicPrefix, IDPrefix: o.connection.idPrefix, Quick: o.quick}
 	if !o.noBroker {
 		var err error
-		if cfg.Broker, _, err = o.connection.config(sh); err != nil {
+		if cfg.Broker, _, err = o.connection.config(ctx, sh); err != nil {
 			return err
 		}
 		cfg.Broker.SessionExpiry = o.connection.sessionExpiry.config()

@@ -95,7 +95,10 @@ func (o *networkOptions) apply(ctx context.Context, cfg *autopaho.Config) error 
 	bound := *plain
 	if o.bind != "" {
 		ips, err := net.DefaultResolver.LookupIPAddr(ctx, o.bind)
-		if err != nil {
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return interrupted(ctx)
+		case err != nil:
 			return &usageError{option: "--bind-address", problem: err.Error()}
 		}
 		bound.LocalAddr = &net.TCPAddr{IP: ips[0].IP, Zone: ips[0].Zone}

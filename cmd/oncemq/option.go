@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 )
@@ -40,6 +42,9 @@ type option struct {
 	alone func() error
 	// settle is called once all options have their values, if it is not nil.
 	settle func(log *reporter)
+	// bound is set for the option that bounds the time of the whole command: it points to
+	// its value, which is zero for no bound.
+	bound *time.Duration
 	// words tells how many of the following arguments belong to the option, for
 	// the one whose value is several. Nil means one, or none for a switch.
 	words func(rest []string) int
@@ -101,7 +106,7 @@ func refused(name, value, why string) *option {
 
 // environ reads the options that were not given from the environment, and then from
 // the configuration file if there is one.
-func environ(options []*option, lookup func(string) (string, bool)) error {
+func environ(ctx context.Context, options []*option, lookup func(string) (string, bool)) error {
 	closeExcluded(options)
 	for _, o := range options {
 		if o.given || o.closed || o.env == "" {
@@ -117,7 +122,7 @@ func environ(options []*option, lookup func(string) (string, bool)) error {
 		o.given = true
 	}
 	closeExcluded(options)
-	return readConfig(options, lookup)
+	return readConfig(ctx, options, lookup)
 }
 
 // closeExcluded closes what options exclude that were given.

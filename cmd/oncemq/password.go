@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"os"
 	"strings"
 
 	"github.com/oncemq/oncemq/autopaho"
@@ -41,7 +40,7 @@ func (o *passwordOptions) options() []*option {
 }
 
 // read returns the password, and whether one was given.
-func (o *passwordOptions) read(sh *shell) (string, bool, error) {
+func (o *passwordOptions) read(ctx context.Context, sh *shell) (string, bool, error) {
 	var given []string
 	for _, p := range o.all {
 		if p.given {
@@ -60,30 +59,28 @@ func (o *passwordOptions) read(sh *shell) (string, bool, error) {
 		}
 		return value, true, nil
 	case o.file != "":
-		password, err := readPassword(o.file)
-		if err != nil {
-			return "", false, &usageError{option: "--password-file", problem: err.Error()}
-		}
-		return password, true, nil
+		password, err := readPassword(ctx, o.file)
+		return password, err == nil, err
 	}
 	return o.plain, true, nil
 }
 
 // readPassword returns the first line of a file.
-func readPassword(file string) (string, error) {
-	data, err := os.ReadFile(file)
+func readPassword(ctx context.Context, file string) (string, error) {
+	data, err := readFile(ctx, "--password-file", file)
 	line, _, _ := strings.Cut(string(data), "\n")
 	return strings.TrimSuffix(line, "\r"), err
 }
 
 // renewed has the password of a file read anew for every connection, so that one
-// that was changed is used without a restart. It is nil for other passwords.
+// that was changed is used without a restart. It is nil for other passwords, and for a
+// FIFO, which can be read once.
 func (o *passwordOptions) renewed(username string) func(context.Context) (autopaho.Credentials, error) {
-	if o.file == "" {
+	if o.file == "" || !isRegular(o.file) {
 		return nil
 	}
-	return func(context.Context) (autopaho.Credentials, error) {
-		password, err := readPassword(o.file)
+	return func(ctx context.Context) (autopaho.Credentials, error) {
+		password, err := readPassword(ctx, o.file)
 		return autopaho.Credentials{Username: username, Password: []byte(password)}, err
 	}
 }

@@ -88,7 +88,7 @@ func pub(ctx context.Context, sh *shell, o *pubOptions) error {
 	case o.noWait && o.store.inMemory():
 		return &usageError{option: "--no-wait", problem: "needs a store that outlives this process, not memory:"}
 	}
-	cfg, urlTopic, err := o.connection.config(sh)
+	cfg, urlTopic, err := o.connection.config(ctx, sh)
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func pub(ctx context.Context, sh *shell, o *pubOptions) error {
 	if err != nil {
 		return err
 	}
-	source, err := o.payload.feed(sh.stdin)
+	source, err := o.payload.feed(ctx, sh.stdin)
 	if err != nil {
 		return err
 	}

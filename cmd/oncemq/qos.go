@@ -148,9 +148,9 @@ func (o *qosOptions) run(ctx context.Context, sh *shell) error {
 	case o.advise != "" && o.sessions:
 		return &usageError{option: "--advise", problem: "cannot stand beside --persistent-session; each is a command of its own"}
 	case o.advise != "":
-		return o.printAdvice(sh)
+		return o.printAdvice(ctx, sh)
 	}
-	opts, err := o.comparison(sh)
+	opts, err := o.comparison(ctx, sh)
 	if err != nil {
 		return err
 	}
@@ -173,7 +173,7 @@ func (o *qosOptions) run(ctx context.Context, sh *shell) error {
 }
 
 // comparison makes the options of the library.
-func (o *qosOptions) comparison(sh *shell) (comparison.Options, error) {
+func (o *qosOptions) comparison(ctx context.Context, sh *shell) (comparison.Options, error) {
 	opts := comparison.Options{
 		NewStore: func() persist.Store { return memory.New(memory.Options{}) },
 		Topic:    o.topic, Messages: o.messages, Rate: o.rate, CutEvery: o.cutEvery,
@@ -188,7 +188,7 @@ func (o *qosOptions) comparison(sh *shell) (comparison.Options, error) {
 	if o.sessions && !o.given.messages.given {
 		opts.Messages = sessionMessages
 	}
-	cfg, topic, err := o.connection.config(sh)
+	cfg, topic, err := o.connection.config(ctx, sh)
 	if err != nil {
 		return opts, err
 	}

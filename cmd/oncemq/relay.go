@@ -66,7 +66,7 @@ func relay(ctx context.Context, sh *shell, o *relayOptions) error {
 	if o.timeout > 0 && !o.once {
 		return &usageError{option: "--timeout", problem: "belongs to --once; a relay without it runs until it is stopped"}
 	}
-	cfg, _, err := o.connection.config(sh)
+	cfg, _, err := o.connection.config(ctx, sh)
 	if err != nil {
 		return err
 	}

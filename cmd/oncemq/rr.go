@@ -47,7 +47,7 @@ func (o *rrOptions) options() []*option {
 			def: "one of this run's own, below oncemq/responses", usage: "`TOPIC` on which to wait for the response",
 		},
 		{name: "count", also: []string{"C"}, category: catResponse, set: number(&o.count, 1, math.MaxInt32), def: "1", usage: "end after a `NUMBER` of responses"},
-		{name: "wait", also: []string{"W"}, category: catResponse, set: span(&o.wait), def: "for ever", usage: "end after that `TIME`, with exit code 27"},
+		{name: "wait", also: []string{"W"}, category: catResponse, set: span(&o.wait), bound: &o.wait, def: "for ever", usage: "end after that `TIME`, with exit code 27"},
 		{name: "no-retained", also: []string{"R"}, category: catResponse, set: on(&o.noRetained), usage: "do not print retained messages"},
 	}, "count", "wait", "response-topic")...)
 	options = append(options, o.print.options()...)
@@ -87,7 +87,9 @@ func rr(ctx context.Context, sh *shell, o *rrOptions) error {
 	if err := o.payload.check(); err != nil {
 		return err
 	}
-	cfg, urlTopic, err := o.connection.config(sh)
+	starting, cancel := bounded(ctx, o.wait)
+	defer cancel()
+	cfg, urlTopic, err := o.connection.config(starting, sh)
 	if err != nil {
 		return err
 	}
@@ -99,7 +101,7 @@ func rr(ctx context.Context, sh *shell, o *rrOptions) error {
 	if err != nil {
 		return err
 	}
-	source, err := o.payload.feed(sh.stdin)
+	source, err := o.payload.feed(starting, sh.stdin)
 	if err != nil {
 		return err
 	}
@@ -119,8 +121,8 @@ func rr(ctx context.Context, sh *shell, o *rrOptions) error {
 	}
 	out := newOutput(sh.stdout)
 	err = sendRequest(ctx, client, o, m, print, out)
-	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), closePatience)
-	defer cancel()
+	patience, stop := context.WithTimeout(context.WithoutCancel(ctx), closePatience)
+	defer stop()
 	_ = client.Close(patience) // nothing of it is to be kept
 	if werr := out.close(ctx); werr != nil {
 		return outputError(werr)

@@ -188,7 +188,7 @@ type brokerProbe struct {
 
 // startProbe connects, and returns once that has succeeded or failed.
 func startProbe(ctx context.Context, sh *shell, o *connectionOptions) (*brokerProbe, error) {
-	cfg, _, err := o.config(sh)
+	cfg, _, err := o.config(ctx, sh)
 	if err != nil {
 		return nil, err
 	}

@@ -178,13 +178,13 @@ func closeStore(sh *shell, store persist.Store) {
 
 // readPolicies reads a policy file; without one every message has the default
 // policy.
-func readPolicies(file string) (qos.Policies, error) {
+func readPolicies(ctx context.Context, file string) (qos.Policies, error) {
 	if file == "" {
 		return qos.Policies{}, nil
 	}
-	data, err := os.ReadFile(file)
+	data, err := readFile(ctx, "--policy", file)
 	if err != nil {
-		return qos.Policies{}, &usageError{option: "--policy", problem: err.Error()}
+		return qos.Policies{}, err
 	}
 	p, err := qos.ParsePolicies(file, data)
 	if err != nil {
@@ -193,12 +193,16 @@ func readPolicies(file string) (qos.Policies, error) {
 	return p, nil
 }
 
-// interrupted is the error of a command that a signal ended before it was done.
+// interrupted is the error of a command that a signal ended before it was done, or the
+// time of -W.
 func interrupted(ctx context.Context) error {
 	cause := context.Cause(ctx)
 	var s signalError
-	if errors.As(cause, &s) {
+	switch {
+	case errors.As(cause, &s):
 		return &exitError{code: s.exitCode(), err: s}
+	case errors.Is(cause, errTimedOut):
+		return errTimedOut
 	}
 	return &exitError{code: exitFailed, text: fmt.Sprintf("ended: %s", cause)}
 }

@@ -74,7 +74,9 @@ of -W is over, 130 and 143 ended by a signal before the messages of -C came.`,
 }
 
 func sub(ctx context.Context, sh *shell, o *subOptions) error {
-	cfg, urlTopic, err := o.connection.config(sh)
+	starting, cancel := bounded(ctx, o.wait)
+	defer cancel()
+	cfg, urlTopic, err := o.connection.config(starting, sh)
 	if err != nil {
 		return err
 	}

@@ -105,7 +105,7 @@ func (o *subOptions) options() []*option {
 			usage: "`PERCENTAGE` of messages to print, 0.1 to 100; the others are acknowledged all the same",
 		},
 		{name: "count", also: []string{"C"}, category: catOutput, set: number(&o.count, 1, math.MaxInt32), usage: "end after a `NUMBER` of messages"},
-		{name: "wait", also: []string{"W"}, category: catOutput, set: span(&o.wait), usage: "end after that `TIME`, with exit code 27"},
+		{name: "wait", also: []string{"W"}, category: catOutput, set: span(&o.wait), bound: &o.wait, usage: "end after that `TIME`, with exit code 27"},
 		{name: "exit-after-suback", also: []string{"E"}, category: catOutput, set: on(&o.exitAfter), usage: "end when the broker has agreed to the subscriptions"},
 	}, "count", "wait", "exit-after-suback", "unsubscribe", "property", "remove-retained")
 	options = append(options, o.print.options()...)

@@ -70,7 +70,8 @@ func readConfig(ctx context.Context, options []*option, lookup func(string) (str
 	case err != nil:
 		return &usageError{option: "--config", problem: err.Error()}
 	}
-	c := configFile{name: file, options: options, known: knownOptions()}
+	c := configFile{name: file, options: options}
+	c.known, c.also = knownOptions()
 	if err := c.read(data, o); err != nil {
 		return err
 	}
@@ -101,26 +102,12 @@ func defaultConfig(lookup func(string) (string, bool)) string {
 	return filepath.Join(dir, "oncemq", "config.yaml")
 }
 
-// knownOptions are the long names of all options of all commands, with whether they may
-// stand in a file: those may that have an environment variable.
-func knownOptions() map[string]bool {
-	known := make(map[string]bool)
-	eachCommand(commands(&shell{}), nil, func(path []string, options []*option) {
-		for _, o := range options {
-			if !o.hidden {
-				known[o.name] = known[o.name] || o.env != "" && o.config == nil
-			}
-		}
-	})
-	delete(known, "profile") // it has a place of its own
-	return known
-}
-
 // configFile is a configuration file while it is read.
 type configFile struct {
 	name    string
 	options []*option
 	known   map[string]bool
+	also    map[string]string
 	secret  string // a key that holds a password
 }
 
@@ -248,10 +235,13 @@ func (f *configFile) apply(keys []configKey, used bool) error {
 	var given []*option
 	for _, k := range keys {
 		usable, known := f.known[k.name]
-		switch {
+		switch called := f.called(k.name); {
+		case usable:
+		case called != "":
+			return f.fault(k.line, shown(k.name), "is not a key; "+called)
 		case !known:
 			return f.unknown(k)
-		case !usable:
+		default:
 			return f.fault(k.line, k.name, "belongs to one call; give it on the command line")
 		}
 		values, err := f.values(k)

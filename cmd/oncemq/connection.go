@@ -82,7 +82,7 @@ func (o *connectionOptions) options(relay bool) []*option {
 		def: "1883, or 8883 with TLS", usage: "the broker's `PORT`",
 	}
 	urls := &option{
-		name: "url", also: []string{"L", "broker"}, category: catConnection, many: true, set: list(&o.urls), env: "ONCEMQ_BROKER",
+		name: "url", also: []string{"L", "broker"}, category: catConnection, many: true, set: list(&o.urls), env: "ONCEMQ_BROKER", secret: inURL,
 		usage: "the broker's `URL`, in place of host and port: mqtt://, mqtts://, ws://, wss:// with host and port, or " +
 			"unix:///path. User name and password may be in it; the path of mqtt and mqtts is the topic unless -t is given. " +
 			"Give it several times for several brokers, which are tried in turn (separated by blanks in the environment)",

@@ -25,6 +25,9 @@ type option struct {
 	def string
 	// env is the environment variable; empty if there is none.
 	env string
+	// secret tells whether a value holds a secret, which is kept from commands of the
+	// user; nil is never.
+	secret func(value string) bool
 	// choices are all values that there are; nil if these cannot be counted.
 	choices []string
 	// many tells that the option may be given several times.

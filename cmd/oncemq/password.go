@@ -20,7 +20,7 @@ type passwordOptions struct {
 func (o *passwordOptions) options() []*option {
 	o.all = []*option{
 		{
-			name: "pw", also: []string{"P", "password"}, category: catConnection, env: "ONCEMQ_PASSWORD", set: text(&o.plain),
+			name: "pw", also: []string{"P", "password"}, category: catConnection, env: "ONCEMQ_PASSWORD", secret: always, set: text(&o.plain),
 			usage: "`PASSWORD` to log in with. On the command line it shows in the list of processes: better give " +
 				"it in the environment or in a file",
 		},

@@ -28,7 +28,7 @@ const catStore = "Store"
 
 func (o *storeOptions) options() []*option {
 	return withEnv([]*option{{
-		name: "store", category: catStore, set: name(&o.url),
+		name: "store", category: catStore, set: name(&o.url), secret: inURL,
 		def: "a SQLite file, oncemq/outbox.db in $XDG_STATE_HOME or ~/.local/state",
 		usage: "`URL` of the store: sqlite:///path, sqlite:path, postgres://user@host/database, redis://host/0, " +
 			"or memory: for one that ends with the process. A password in it shows in the process list; in ONCEMQ_STORE " +

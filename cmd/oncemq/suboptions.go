@@ -186,6 +186,8 @@ func (o *subOptions) check(urlTopic string) error {
 	switch {
 	case o.out != "" && o.exec.command != "":
 		return &usageError{option: "--out", problem: "cannot stand beside --exec; let the command write the file"}
+	case o.out != "" && o.print.pretty:
+		return &usageError{option: "--pretty", problem: "cannot stand beside --out, where a message is a line, which a crash cannot tear unnoticed"}
 	case o.out != "" && o.workers > 1:
 		return &usageError{option: "--workers", problem: "cannot stand beside --out, which appends messages in the order in which they come"}
 	}

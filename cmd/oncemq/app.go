@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"strings"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 )
@@ -55,6 +57,8 @@ func (sh *shell) finish(err error) int {
 	switch {
 	case err == nil:
 		return exitDone
+	case sh.unread(err):
+		return exitFailed
 	case errors.As(err, &usage):
 		sh.log.usage(usage)
 		return exitUsage
@@ -71,6 +75,14 @@ func (sh *shell) finish(err error) int {
 	}
 	sh.log.failure(oneLine(err))
 	return exitCode(err)
+}
+
+// unread tells whether an error is that nobody reads standard output any more, which is
+// nothing to talk about: "oncemq sub | head -1" is common.
+func (sh *shell) unread(err error) bool {
+	f, ok := sh.stdout.(*os.File)
+	var path *fs.PathError
+	return ok && errors.As(err, &path) && path.Path == f.Name() && errors.Is(path.Err, syscall.EPIPE)
 }
 
 func newApp(sh *shell) *cli.App {
@@ -100,7 +112,7 @@ wins.`,
 // commands are the commands of oncemq, in the order in which the help has them.
 func commands(sh *shell) []*cli.Command {
 	return []*cli.Command{
-		demoCommand(),
+		demoCommand(sh),
 		chaosCommand(sh),
 		pubCommand(sh),
 		subCommand(sh),
@@ -126,6 +138,9 @@ func prepare(commands []*cli.Command) {
 		c.HideHelp = true
 		c.HideHelpCommand = true
 		c.OnUsageError = usageErrorOf
+		if c.Action == nil {
+			c.Action = noCommand
+		}
 		prepare(c.Subcommands)
 	}
 }
@@ -165,12 +180,4 @@ func lookupIn(env []string) func(string) (string, bool) {
 		v, ok := values[name]
 		return v, ok
 	}
-}
-
-// noArguments refuses what is left of the command line after the options.
-func noArguments(c *cli.Context) error {
-	if c.Args().Present() {
-		return &usageError{problem: fmt.Sprintf("unexpected argument %s", shown(c.Args().First()))}
-	}
-	return nil
 }

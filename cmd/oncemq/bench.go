@@ -99,7 +99,9 @@ func (o *benchOptions) options() []*option {
 		option.env = ""
 	}
 	if connects {
-		options = append(options, o.broker()...)
+		broker := o.connection.several("session-expiry")
+		o.connection.given.urls.also = []string{"broker"} // -L is --count, as MQTTX's bench has it
+		options = append(options, broker...)
 		options = append(options, withEnv([]*option{{
 			name: "no-store", category: catStore, set: on(&o.noStore),
 			usage: "publish and subscribe plainly: nothing is stored, and nothing kept from coming twice",
@@ -111,25 +113,6 @@ func (o *benchOptions) options() []*option {
 	stores[0].env = "ONCEMQ_BENCH_STORE"
 	stores[0].usage = strings.ReplaceAll(stores[0].usage, "ONCEMQ_STORE", stores[0].env)
 	return append(append(options, stores...), o.report.options()...)
-}
-
-// broker are the options of connections, but for those that belong to one client, and
-// for letters that MQTTX's bench has for something else.
-func (o *benchOptions) broker() []*option {
-	unused := map[string]bool{
-		"client-id": true, "keep-session": true, "clean-start": true, "session-expiry": true, "policy": true, "receipt-key-file": true,
-	}
-	var options []*option
-	for _, c := range o.connection.options(false) {
-		if c.category == catWill || unused[c.name] {
-			continue
-		}
-		if c.name == "url" {
-			c.also = []string{"broker"}
-		}
-		options = append(options, c)
-	}
-	return options
 }
 
 // thousandths takes milliseconds, as MQTTX's bench does, or a duration with a unit.
@@ -203,9 +186,6 @@ completed as a group of subscribers does it. --duration bounds the first and the
 Examples:
   oncemq bench store --store postgres://app@db/bench -c 8`),
 		},
-		Action: func(*cli.Context) error {
-			return &usageError{problem: "a command is missing; there are pub, sub, e2e and store"}
-		},
 	}
 }
 
@@ -214,32 +194,18 @@ func benchKind(sh *shell, kind, usage string, run func(context.Context, load.Con
 	options := o.options()
 	return &cli.Command{
 		Name: kind, Usage: usage, UsageText: "oncemq bench " + kind + " [options]", Description: more,
-		Flags: toFlags(options),
-		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
-				return err
-			}
-			if kind != "store" {
-				if err := o.connection.precedence(); err != nil {
-					return err
-				}
-			}
-			if err := environ(options, sh.lookup); err != nil {
-				return err
-			}
-			sh.log.configure(&o.report)
-			return o.run(c.Context, sh, run)
-		},
+		Flags:  toFlags(options),
+		Action: action(sh, func(ctx context.Context, _ []string) error { return o.run(ctx, sh, run) }),
 	}
 }
 
 // run prepares a run, and shows what it has measured.
 func (o *benchOptions) run(ctx context.Context, sh *shell, run func(context.Context, load.Config) (load.Result, error)) (err error) {
-	cfg, err := o.config(sh)
+	cfg, err := o.config(ctx, sh)
 	if err != nil {
 		return err
 	}
-	if err := o.check(); err != nil {
+	if err := o.check(ctx); err != nil {
 		return err
 	}
 	place := ""
@@ -297,7 +263,7 @@ func verdict(ctx context.Context, err error, res *load.Result) error {
 }
 
 // check looks at the files before a run, not after.
-func (o *benchOptions) check() error {
+func (o *benchOptions) check(ctx context.Context) error {
 	switch filepath.Ext(o.plot) {
 	case "", ".svg", ".html":
 		if o.plot != "" && filepath.Ext(o.plot) == "" {
@@ -309,9 +275,9 @@ func (o *benchOptions) check() error {
 	if o.compare == "" {
 		return nil
 	}
-	data, err := os.ReadFile(o.compare)
+	data, err := readFile(ctx, "--compare", o.compare)
 	if err != nil {
-		return &usageError{option: "--compare", problem: err.Error()}
+		return err
 	}
 	o.before = new(load.Result)
 	if err := json.Unmarshal(data, o.before); err != nil {
@@ -324,7 +290,7 @@ func (o *benchOptions) check() error {
 }
 
 // config is the run's configuration, without its store.
-func (o *benchOptions) config(sh *shell) (cfg load.Config, err error) {
+func (o *benchOptions) config(ctx context.Context, sh *shell) (cfg load.Config, err error) {
 	cfg = load.Config{
 		Topic: o.topic, QoS: o.qos, Clients: o.clients, Subscribers: o.subscribers, ConnectEvery: o.between,
 		Rate: o.rate, Size: o.size, Count: int64(o.count), Duration: o.duration, Batch: o.batch, InFlight: o.inFlight, Settle: o.settle,
@@ -345,7 +311,7 @@ func (o *benchOptions) config(sh *shell) (cfg load.Config, err error) {
 		return cfg, &usageError{option: "--qos", problem: "the outbox has no level 0; use 1 or 2, or --no-store"}
 	}
 	var topic string
-	if cfg.Broker, topic, err = o.connection.config(sh); err != nil {
+	if cfg.Broker, topic, err = o.connection.config(ctx, sh); err != nil {
 		return cfg, err
 	}
 	if cfg.Topic == "" {

@@ -168,25 +168,26 @@ func writeBench(w io.Writer, r *benchObject, width int) error {
 			row("  "+heads[k], values[k])
 		}
 	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	rest := table{width: width}
 	if len(r.Compared) > 0 {
-		row()
-		row("compared", "before", "now", "ratio")
+		g := grid{width: width, heads: []string{"compared", "before", "now", "ratio"}}
 		for _, c := range r.Compared {
 			ratio := "-"
 			if c.Ratio > 0 {
 				ratio = strconv.FormatFloat(c.Ratio, 'f', 2, 64)
 			}
-			row(c.Figure, figure(c.Before), figure(c.Now), ratio)
+			g.line(c.Figure, figure(c.Before), figure(c.Now), ratio)
 		}
-	}
-	if err := t.Flush(); err != nil {
-		return err
+		rest.b.WriteString("\n" + g.String())
 	}
 	if r.Kind == "sub" {
-		_, err := io.WriteString(w, "latency is right as far as the publishers' clocks agree with this one\n")
-		return err
+		rest.line("", "latency is right as far as the publishers' clocks agree with this one", 0)
 	}
-	return nil
+	_, err := io.WriteString(w, rest.b.String())
+	return err
 }
 
 // figure is a number with three digits or so.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -28,9 +29,6 @@ Examples:
   oncemq chaos run all --mosquitto --store postgres://app@localhost/app
   oncemq chaos run session-forgotten --sabotage receipts`,
 		Subcommands: []*cli.Command{chaosListCommand(sh), chaosRunCommand(sh)},
-		Action: func(*cli.Context) error {
-			return &usageError{problem: "a command is missing; there are list and run"}
-		},
 	}
 }
 
@@ -55,10 +53,7 @@ func chaosListCommand(sh *shell) *cli.Command {
 Examples:
   oncemq chaos list`,
 		Flags: toFlags(options),
-		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
-				return err
-			}
+		Action: action(sh, func(context.Context, []string) error {
 			if !asJSON {
 				return listScenarios(sh)
 			}
@@ -70,7 +65,7 @@ Examples:
 				}
 			}
 			return nil
-		},
+		}),
 	}
 }
 

@@ -32,8 +32,7 @@ type chaosOptions struct {
 	rate     int
 	scale    float64
 	limit    time.Duration
-	seed     uint64
-	seeded   bool
+	seed     *uint64 // nil: drawn
 	sabotage demo.Sabotage
 
 	json, quiet bool
@@ -75,7 +74,7 @@ func (o *chaosOptions) options() []*option {
 			usage: "`TIME` that everything may take to come to rest after the faults",
 		},
 		{
-			name: "seed", category: catCourse, set: o.setSeed,
+			name: "seed", category: catCourse, set: seedOf(&o.seed),
 			usage: "repeat the faults of the run that has printed this `NUMBER`; drawn if left out",
 		},
 		{
@@ -85,7 +84,10 @@ func (o *chaosOptions) options() []*option {
 				"that arrives twice has two effects) or all, which it also is if left out",
 		},
 		{name: "json", category: catOutput, set: on(&o.json), usage: "print an object a scenario"},
-		{name: "quiet", category: catOutput, set: on(&o.quiet), usage: "do not say what is going on"},
+		{
+			name: "quiet", category: catOutput, set: on(&o.quiet), usage: "do not say what is going on",
+			settle: func(log *reporter) { log.configure(&reportOptions{quiet: o.quiet}) },
+		},
 	}, o.tls.options()...)
 }
 
@@ -119,15 +121,6 @@ func (o *chaosOptions) setScale(s string) error {
 	return nil
 }
 
-func (o *chaosOptions) setSeed(s string) error {
-	n, err := strconv.ParseUint(s, 10, 64)
-	if err != nil {
-		return fmt.Errorf("%s is not a seed; use a whole number from 0 up", shown(s))
-	}
-	o.seed, o.seeded = n, true
-	return nil
-}
-
 func chaosRunCommand(sh *shell) *cli.Command {
 	o := new(chaosOptions)
 	options := o.options()
@@ -151,20 +144,16 @@ Examples:
   oncemq chaos run all --mosquitto --store postgres://app@localhost/app
   oncemq chaos run session-forgotten --sabotage receipts`,
 		Flags: toFlags(options),
-		Action: func(c *cli.Context) error {
-			if err := environ(options, sh.lookup); err != nil {
-				return err
-			}
-			scenarios, all, err := scenariosOf(c.Args().Slice())
+		Action: action(sh, func(ctx context.Context, names []string) error {
+			scenarios, all, err := scenariosOf(names)
 			if err != nil {
 				return err
 			}
 			if err := o.check(); err != nil {
 				return err
 			}
-			sh.log.configure(&reportOptions{quiet: o.quiet})
-			return o.run(c.Context, sh, scenarios, all)
-		},
+			return o.run(ctx, sh, scenarios, all)
+		}),
 	}
 }
 
@@ -206,7 +195,7 @@ func (o *chaosOptions) broker(ctx context.Context, sh *shell, folder string) (dr
 		return drill.Embedded(ctx)
 	}
 	var config *tls.Config
-	base, files, err := o.tls.config(sh)
+	base, files, err := o.tls.config(ctx, sh)
 	if err != nil {
 		return nil, err
 	}
@@ -222,8 +211,8 @@ func (o *chaosOptions) broker(ctx context.Context, sh *shell, folder string) (dr
 
 // run plays the scenarios, one after another.
 func (o *chaosOptions) run(ctx context.Context, sh *shell, scenarios []fault.Scenario, all bool) (err error) {
-	if !o.seeded {
-		o.seed = rand.Uint64N(1_000_000) //nolint:gosec // it only has to differ
+	if o.seed == nil {
+		o.seed = new(rand.Uint64N(1_000_000)) //nolint:gosec // it only has to differ
 	}
 	folder, err := os.MkdirTemp("", "oncemq-chaos-")
 	if err != nil {
@@ -239,13 +228,13 @@ func (o *chaosOptions) run(ctx context.Context, sh *shell, scenarios []fault.Sce
 		return err
 	}
 	opts := drill.Options{
-		Broker: broker, Folder: folder, Rate: o.rate, Scale: o.scale, Seed: o.seed, Sabotage: o.sabotage, Limit: o.limit,
+		Broker: broker, Folder: folder, Rate: o.rate, Scale: o.scale, Seed: *o.seed, Sabotage: o.sabotage, Limit: o.limit,
 	}
 	if len(o.stores) == 1 {
 		opts.Store = o.stores[0]
 	}
 	if !o.quiet {
-		sh.log.info("%s through %s, seed %d", counted(len(scenarios), "scenario"), broker, o.seed)
+		sh.log.info("%s through %s, seed %d", counted(len(scenarios), "scenario"), broker, *o.seed)
 	}
 	return o.playAll(ctx, sh, opts, scenarios)
 }
@@ -303,7 +292,7 @@ func (o *chaosOptions) playAll(ctx context.Context, sh *shell, opts drill.Option
 		}
 	}
 	if !o.json {
-		verdict := drill.Verdict(results, o.seed)
+		verdict := drill.Verdict(results, *o.seed)
 		if width > 0 {
 			verdict = strings.Join(drill.Wrap(verdict, width), "\n")
 		}

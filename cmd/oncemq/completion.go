@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -24,12 +25,12 @@ Examples:
   oncemq completion bash > /etc/bash_completion.d/oncemq
   oncemq completion zsh > "${fpath[1]}/_oncemq"
   oncemq completion fish > ~/.config/fish/completions/oncemq.fish`,
-		Action: func(c *cli.Context) error {
-			if c.NArg() != 1 {
+		Action: action(sh, func(_ context.Context, args []string) error {
+			if len(args) != 1 {
 				return &usageError{problem: "name one shell: bash, zsh or fish"}
 			}
 			t := newCompletions(newApp(&shell{}))
-			switch name := c.Args().First(); name {
+			switch name := args[0]; name {
 			case "bash":
 				return t.bash(sh.stdout)
 			case "zsh":
@@ -39,7 +40,7 @@ Examples:
 			default:
 				return &usageError{problem: fmt.Sprintf("there is no completion for %s; there are bash, zsh and fish", shown(name))}
 			}
-		},
+		}),
 	}
 }
 

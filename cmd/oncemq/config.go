@@ -2,9 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/url"
 	"os"
@@ -48,7 +48,7 @@ func (o *configOptions) options() []*option {
 
 // readConfig reads those options from the configuration file that were not given nearer
 // by.
-func readConfig(options []*option, lookup func(string) (string, bool)) error {
+func readConfig(ctx context.Context, options []*option, lookup func(string) (string, bool)) error {
 	i := slices.IndexFunc(options, func(o *option) bool { return o.config != nil })
 	if i < 0 {
 		return nil
@@ -60,14 +60,18 @@ func readConfig(options []*option, lookup func(string) (string, bool)) error {
 			return o.needsFile()
 		}
 	}
-	data, err := readStart(file, maxConfigFile+1)
+	data, err := readStart(ctx, file, maxConfigFile+1)
+	var ended *exitError
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && o.file == "":
 		return o.needsFile()
+	case errors.As(err, &ended):
+		return &exitError{code: ended.code, text: "--config", err: err}
 	case err != nil:
 		return &usageError{option: "--config", problem: err.Error()}
 	}
-	c := configFile{name: file, options: options, known: knownOptions()}
+	c := configFile{name: file, options: options}
+	c.known, c.also = knownOptions()
 	if err := c.read(data, o); err != nil {
 		return err
 	}
@@ -75,16 +79,6 @@ func readConfig(options []*option, lookup func(string) (string, bool)) error {
 		o.warning = fmt.Sprintf("%s holds a password (%s) and can be read by others; use password-file, or chmod 600", file, c.secret)
 	}
 	return nil
-}
-
-// readStart reads a file, up to so many bytes.
-func readStart(file string, most int64) ([]byte, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }() // it was only read
-	return io.ReadAll(io.LimitReader(f, most))
 }
 
 // needsFile is the error of a profile without a file.
@@ -108,26 +102,12 @@ func defaultConfig(lookup func(string) (string, bool)) string {
 	return filepath.Join(dir, "oncemq", "config.yaml")
 }
 
-// knownOptions are the long names of all options of all commands, with whether they may
-// stand in a file: those may that have an environment variable.
-func knownOptions() map[string]bool {
-	known := make(map[string]bool)
-	eachCommand(commands(&shell{}), nil, func(path []string, options []*option) {
-		for _, o := range options {
-			if !o.hidden {
-				known[o.name] = known[o.name] || o.env != "" && o.config == nil
-			}
-		}
-	})
-	delete(known, "profile") // it has a place of its own
-	return known
-}
-
 // configFile is a configuration file while it is read.
 type configFile struct {
 	name    string
 	options []*option
 	known   map[string]bool
+	also    map[string]string
 	secret  string // a key that holds a password
 }
 
@@ -255,10 +235,13 @@ func (f *configFile) apply(keys []configKey, used bool) error {
 	var given []*option
 	for _, k := range keys {
 		usable, known := f.known[k.name]
-		switch {
+		switch called := f.called(k.name); {
+		case usable:
+		case called != "":
+			return f.fault(k.line, shown(k.name), "is not a key; "+called)
 		case !known:
 			return f.unknown(k)
-		case !usable:
+		default:
 			return f.fault(k.line, k.name, "belongs to one call; give it on the command line")
 		}
 		values, err := f.values(k)

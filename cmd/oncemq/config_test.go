@@ -108,6 +108,17 @@ func TestConfigRefused(t *testing.T) {
 		"unknown key":          {"host: a\ntpoic: b\n", nil, `FILE:2: "tpoic": is not an option; did you mean topic?`},
 		"unknown key, far off": {"colour: red\n", nil, `FILE:1: "colour": is not an option`},
 		"in another profile":   {"profiles:\n  a:\n    hots: b\n", nil, `FILE:3: "hots": is not an option; did you mean host?`},
+		"another name":         {"broker: mqtt://h\n", nil, `FILE:1: "broker": is not a key; the key is called url`},
+		"password":             {"password: x\n", nil, `FILE:1: "password": is not a key; the key is called pw`},
+		"user":                 {"user: x\n", nil, `FILE:1: "user": is not a key; the key is called username`},
+		"client_id":            {"client_id: x\n", nil, `FILE:1: "client_id": is not a key; the key is called client-id`},
+		"clientid":             {"clientid: x\n", nil, `FILE:1: "clientid": is not a key; the key is called client-id`},
+		"keep_alive":           {"keep_alive: 3\n", nil, `FILE:1: "keep_alive": is not a key; the key is called keepalive`},
+		"a letter":             {"P: x\n", nil, `FILE:1: "P": is not a key; the key is called pw`},
+		"a variable":           {"ONCEMQ_BROKER: x\n", nil, `FILE:1: "ONCEMQ_BROKER": is not a key; the key is called url`},
+		"a server":             {"server: x\n", nil, `FILE:1: "server": is not a key; the key is called url`},
+		"capitals":             {"Host: x\n", nil, `FILE:1: "Host": is not a key; the key is called host`},
+		"TLS":                  {"tls: true\n", nil, `FILE:1: "tls": is not a key; TLS is asked for by mqtts:// in url`},
 		"of one call":          {"message-id: x\n", nil, "FILE:1: message-id: belongs to one call; give it on the command line"},
 		"bad value":            {"\n\nqos: 3\n", nil, "FILE:3: qos: 3 is not a level; use 0, 1 or 2"},
 		"bad list":             {"filter-out:\n  - a\n  - b/#/c\n", nil, "FILE:3: filter-out: "},
@@ -177,7 +188,8 @@ func FuzzConfig(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		var o subOptions
-		c := configFile{name: "c.yaml", options: o.options(), known: knownOptions()}
+		c := configFile{name: "c.yaml", options: o.options()}
+		c.known, c.also = knownOptions()
 		err := c.read([]byte(text), new(configOptions))
 		if err == nil {
 			return

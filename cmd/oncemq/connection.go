@@ -82,7 +82,7 @@ func (o *connectionOptions) options(relay bool) []*option {
 		def: "1883, or 8883 with TLS", usage: "the broker's `PORT`",
 	}
 	urls := &option{
-		name: "url", also: []string{"L", "broker"}, category: catConnection, many: true, set: list(&o.urls), env: "ONCEMQ_BROKER",
+		name: "url", also: []string{"L", "broker"}, category: catConnection, many: true, set: list(&o.urls), env: "ONCEMQ_BROKER", secret: inURL,
 		usage: "the broker's `URL`, in place of host and port: mqtt://, mqtts://, ws://, wss:// with host and port, or " +
 			"unix:///path. User name and password may be in it; the path of mqtt and mqtts is the topic unless -t is given. " +
 			"Give it several times for several brokers, which are tried in turn (separated by blanks in the environment)",
@@ -95,6 +95,7 @@ func (o *connectionOptions) options(relay bool) []*option {
 	host.excludes = []*option{urls, unix}
 	port.excludes = []*option{urls, unix}
 	unix.excludes = []*option{urls, host, port}
+	urls.alone = o.precedence
 	o.given.host, o.given.port, o.given.urls, o.given.unix = host, port, urls, unix
 	options := withEnv([]*option{
 		host, port, urls, unix,
@@ -162,6 +163,21 @@ func (o *connectionOptions) options(relay bool) []*option {
 	})...)
 	o.all = options
 	return options
+}
+
+// brief are the options of a command that connects to look at something, and more of
+// them by name.
+func (o *connectionOptions) brief(more ...string) []*option {
+	return only(o.options(false), append(more, "host", "port", "url", "mqtt-version", "username", "pw", "password-env", "password-file",
+		"connect-timeout", "keepalive")...)
+}
+
+// several are the options of a command with connections of its own making: without
+// those that belong to one client and its session, and without some by name.
+func (o *connectionOptions) several(but ...string) []*option {
+	var will []*option
+	options := deleteOf(o.options(false), catWill, &will)
+	return without(options, append(but, "client-id", "keep-session", "clean-start", "policy", "receipt-key-file")...)
 }
 
 // sessionExpiry is the value of -x.
@@ -280,9 +296,8 @@ func (o *connectionOptions) hostURL() string {
 	return (&url.URL{Scheme: scheme, Host: net.JoinHostPort(host, strconv.Itoa(port))}).String()
 }
 
-// precedence refuses options of the command line that exclude each other. It is called
-// before the environment is read, over which the command line wins: -h over
-// ONCEMQ_BROKER.
+// precedence refuses options of the command line that exclude each other; in the
+// environment they do not, over which the command line wins: -h over ONCEMQ_BROKER.
 func (o *connectionOptions) precedence() error {
 	byURL := o.given.urls.given
 	byHost := o.given.host.given || o.given.port.given
@@ -297,7 +312,7 @@ func (o *connectionOptions) precedence() error {
 
 // config makes the library's configuration of the options, and the topic that
 // a URL names.
-func (o *connectionOptions) config(sh *shell) (cfg autopaho.Config, topic string, err error) {
+func (o *connectionOptions) config(ctx context.Context, sh *shell) (cfg autopaho.Config, topic string, err error) {
 	if err := checkVersion(o.version); err != nil {
 		return cfg, "", err
 	}
@@ -318,7 +333,7 @@ func (o *connectionOptions) config(sh *shell) (cfg autopaho.Config, topic string
 	if cfg.Username == "" {
 		cfg.Username = t.username
 	}
-	password, given, err := o.password.read(sh)
+	password, given, err := o.password.read(ctx, sh)
 	if err != nil {
 		return cfg, "", err
 	}
@@ -332,19 +347,19 @@ func (o *connectionOptions) config(sh *shell) (cfg autopaho.Config, topic string
 	if len(password) > math.MaxUint16 {
 		return cfg, "", &usageError{option: "--pw", problem: "the password is longer than 65,535 bytes"}
 	}
-	if cfg.TLS, cfg.TLSFiles, err = o.tls.config(sh); err != nil {
+	if cfg.TLS, cfg.TLSFiles, err = o.tls.config(ctx, sh); err != nil {
 		return cfg, "", err
 	}
-	if cfg.ReceiptKeys, err = o.receiptKeys.read(sh); err != nil {
+	if cfg.ReceiptKeys, err = o.receiptKeys.read(ctx, sh); err != nil {
 		return cfg, "", err
 	}
-	if cfg.Will, cfg.WillDelay, err = o.will.message(); err != nil {
+	if cfg.Will, cfg.WillDelay, err = o.will.message(ctx); err != nil {
 		return cfg, "", err
 	}
-	if cfg.Policies, err = readPolicies(o.policy); err != nil {
+	if cfg.Policies, err = readPolicies(ctx, o.policy); err != nil {
 		return cfg, "", err
 	}
-	if err := o.network.apply(context.Background(), &cfg); err != nil {
+	if err := o.network.apply(ctx, &cfg); err != nil {
 		return cfg, "", err
 	}
 	warnPlain(sh, t.servers, password)
@@ -373,27 +388,4 @@ func checkVersion(v string) error {
 		return nil
 	}
 	return &usageError{option: "--mqtt-version", problem: shown(v) + " is not spoken here, since only MQTT 5 has what is promised; use mqttv5"}
-}
-
-// warnPlain tells that a password leaves this machine unencrypted.
-func warnPlain(sh *shell, servers []string, password string) {
-	if password == "" {
-		return
-	}
-	for _, s := range servers {
-		u, err := url.Parse(s)
-		if err != nil || u.Scheme != "mqtt" && u.Scheme != "ws" || isLoopback(u.Hostname()) {
-			continue
-		}
-		sh.log.warn("the password goes to %s unencrypted; use mqtts:// or wss://", u.Host)
-		return
-	}
-}
-
-func isLoopback(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback()
 }

@@ -33,9 +33,6 @@ Examples:
   oncemq dead retry --topic 'orders/#' --to-topic orders/second-try
   oncemq dead purge --older-than 720h`,
 		Subcommands: []*cli.Command{deadListCommand(sh), deadShowCommand(sh), deadRetryCommand(sh), deadPurgeCommand(sh)},
-		Action: func(*cli.Context) error {
-			return &usageError{problem: "a command is missing; there are list, show, retry and purge"}
-		},
 	}
 }
 
@@ -231,12 +228,12 @@ func instant(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.00
 // codeText is a reason code as MQTT's tables have it.
 func codeText(code byte) string { return fmt.Sprintf("0x%02X", code) }
 
-// deadAction is outboxAction for a command that chooses letters.
-func deadAction(sh *shell, o *deadOptions, options []*option, run func(context.Context, persist.Store) error) cli.ActionFunc {
-	return func(c *cli.Context) error {
+// deadAction is storeAction for a command that chooses letters.
+func deadAction(sh *shell, o *deadOptions, run func(context.Context, persist.Store) error) cli.ActionFunc {
+	return action(sh, func(ctx context.Context, _ []string) error {
 		if err := o.check(); err != nil {
 			return err
 		}
-		return outboxAction(sh, &o.outboxOptions, options, run)(c)
-	}
+		return o.look(ctx, sh, run)
+	})
 }

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
-	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
 
@@ -24,14 +22,15 @@ Examples:
   oncemq dead list --side consumer --group billing
   oncemq dead list --reason-code 0x87 --older-than 24h --json`,
 		Flags: toFlags(options),
-		Action: deadAction(sh, o, options, func(ctx context.Context, store persist.Store) error {
+		Action: deadAction(sh, o, func(ctx context.Context, store persist.Store) error {
 			return listDead(ctx, sh.stdout, store, o)
 		}),
 	}
 }
 
 func listDead(ctx context.Context, w io.Writer, store persist.Store, o *deadOptions) error {
-	p := letterPrinter{w: w, json: o.json, table: tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
+	p := letterPrinter{w: w, json: o.json, table: newGrid(w,
+		"NUMBER", "SIDE", "STATE", "AT", "GROUP", "ATTEMPTS", "BYTES", "CODE", "ID", "TOPIC", "REASON")}
 	err := autopaho.EachDeadLetter(ctx, store, o.filter, func(l *persist.DeadLetter) (bool, error) {
 		err := p.print(l)
 		return o.limit == 0 || p.rows < o.limit, err
@@ -39,17 +38,14 @@ func listDead(ctx context.Context, w io.Writer, store persist.Store, o *deadOpti
 	if err != nil {
 		return err
 	}
-	if p.rows == 0 {
-		return nil
-	}
-	return p.table.Flush()
+	return p.table.flush()
 }
 
 // letterPrinter prints letters as a table or as JSON.
 type letterPrinter struct {
 	w     io.Writer
 	json  bool
-	table *tabwriter.Writer
+	table *grid
 	rows  int
 }
 
@@ -58,17 +54,8 @@ func (p *letterPrinter) print(l *persist.DeadLetter) error {
 	if p.json {
 		return writeLine(p.w, newLetterObject(l))
 	}
-	if (p.rows-1)%listPage == 0 {
-		// A table of its own now and then: tabwriter holds a whole one.
-		if err := p.table.Flush(); err != nil {
-			return err
-		}
-		_, _ = fmt.Fprintln(p.table, "NUMBER\tSIDE\tSTATE\tAT\tGROUP\tATTEMPTS\tBYTES\tCODE\tID\tTOPIC\tREASON")
-	}
-	_, err := fmt.Fprintf(p.table, "%d\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\n", l.Number, l.Side, l.State, instant(l.At),
-		orDash(l.Group), l.Attempts, len(l.Message.Payload), codeText(l.ReasonCode), orDash(l.Message.ID), orDash(l.Message.Topic),
-		visible(l.Reason))
-	return err
+	return p.table.add(l.Number, l.Side, l.State, instant(l.At), orDash(l.Group), l.Attempts, len(l.Message.Payload),
+		codeText(l.ReasonCode), orDash(l.Message.ID), orDash(l.Message.Topic), l.Reason)
 }
 
 // orDash is a cell of a table that may be empty.
@@ -76,5 +63,5 @@ func orDash(s string) string {
 	if s == "" {
 		return "-"
 	}
-	return visible(s)
+	return s
 }

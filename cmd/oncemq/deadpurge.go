@@ -27,21 +27,24 @@ Examples:
   oncemq dead purge --older-than 720h
   oncemq dead purge --side outbox --reason-code 0x87`,
 		Flags: toFlags(options),
-		Action: func(c *cli.Context) error {
+		Action: action(sh, func(ctx context.Context, _ []string) error {
 			switch {
 			case !all && !o.chosen():
 				return &usageError{problem: "nothing says which letters to delete; give one of --side, --group, --topic, --reason-code, --number, --older-than, or --all"}
 			case all && o.chosen():
 				return &usageError{option: "--all", problem: "cannot stand beside an option that chooses letters"}
 			}
-			return deadAction(sh, o, options, func(ctx context.Context, store persist.Store) error {
+			if err := o.check(); err != nil {
+				return err
+			}
+			return o.look(ctx, sh, func(ctx context.Context, store persist.Store) error {
 				n, err := autopaho.PurgeDeadLetters(ctx, store, o.filter, o.limit)
 				if err != nil {
 					return err
 				}
 				return printPurged(sh.stdout, o.json, n)
-			})(c)
-		},
+			})
+		}),
 	}
 }
 

@@ -41,7 +41,7 @@ Examples:
   oncemq dead retry --number 42 --set-property tenant=a --dry-run
   oncemq dead retry --topic 'orders/#' --to-topic orders/second-try`,
 		Flags: toFlags(options),
-		Action: deadAction(sh, &o.deadOptions, options, func(ctx context.Context, store persist.Store) error {
+		Action: deadAction(sh, &o.deadOptions, func(ctx context.Context, store persist.Store) error {
 			return retryDead(ctx, sh.stdout, store, o)
 		}),
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
 
@@ -28,8 +27,8 @@ Examples:
   oncemq dead show 42 -o raw > payload`,
 		ArgsUsage: "NUMBER",
 		Flags:     toFlags(options),
-		Action: func(c *cli.Context) error {
-			number, err := numberArgument(c)
+		Action: action(sh, func(ctx context.Context, args []string) error {
+			number, err := numberArgument(args)
 			if err != nil {
 				return err
 			}
@@ -37,7 +36,7 @@ Examples:
 			if err != nil {
 				return err
 			}
-			return lookAction(sh, &o.outboxOptions, options, func(ctx context.Context, store persist.Store) error {
+			return o.look(ctx, sh, func(ctx context.Context, store persist.Store) error {
 				l, err := persist.GetDeadLetter(ctx, store, number)
 				if errors.Is(err, persist.ErrNotFound) {
 					return &exitError{code: exitFailed, text: fmt.Sprintf("there is no dead letter %d", number)}
@@ -46,21 +45,21 @@ Examples:
 					return err
 				}
 				return show(sh.stdout, &l)
-			})(c)
-		},
+			})
+		}),
 	}
 }
 
 // numberArgument is the one argument of a command that takes a letter's number.
-func numberArgument(c *cli.Context) (int64, error) {
-	switch c.Args().Len() {
+func numberArgument(args []string) (int64, error) {
+	switch len(args) {
 	case 0:
 		return 0, &usageError{problem: "the NUMBER of a dead letter is missing; oncemq dead list shows them"}
 	case 1:
 	default:
-		return 0, &usageError{problem: fmt.Sprintf("unexpected argument %s; one NUMBER is enough", shown(c.Args().Get(1)))}
+		return 0, &usageError{problem: fmt.Sprintf("unexpected argument %s; one NUMBER is enough", shown(args[1]))}
 	}
-	n, err := letterNumber(c.Args().First())
+	n, err := letterNumber(args[0])
 	if err != nil {
 		return 0, &usageError{problem: err.Error()}
 	}
@@ -92,7 +91,7 @@ func showObject(w io.Writer, l *persist.DeadLetter) error {
 }
 
 func showText(w io.Writer, l *persist.DeadLetter) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	t := newRows(w)
 	row := rowsOf(t)
 	failure := func(name string, f persist.Failure) {
 		if f != (persist.Failure{}) {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 
 	"github.com/urfave/cli/v2"
 
@@ -22,9 +23,6 @@ Examples:
   oncemq dedup stats
   oncemq dedup forget --group billing 01a223bf-7c4c-7cbb-af81-ef97c16ed347`,
 		Subcommands: []*cli.Command{dedupStatsCommand(sh), dedupForgetCommand(sh)},
-		Action: func(*cli.Context) error {
-			return &usageError{problem: "a command is missing; there are stats and forget"}
-		},
 	}
 }
 
@@ -42,7 +40,7 @@ yet.`,
 Examples:
   oncemq dedup stats --json`,
 		Flags: toFlags(options),
-		Action: outboxAction(sh, o, options, func(ctx context.Context, store persist.Store) error {
+		Action: storeAction(sh, o, func(ctx context.Context, store persist.Store) error {
 			s, err := store.Stats(ctx)
 			if err != nil {
 				return err
@@ -54,8 +52,11 @@ Examples:
 					Dead      int64 `json:"consumer_dead"`
 				}{s.Completed, s.InWork, s.ConsumerDead})
 			}
-			_, err = fmt.Fprintf(sh.stdout, "processed keys         %d\nkeys in work           %d\nconsumer dead letters  %d\n",
-				s.Completed, s.InWork, s.ConsumerDead)
+			r := newRows(sh.stdout)
+			r.add("processed keys", s.Completed)
+			r.add("keys in work", s.InWork)
+			r.add("consumer dead letters", s.ConsumerDead)
+			_, err = io.WriteString(sh.stdout, r.String())
 			return err
 		}),
 	}
@@ -79,15 +80,14 @@ Examples:
   oncemq dedup forget --group billing 01a223bf-7c4c-7cbb-af81-ef97c16ed347`,
 		ArgsUsage: "KEY...",
 		Flags:     toFlags(options),
-		Action: func(c *cli.Context) error {
+		Action: action(sh, func(ctx context.Context, keys []string) error {
 			switch {
 			case group == "":
 				return &usageError{option: "--group", problem: "is missing; name the group that is to forget"}
-			case c.Args().Len() == 0:
+			case len(keys) == 0:
 				return &usageError{problem: "the KEYs to forget are missing; a key is a message ID, unless the group has another kind"}
 			}
-			keys := c.Args().Slice()
-			return lookAction(sh, o, options, func(ctx context.Context, store persist.Store) error {
+			return o.look(ctx, sh, func(ctx context.Context, store persist.Store) error {
 				n, err := store.Forget(ctx, group, keys)
 				if err != nil {
 					return err
@@ -99,7 +99,7 @@ Examples:
 				}
 				_, err = fmt.Fprintf(sh.stdout, "forgotten %d of %d\n", n, len(keys))
 				return err
-			})(c)
-		},
+			})
+		}),
 	}
 }

@@ -19,8 +19,7 @@ import (
 // demoOptions are those of the command line.
 type demoOptions struct {
 	messages, kills int
-	seed            uint64
-	seeded          bool
+	seed            *uint64 // nil: drawn
 	sabotage        demo.Sabotage
 	keep            bool
 	json, quiet     bool
@@ -43,7 +42,7 @@ func (o *demoOptions) options() []*option {
 				"or both, which it also is if left out",
 			words: sabotageWords, set: o.setSabotage, choices: []string{"receipts", "dedup", "both"},
 		},
-		{name: "seed", usage: "repeat the script of the run that has printed this `NUMBER`; drawn if left out", set: o.setSeed},
+		{name: "seed", usage: "repeat the script of the run that has printed this `NUMBER`; drawn if left out", set: seedOf(&o.seed)},
 		{name: "keep", usage: "keep the folder with the databases, and print its path", set: on(&o.keep)},
 		{name: "json", usage: "print the counts as one JSON object", set: on(&o.json)},
 		{name: "quiet", usage: "do not say what is going on; print the counts only", set: on(&o.quiet)},
@@ -71,19 +70,10 @@ func (o *demoOptions) setSabotage(s string) error {
 	return nil
 }
 
-func (o *demoOptions) setSeed(s string) error {
-	n, err := strconv.ParseUint(s, 10, 64)
-	if err != nil {
-		return fmt.Errorf("%s is not a seed; use a whole number from 0 up", shown(s))
-	}
-	o.seed, o.seeded = n, true
-	return nil
-}
-
 // demoCommand plays the demo. It starts itself as the subscriber replicas, so
 // that they are processes that can be killed; such a process is told by the
 // environment.
-func demoCommand() *cli.Command {
+func demoCommand(sh *shell) *cli.Command {
 	o := new(demoOptions)
 	options := o.options()
 	return &cli.Command{
@@ -102,34 +92,28 @@ Examples:
   oncemq demo --sabotage receipts     what it looks like without receipts
   oncemq demo --sabotage              without receipts and without dedup`,
 		Flags: toFlags(options),
-		Action: func(c *cli.Context) error {
-			if value, ok := os.LookupEnv(demo.ReplicaEnv); ok {
+		Action: action(sh, func(ctx context.Context, _ []string) error {
+			if value, ok := sh.lookup(demo.ReplicaEnv); ok {
 				// An interrupt of the terminal reaches this process too, but
 				// it ends when its standard input does.
-				return demo.RunReplica(context.WithoutCancel(c.Context), value, c.App.Reader, c.App.Writer)
+				return demo.RunReplica(context.WithoutCancel(ctx), value, sh.stdin, sh.stdout)
 			}
-			if err := noArguments(c); err != nil {
-				return err
-			}
-			if err := environ(options, os.LookupEnv); err != nil {
-				return err
-			}
-			return o.run(c.Context, c.App.Writer, c.App.ErrWriter)
-		},
+			return o.run(ctx, sh.stdout, sh.stderr)
+		}),
 	}
 }
 
 // run plays the demo in a temporary folder and prints the counts.
 func (o *demoOptions) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
-	if !o.seeded {
-		o.seed = rand.Uint64N(1_000_000) //nolint:gosec // it only has to differ
+	if o.seed == nil {
+		o.seed = new(rand.Uint64N(1_000_000)) //nolint:gosec // it only has to differ
 	}
 	program, err := os.Executable()
 	if err != nil {
 		return err
 	}
 	opts := demo.Options{
-		Messages: o.messages, Kills: o.kills, Seed: o.seed, Sabotage: o.sabotage,
+		Messages: o.messages, Kills: o.kills, Seed: *o.seed, Sabotage: o.sabotage,
 		Replica: func(ctx context.Context, env []string) *exec.Cmd {
 			cmd := exec.CommandContext(ctx, program, "demo")
 			cmd.Env = append(os.Environ(), env...)

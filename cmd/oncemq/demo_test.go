@@ -18,7 +18,7 @@ import (
 func parseDemo(args ...string) (*demoOptions, error) {
 	o := new(demoOptions)
 	app := &cli.App{
-		Commands:       []*cli.Command{{Name: "demo", Flags: toFlags(o.options()), Action: noArguments}},
+		Commands:       []*cli.Command{{Name: "demo", Flags: toFlags(o.options()), Action: nothing}},
 		ExitErrHandler: func(*cli.Context, error) {},
 	}
 	prepare(app.Commands)
@@ -64,14 +64,14 @@ func TestDemoOptions(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 300, o.messages)
 	require.Equal(t, 4, o.kills)
-	require.EqualValues(t, 7, o.seed)
-	require.True(t, o.seeded && o.keep && o.quiet)
+	require.EqualValues(t, 7, *o.seed)
+	require.True(t, o.keep && o.quiet)
 
 	o, err = parseDemo()
 	require.NoError(t, err)
 	require.Equal(t, demo.DefaultMessages, o.messages)
 	require.Equal(t, demo.DefaultKills, o.kills)
-	require.False(t, o.seeded)
+	require.Nil(t, o.seed)
 }
 
 func TestDemoBadInput(t *testing.T) {

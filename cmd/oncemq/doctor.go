@@ -36,15 +36,11 @@ func (o *doctorOptions) options() []*option {
 		},
 		{name: "json", set: on(&o.json), usage: "print one JSON object"},
 	}, "restart-command", "quick")
-	// Sessions have IDs of their own, and nothing is promised with a will or a policy.
-	unused := map[string]bool{"client-id": true, "keep-session": true, "clean-start": true, "receive-maximum": true, "max-packet-size": true, "policy": true}
-	for _, c := range o.connection.options(false) {
-		if c.category != catWill && c.name != "receipt-key-file" && !unused[c.name] {
-			if c.name == "session-expiry" {
-				c.def, c.usage = "24h", "`TIME` for which the broker is asked to keep sessions; -1 is for ever"
-			}
-			options = append(options, c)
+	for _, c := range o.connection.several("receive-maximum", "max-packet-size") {
+		if c.name == "session-expiry" {
+			c.def, c.usage = "24h", "`TIME` for which the broker is asked to keep sessions; -1 is for ever"
 		}
+		options = append(options, c)
 	}
 	options = append(options, o.store.options()...)
 	return append(options, o.report.options()...)
@@ -73,20 +69,8 @@ Examples:
   oncemq doctor -L mqtts://broker --store postgres://app@db/app
   oncemq doctor --no-store --restart-command 'systemctl restart mosquitto'
   oncemq doctor --no-broker --store sqlite:///var/lib/app/outbox.db --json`,
-		Flags: toFlags(options),
-		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
-				return err
-			}
-			if err := o.connection.precedence(); err != nil {
-				return err
-			}
-			if err := environ(options, sh.lookup); err != nil {
-				return err
-			}
-			sh.log.configure(&o.report)
-			return o.run(c.Context, sh)
-		},
+		Flags:  toFlags(options),
+		Action: action(sh, func(ctx context.Context, _ []string) error { return o.run(ctx, sh) }),
 	}
 }
 
@@ -97,7 +81,7 @@ func (o *doctorOptions) run(ctx context.Context, sh *shell) error {
 	cfg := doctor.Config{TopicPrefix: o.topicPrefix, IDPrefix: o.connection.idPrefix, Quick: o.quick}
 	if !o.noBroker {
 		var err error
-		if cfg.Broker, _, err = o.connection.config(sh); err != nil {
+		if cfg.Broker, _, err = o.connection.config(ctx, sh); err != nil {
 			return err
 		}
 		cfg.Broker.SessionExpiry = o.connection.sessionExpiry.config()

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/oncemq/oncemq/doctor"
 )
@@ -43,13 +42,6 @@ func writeDoctor(w io.Writer, r *doctor.Report) error {
 	return err
 }
 
-// table lays rows out.
-type table struct {
-	b        strings.Builder
-	width    int // zero: no limit
-	coloured bool
-}
-
 // The columns of a wide table.
 const (
 	doctorSign = 15 // "does not hold" and two blanks
@@ -63,31 +55,15 @@ func (t *table) row(sign, id, text string) {
 		t.line(t.colour(sign, fmt.Sprintf("%-*s", doctorSign, sign))+fmt.Sprintf("%-*s", doctorID, id), text, doctorSign+doctorID)
 		return
 	}
-	if id != "" {
-		t.b.WriteString(t.colour(sign, fmt.Sprintf("%-5s", sign)) + " " + id + "\n")
+	switch head := fmt.Sprintf("%-5s", sign); {
+	case id == "":
+	case len(head)+1+len(id) > t.width:
+		t.b.WriteString(t.colour(sign, sign) + "\n")
+		t.line("  ", id, 2)
+	default:
+		t.b.WriteString(t.colour(sign, head) + " " + id + "\n")
 	}
 	t.line(strings.Repeat(" ", 6), text, 6)
-}
-
-// line writes a text behind a head, broken into lines that are indented.
-func (t *table) line(head, text string, indent int) {
-	t.b.WriteString(head)
-	column := indent
-	for i, word := range strings.Fields(text) {
-		n := utf8.RuneCountInString(word)
-		switch {
-		case i == 0:
-		case t.width > 0 && column+1+n > t.width:
-			t.b.WriteString("\n" + strings.Repeat(" ", indent))
-			column = indent
-		default:
-			t.b.WriteByte(' ')
-			column++
-		}
-		t.b.WriteString(word)
-		column += n
-	}
-	t.b.WriteByte('\n')
 }
 
 func (t *table) colour(sign, text string) string {

@@ -28,7 +28,7 @@ func (o *execOptions) options() []*option {
 	o.beside = withEnv([]*option{
 		{
 			name: "exec-timeout", category: catExec, set: span(&o.timeout), def: "for ever",
-			usage: "`TIME` that a command may run; then its process group is ended, and it has failed",
+			usage: "`TIME` that a command may run; then its process group is ended, and it has failed, unless it ends with 0",
 		},
 		{
 			name: "exec-grace", category: catExec, set: span(&o.grace), def: "10s",
@@ -137,6 +137,7 @@ func (e *executor) run(ctx context.Context, m *autopaho.Received) error {
 		defer t.Stop()
 		timeout = t.C
 	}
+	late := false // it has had its time
 	over := false // it is ended since we are to end, or since the message is another's
 	ended, grace := e.ended, (<-chan time.Time)(nil)
 wait:
@@ -145,8 +146,9 @@ wait:
 		case <-c.done:
 			break wait
 		case <-timeout:
+			late = true
 			c.end()
-			return c.failed(fmt.Sprintf("ended after %s, the time of --exec-timeout", e.opts.timeout))
+			break wait
 		case <-ended:
 			ended = nil
 			t := time.NewTimer(e.opts.grace)
@@ -169,6 +171,8 @@ wait:
 	switch code := c.cmd.ProcessState.ExitCode(); {
 	case code == 0:
 		return nil // also if it was told to end, and finished
+	case late:
+		return c.failed(fmt.Sprintf("ended after %s, the time of --exec-timeout", e.opts.timeout))
 	case over:
 		return autopaho.ErrRelease
 	case code == shellCannotRun || code == shellNotFound:

@@ -46,9 +46,9 @@ func TestExecMessage(t *testing.T) {
 	for _, v := range vars {
 		fmt.Fprintf(&text, "printf '%%s=%%s\\n' %s \"${MQTT_%[1]s-unset}\"\n", v)
 	}
-	text.WriteString("printf 'payload='\ncat\n")
+	text.WriteString("echo \"secret=${MINE-unset} ${ONCEMQ_PASSWORD_ENV-unset}\"\nprintf 'payload='\ncat\n")
 	cmd := oncemq(t, "sub", "-L", m.URL(), "--debug", "-t", "#", "-q", "2", "-C", "1", "--exec", script(t, text.String()))
-	cmd.Env = append(cmd.Env, "MQTT_STALE=of some other message")
+	cmd.Env = append(cmd.Env, "MQTT_STALE=of some other message", "ONCEMQ_PASSWORD_ENV=MINE", "MINE=sesame")
 	p := testenv.Start(t, cmd)
 	_, err := p.Stderr.WaitFor(within(t, 20*time.Second), func(line string) bool { return strings.HasPrefix(line, "oncemq sub: subscribed to ") })
 	require.NoError(t, err)
@@ -78,7 +78,7 @@ func TestExecMessage(t *testing.T) {
 		"TOPIC": `a/$(id)/"b`, "QOS": "2", "RETAIN": "0", "DUP": "0", "MESSAGE_ID": "m-1", "ORDERING_KEY": "k", "ATTEMPT": "1",
 		"PAYLOAD_LENGTH": strconv.Itoa(len(evil)), "PAYLOAD_UTF8": "1", "CONTENT_TYPE": "text/plain; x='$(id)'", "RESPONSE_TOPIC": "r/`id`",
 		"CORRELATION_DATA": "c d", "CORRELATION_DATA_BASE64": "YyBk", "USER_PROPERTY_A_B": "$(id)", "USER_PROPERTY__LD_PRELOAD": "x=/tmp/y",
-		"STALE": "unset",
+		"STALE": "unset", "secret": "unset MINE",
 	}, got)
 }
 
@@ -176,6 +176,19 @@ func TestExecTimeout(t *testing.T) {
 	require.Equal(t, exitDone, got.code, got.stderr)
 	require.Contains(t, got.stderr, `a message on topic "a" became a dead letter after attempt 1: ended after 3s, the time of --exec-timeout: waiting`)
 	requireGone(t, pids)
+}
+
+// TestExecTimeoutAtTheEnd: a command that ends with 0 as its time is over has done its
+// work, and its message is not a dead letter.
+func TestExecTimeoutAtTheEnd(t *testing.T) {
+	t.Parallel()
+	l := listen(t, brokertest.Options{}, "-t", "a", "-C", "1", "--attempts", "1", "--store", "memory:", "--exec-timeout", "3", "--exec",
+		`trap 'echo done; exit 0' TERM; sleep 600 & wait`)
+	l.publish("a", "x", false)
+	got := l.wait(t)
+	require.Equal(t, exitDone, got.code, got.stderr)
+	require.Equal(t, "done\n", got.stdout)
+	require.NotContains(t, got.stderr, "dead letter")
 }
 
 // requireGone waits until a process whose number is in a file has ended.

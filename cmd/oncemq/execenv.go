@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/base64"
 	"encoding/json"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -18,16 +19,48 @@ const envPrefix = "MQTT_"
 // capitals, with _ for what is no letter and no digit.
 const envUserProperty = "USER_PROPERTY_"
 
-// commandEnv is an environment without variables that look like a message's: what
-// a message does not have must not come from around.
-func commandEnv(env []string) []string {
+// commandEnv is an environment without variables that look like a message's, since
+// what a message does not have must not come from around; and without the secrets in
+// ours: those of options that hold one, and those of some names.
+func commandEnv(env []string, secrets ...string) []string {
+	holds := make(map[string]func(string) bool)
+	eachCommand(commands(&shell{}), nil, func(_ []string, options []*option) {
+		for _, o := range options {
+			if o.secret != nil {
+				holds[o.env] = o.secret
+			}
+		}
+	})
+	for _, name := range secrets {
+		holds[name] = always
+	}
 	var kept []string
 	for _, e := range env {
-		if !strings.HasPrefix(e, envPrefix) {
-			kept = append(kept, e)
+		name, value, _ := strings.Cut(e, "=")
+		if secret := holds[name]; strings.HasPrefix(e, envPrefix) || secret != nil && secret(value) {
+			continue
 		}
+		kept = append(kept, e)
 	}
 	return kept
+}
+
+// always is for options whose values are secrets.
+func always(string) bool { return true }
+
+// inURL tells whether there is a password in one of the URLs of a value; what is none
+// may hold anything.
+func inURL(value string) bool {
+	for _, raw := range strings.Fields(value) {
+		u, err := url.Parse(raw)
+		if err != nil {
+			return true
+		}
+		if _, given := u.User.Password(); given || u.Query().Has("password") {
+			return true
+		}
+	}
+	return false
 }
 
 // appendMessageEnv appends the variables of a message. All but those of single user

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -22,23 +23,23 @@ Examples:
   oncemq man sub | man -l -
   oncemq man --dir /usr/local/share/man/man1`,
 		Flags: toFlags(o.options()),
-		Action: func(c *cli.Context) error {
+		Action: action(sh, func(_ context.Context, args []string) error {
 			pages := manPages(newApp(&shell{}))
 			if o.dir != "" {
-				if c.NArg() > 0 {
+				if len(args) > 0 {
 					return &usageError{option: "--dir", problem: "has the pages of all commands written; leave the command out"}
 				}
 				return writePages(o.dir, pages)
 			}
-			name := strings.Join(append([]string{"oncemq"}, c.Args().Slice()...), "-")
+			name := strings.Join(append([]string{"oncemq"}, args...), "-")
 			for _, p := range pages {
 				if p.name == name {
 					_, err := io.WriteString(sh.stdout, p.text)
 					return err
 				}
 			}
-			return &usageError{problem: fmt.Sprintf("there is no command %s; oncemq --help lists them", shown(strings.Join(c.Args().Slice(), " ")))}
-		},
+			return &usageError{problem: fmt.Sprintf("there is no command %s; oncemq --help lists them", shown(strings.Join(args, " ")))}
+		}),
 	}
 }
 

@@ -33,7 +33,7 @@ func (o *networkOptions) options() []*option {
 			usage: "`ADDRESS` of this machine, an IP address or a host name, from which to connect",
 		},
 		{
-			name: "proxy", category: catConnection, set: proxyURL(&o.proxy),
+			name: "proxy", category: catConnection, set: proxyURL(&o.proxy), secret: inURL,
 			usage: "`URL` of a SOCKS5 proxy to connect through, socks5h://[user[:password]@]host[:port]; it resolves the broker's name",
 		},
 		{
@@ -42,7 +42,7 @@ func (o *networkOptions) options() []*option {
 				"with TLS, whose certificate must be for the domain; the port means nothing then",
 		},
 		{
-			name: "ws-header", also: []string{"wh"}, category: catConnection, many: true, set: header(o.header),
+			name: "ws-header", also: []string{"wh"}, category: catConnection, many: true, set: header(o.header), secret: always,
 			usage: "header of the WebSocket handshake, as `NAME:VALUE`; may be given several times",
 		},
 		{
@@ -95,7 +95,10 @@ func (o *networkOptions) apply(ctx context.Context, cfg *autopaho.Config) error 
 	bound := *plain
 	if o.bind != "" {
 		ips, err := net.DefaultResolver.LookupIPAddr(ctx, o.bind)
-		if err != nil {
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return interrupted(ctx)
+		case err != nil:
 			return &usageError{option: "--bind-address", problem: err.Error()}
 		}
 		bound.LocalAddr = &net.TCPAddr{IP: ips[0].IP, Zone: ips[0].Zone}

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 )
@@ -23,6 +25,9 @@ type option struct {
 	def string
 	// env is the environment variable; empty if there is none.
 	env string
+	// secret tells whether a value holds a secret, which is kept from commands of the
+	// user; nil is never.
+	secret func(value string) bool
 	// choices are all values that there are; nil if these cannot be counted.
 	choices []string
 	// many tells that the option may be given several times.
@@ -34,6 +39,15 @@ type option struct {
 	excludes []*option
 	// config is set for the option that names the configuration file.
 	config *configOptions
+	// alone looks for what cannot stand beside the option on the command line. It is asked
+	// before the environment is read, over which the command line goes; nil has nothing to
+	// look for.
+	alone func() error
+	// settle is called once all options have their values, if it is not nil.
+	settle func(log *reporter)
+	// bound is set for the option that bounds the time of the whole command: it points to
+	// its value, which is zero for no bound.
+	bound *time.Duration
 	// words tells how many of the following arguments belong to the option, for
 	// the one whose value is several. Nil means one, or none for a switch.
 	words func(rest []string) int
@@ -95,7 +109,7 @@ func refused(name, value, why string) *option {
 
 // environ reads the options that were not given from the environment, and then from
 // the configuration file if there is one.
-func environ(options []*option, lookup func(string) (string, bool)) error {
+func environ(ctx context.Context, options []*option, lookup func(string) (string, bool)) error {
 	closeExcluded(options)
 	for _, o := range options {
 		if o.given || o.closed || o.env == "" {
@@ -111,7 +125,7 @@ func environ(options []*option, lookup func(string) (string, bool)) error {
 		o.given = true
 	}
 	closeExcluded(options)
-	return readConfig(options, lookup)
+	return readConfig(ctx, options, lookup)
 }
 
 // closeExcluded closes what options exclude that were given.
@@ -139,6 +153,19 @@ func withEnv(options []*option, but ...string) []*option {
 		}
 	}
 	return options
+}
+
+// deleteOf takes the options of a category out.
+func deleteOf(options []*option, category string, out *[]*option) []*option {
+	var rest []*option
+	for _, o := range options {
+		if o.category == category {
+			*out = append(*out, o)
+		} else {
+			rest = append(rest, o)
+		}
+	}
+	return rest
 }
 
 // without leaves options out; they keep their defaults.

@@ -6,7 +6,6 @@ import (
 	"io"
 	"math"
 	"strconv"
-	"text/tabwriter"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -29,13 +28,10 @@ Examples:
   oncemq outbox retry --topic 'orders/#'
   oncemq outbox purge --state delivered`,
 		Subcommands: []*cli.Command{outboxStatsCommand(sh), outboxListCommand(sh), outboxShowCommand(sh), outboxRetryCommand(sh), outboxPurgeCommand(sh)},
-		Action: func(*cli.Context) error {
-			return &usageError{problem: "a command is missing; there are stats, list, show, retry and purge"}
-		},
 	}
 }
 
-// outboxOptions are what both commands have.
+// outboxOptions are what all commands have that look at a store.
 type outboxOptions struct {
 	store  storeOptions
 	report reportOptions
@@ -47,30 +43,19 @@ func (o *outboxOptions) options() []*option {
 	return append(options, o.report.options()...)
 }
 
-// outboxAction opens the store and runs what looks at it.
-func outboxAction(sh *shell, o *outboxOptions, options []*option, look func(context.Context, persist.Store) error) cli.ActionFunc {
-	return func(c *cli.Context) error {
-		if err := noArguments(c); err != nil {
-			return err
-		}
-		return lookAction(sh, o, options, look)(c)
-	}
+// storeAction is the Action of a command that works on an open store and nothing else.
+func storeAction(sh *shell, o *outboxOptions, run func(context.Context, persist.Store) error) cli.ActionFunc {
+	return action(sh, func(ctx context.Context, _ []string) error { return o.look(ctx, sh, run) })
 }
 
-// lookAction is outboxAction for a command that has read its arguments.
-func lookAction(sh *shell, o *outboxOptions, options []*option, look func(context.Context, persist.Store) error) cli.ActionFunc {
-	return func(c *cli.Context) error {
-		if err := environ(options, sh.lookup); err != nil {
-			return err
-		}
-		sh.log.configure(&o.report)
-		store, err := o.store.openExisting(c.Context, sh)
-		if err != nil {
-			return err
-		}
-		defer closeStore(sh, store)
-		return look(c.Context, store)
+// look opens the store and runs what looks at it.
+func (o *outboxOptions) look(ctx context.Context, sh *shell, run func(context.Context, persist.Store) error) error {
+	store, err := o.store.openExisting(ctx, sh)
+	if err != nil {
+		return err
 	}
+	defer closeStore(sh, store)
+	return run(ctx, store)
 }
 
 func outboxStatsCommand(sh *shell) *cli.Command {
@@ -85,7 +70,7 @@ Examples:
   oncemq outbox stats --store postgres://app@db.example/app
   oncemq outbox stats --json | jq .pending`,
 		Flags: toFlags(options),
-		Action: outboxAction(sh, o, options, func(ctx context.Context, store persist.Store) error {
+		Action: storeAction(sh, o, func(ctx context.Context, store persist.Store) error {
 			s, err := store.Stats(ctx)
 			if err != nil {
 				return err
@@ -93,7 +78,9 @@ Examples:
 			if o.json {
 				return writeLine(sh.stdout, newStatsObject(store, &s))
 			}
-			return writeStats(sh.stdout, store, &s)
+			_, width, _ := terminal(sh.stdout)
+			_, err = io.WriteString(sh.stdout, statsText(store, &s, width))
+			return err
 		}),
 	}
 }
@@ -151,45 +138,40 @@ func newStatsObject(store persist.Store, s *persist.Stats) statsObject {
 	return o
 }
 
-func writeStats(w io.Writer, store persist.Store, s *persist.Stats) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	// What goes wrong in writing shows at Flush.
-	row := func(name string, value any) { _, _ = fmt.Fprintf(t, "%s\t%v\n", name, value) }
-	row("store", store.Identity())
-	row("pending", s.Pending)
+// statsText shows what a store holds, on a terminal of a width, or on none.
+func statsText(store persist.Store, s *persist.Stats, width int) string {
+	r := rows{width: width}
+	r.add("store", store.Identity())
+	r.add("pending", s.Pending)
 	if s.OldestPending > 0 {
-		row("oldest pending", s.OldestPending.Round(time.Second))
+		r.add("oldest pending", s.OldestPending.Round(time.Second))
 	}
-	row("delivered, awaiting receipt", s.Delivered)
-	row("bytes", s.Bytes)
-	row("limits of the outbox", s.Limits)
-	row("failed", s.Failed)
-	row("expired", s.Expired)
-	row("dropped", s.Dropped)
-	row("superseded", s.Superseded)
-	row("consumer dead letters", s.ConsumerDead)
-	row("processed keys", s.Completed)
-	row("keys in work", s.InWork)
+	r.add("delivered, awaiting receipt", s.Delivered)
+	r.add("bytes", s.Bytes)
+	r.add("limits of the outbox", s.Limits)
+	r.add("failed", s.Failed)
+	r.add("expired", s.Expired)
+	r.add("dropped", s.Dropped)
+	r.add("superseded", s.Superseded)
+	r.add("consumer dead letters", s.ConsumerDead)
+	r.add("processed keys", s.Completed)
+	r.add("keys in work", s.InWork)
 	for i, group := range s.Groups {
 		name := "groups"
 		if i > 0 {
 			name = ""
 		}
-		row(name, visible(group))
+		r.add(name, group)
 	}
-	_, _ = fmt.Fprintln(t, "\nLANE\tPENDING\tEPOCH\tLEASE\tOWNER")
+	lanes := grid{width: width, heads: []string{"LANE", "PENDING", "EPOCH", "LEASE", "OWNER"}}
 	for _, l := range s.Lanes {
 		lease := "-"
 		if l.Remaining > 0 {
 			lease = l.Remaining.Round(100 * time.Millisecond).String()
 		}
-		owner := "-"
-		if l.Owner != "" {
-			owner = l.Owner
-		}
-		_, _ = fmt.Fprintf(t, "%d\t%d\t%d\t%s\t%s\n", l.Lane, l.Pending, l.Epoch, lease, owner)
+		lanes.line(l.Lane, l.Pending, l.Epoch, lease, orDash(l.Owner))
 	}
-	return t.Flush()
+	return r.String() + "\n" + lanes.String()
 }
 
 // listOptions are the options of outbox list.
@@ -220,7 +202,7 @@ Examples:
   oncemq outbox list --limit 10
   oncemq outbox list --state failed --json`,
 		Flags: toFlags(options),
-		Action: outboxAction(sh, &o.outboxOptions, options, func(ctx context.Context, store persist.Store) error {
+		Action: storeAction(sh, &o.outboxOptions, func(ctx context.Context, store persist.Store) error {
 			return listOutbox(ctx, sh.stdout, store, o)
 		}),
 	}
@@ -356,29 +338,19 @@ func eachDead(ctx context.Context, store persist.Store, o *listOptions, fn func(
 type entryPrinter struct {
 	w     io.Writer
 	json  bool
-	table *tabwriter.Writer
-	rows  int
+	table *grid
 }
 
 func newEntryPrinter(w io.Writer, json bool) *entryPrinter {
-	return &entryPrinter{w: w, json: json, table: tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
+	return &entryPrinter{w: w, json: json, table: newGrid(w,
+		"LANE", "POSITION", "STATE", "SINCE", "QOS", "BYTES", "ATTEMPTS", "ID", "TOPIC", "REASON")}
 }
 
 func (p *entryPrinter) print(e entryObject) error {
 	if p.json {
 		return writeLine(p.w, e)
 	}
-	if p.rows%listPage == 0 {
-		// A table of its own now and then: tabwriter holds a whole one.
-		if err := p.table.Flush(); err != nil {
-			return err
-		}
-		_, _ = fmt.Fprintln(p.table, "LANE\tPOSITION\tSTATE\tSINCE\tQOS\tBYTES\tATTEMPTS\tID\tTOPIC\tREASON")
-	}
-	p.rows++
-	_, err := fmt.Fprintf(p.table, "%d\t%d\t%s\t%s\t%d\t%d\t%d\t%s\t%s\t%s\n", e.Lane, e.Position, e.State, e.Since, e.QoS,
-		e.PayloadLen, e.Attempts, visible(e.ID), visible(e.Topic), visible(reasonCell(e)))
-	return err
+	return p.table.add(e.Lane, e.Position, e.State, e.Since, e.QoS, e.PayloadLen, e.Attempts, e.ID, e.Topic, reasonCell(e))
 }
 
 func reasonCell(e entryObject) string {
@@ -388,12 +360,7 @@ func reasonCell(e entryObject) string {
 	return "0x" + strconv.FormatUint(uint64(e.ReasonCode), 16)
 }
 
-func (p *entryPrinter) flush() error {
-	if p.rows == 0 {
-		return nil
-	}
-	return p.table.Flush()
-}
+func (p *entryPrinter) flush() error { return p.table.flush() }
 
 // writeLine writes a JSON object on a line.
 func writeLine(w io.Writer, v any) error {

@@ -46,7 +46,7 @@ Examples:
   oncemq outbox purge --state delivered
   oncemq outbox purge --lane 0 --limit 1`,
 		Flags: toFlags(options),
-		Action: func(c *cli.Context) error {
+		Action: action(sh, func(ctx context.Context, _ []string) error {
 			chosen := o.lane >= 0 || o.state != "" || o.limit > 0
 			switch {
 			case !o.all && !chosen:
@@ -54,14 +54,14 @@ Examples:
 			case o.all && chosen:
 				return &usageError{option: "--all", problem: "cannot stand beside an option that chooses messages"}
 			}
-			return outboxAction(sh, &o.outboxOptions, options, func(ctx context.Context, store persist.Store) error {
+			return o.look(ctx, sh, func(ctx context.Context, store persist.Store) error {
 				n, err := purgeOutbox(ctx, store, o)
 				if err != nil {
 					return err
 				}
 				return printPurged(sh.stdout, o.json, n)
-			})(c)
-		},
+			})
+		}),
 	}
 }
 

@@ -28,7 +28,7 @@ Examples:
   oncemq outbox retry --dry-run
   oncemq outbox retry --reason-code 0x87 --topic 'orders/#'`,
 		Flags: toFlags(options),
-		Action: deadAction(sh, &o.deadOptions, options, func(ctx context.Context, store persist.Store) error {
+		Action: deadAction(sh, &o.deadOptions, func(ctx context.Context, store persist.Store) error {
 			return retryDead(ctx, sh.stdout, store, o)
 		}),
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
 
@@ -29,22 +28,22 @@ Examples:
   oncemq outbox show 01a223bf-7c4c-7cbb-af81-ef97c16ed347 -o raw > payload`,
 		ArgsUsage: "ID",
 		Flags:     toFlags(options),
-		Action: func(c *cli.Context) error {
-			switch c.Args().Len() {
+		Action: action(sh, func(ctx context.Context, args []string) error {
+			switch len(args) {
 			case 0:
 				return &usageError{problem: "the ID of a message is missing; oncemq outbox list shows them"}
 			case 1:
 			default:
-				return &usageError{problem: fmt.Sprintf("unexpected argument %s; one ID is enough", shown(c.Args().Get(1)))}
+				return &usageError{problem: fmt.Sprintf("unexpected argument %s; one ID is enough", shown(args[1]))}
 			}
-			id := c.Args().First()
+			id := args[0]
 			show, err := shower(o, showEntryText, showEntryObject, func(e *persist.Entry) *autopaho.Received {
 				return &autopaho.Received{Message: e.Message, Attempt: e.Attempts, At: e.EnqueuedAt}
 			})
 			if err != nil {
 				return err
 			}
-			return lookAction(sh, &o.outboxOptions, options, func(ctx context.Context, store persist.Store) error {
+			return o.look(ctx, sh, func(ctx context.Context, store persist.Store) error {
 				entries, err := store.GetOutbox(ctx, id)
 				if errors.Is(err, persist.ErrNotFound) {
 					return &exitError{code: exitFailed, text: fmt.Sprintf("there is no message %s in the outbox", shown(id))}
@@ -58,8 +57,8 @@ Examples:
 					}
 				}
 				return nil
-			})(c)
-		},
+			})
+		}),
 	}
 }
 
@@ -83,7 +82,7 @@ func showEntryObject(w io.Writer, e *persist.Entry) error {
 }
 
 func showEntryText(w io.Writer, e *persist.Entry) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	t := newRows(w)
 	row := rowsOf(t)
 	row("lane, position", fmt.Sprintf("%d, %d", e.Lane, e.Position))
 	row("state", e.State)

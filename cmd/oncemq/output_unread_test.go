@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -54,4 +56,26 @@ func TestSubUnread(t *testing.T) {
 		require.FailNow(t, "it does not end")
 	}
 	close(out.end)
+}
+
+// TestNobodyReads: a command whose reader has gone ends with 1 and says nothing.
+func TestNobodyReads(t *testing.T) {
+	t.Parallel()
+	store := fileStore(t)
+	require.Equal(t, exitDone, runOnce(t, command("pub", "-L", nobody, "--no-wait", "--store", store, "-t", "a", "-m", "x")).code)
+	for _, args := range [][]string{
+		{"--help"}, {"help", "pub"}, {"version"}, {"version", "--json"}, {"completion", "bash"}, {"completion", "zsh"}, {"completion", "fish"},
+		{"man"}, {"man", "pub"}, {"chaos", "list"}, {"chaos", "list", "--json"}, {"outbox", "list", "--store", store}, {"outbox", "stats", "--store", store},
+		{"outbox", "list", "--json", "--store", store}, {"dedup", "stats", "--store", store}, {"store", "status", "--store", store},
+		{"store", "check", "--store", store}, {"status", "--store", store}, {"doctor", "--no-broker", "--store", store},
+	} {
+		r, w, err := os.Pipe()
+		require.NoError(t, err)
+		require.NoError(t, r.Close())
+		var stderr bytes.Buffer
+		code := run(within(t, 30*time.Second), append([]string{"oncemq"}, args...), nil, strings.NewReader(""), w, &stderr)
+		require.Equal(t, exitFailed, code, args)
+		require.Empty(t, stderr.String(), args)
+		require.NoError(t, w.Close())
+	}
 }

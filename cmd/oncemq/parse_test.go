@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
+	"github.com/urfave/cli/v2"
 
 	"github.com/oncemq/oncemq/autopaho"
 	"github.com/oncemq/oncemq/qos"
@@ -250,3 +251,6 @@ func FuzzSpan(f *testing.F) {
 		}
 	})
 }
+
+// nothing is the Action of a command whose options alone are looked at.
+func nothing(*cli.Context) error { return nil }

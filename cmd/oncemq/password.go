@@ -3,7 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
+	"net"
+	"net/url"
 	"strings"
 
 	"github.com/oncemq/oncemq/autopaho"
@@ -19,7 +20,7 @@ type passwordOptions struct {
 func (o *passwordOptions) options() []*option {
 	o.all = []*option{
 		{
-			name: "pw", also: []string{"P", "password"}, category: catConnection, env: "ONCEMQ_PASSWORD", set: text(&o.plain),
+			name: "pw", also: []string{"P", "password"}, category: catConnection, env: "ONCEMQ_PASSWORD", secret: always, set: text(&o.plain),
 			usage: "`PASSWORD` to log in with. On the command line it shows in the list of processes: better give " +
 				"it in the environment or in a file",
 		},
@@ -39,7 +40,7 @@ func (o *passwordOptions) options() []*option {
 }
 
 // read returns the password, and whether one was given.
-func (o *passwordOptions) read(sh *shell) (string, bool, error) {
+func (o *passwordOptions) read(ctx context.Context, sh *shell) (string, bool, error) {
 	var given []string
 	for _, p := range o.all {
 		if p.given {
@@ -58,30 +59,51 @@ func (o *passwordOptions) read(sh *shell) (string, bool, error) {
 		}
 		return value, true, nil
 	case o.file != "":
-		password, err := readPassword(o.file)
-		if err != nil {
-			return "", false, &usageError{option: "--password-file", problem: err.Error()}
-		}
-		return password, true, nil
+		password, err := readPassword(ctx, o.file)
+		return password, err == nil, err
 	}
 	return o.plain, true, nil
 }
 
 // readPassword returns the first line of a file.
-func readPassword(file string) (string, error) {
-	data, err := os.ReadFile(file)
+func readPassword(ctx context.Context, file string) (string, error) {
+	data, err := readFile(ctx, "--password-file", file)
 	line, _, _ := strings.Cut(string(data), "\n")
 	return strings.TrimSuffix(line, "\r"), err
 }
 
 // renewed has the password of a file read anew for every connection, so that one
-// that was changed is used without a restart. It is nil for other passwords.
+// that was changed is used without a restart. It is nil for other passwords, and for a
+// FIFO, which can be read once.
 func (o *passwordOptions) renewed(username string) func(context.Context) (autopaho.Credentials, error) {
-	if o.file == "" {
+	if o.file == "" || !isRegular(o.file) {
 		return nil
 	}
-	return func(context.Context) (autopaho.Credentials, error) {
-		password, err := readPassword(o.file)
+	return func(ctx context.Context) (autopaho.Credentials, error) {
+		password, err := readPassword(ctx, o.file)
 		return autopaho.Credentials{Username: username, Password: []byte(password)}, err
 	}
+}
+
+// warnPlain tells that a password leaves this machine unencrypted.
+func warnPlain(sh *shell, servers []string, password string) {
+	if password == "" {
+		return
+	}
+	for _, s := range servers {
+		u, err := url.Parse(s)
+		if err != nil || u.Scheme != "mqtt" && u.Scheme != "ws" || isLoopback(u.Hostname()) {
+			continue
+		}
+		sh.log.warn("the password goes to %s unencrypted; use mqtts:// or wss://", u.Host)
+		return
+	}
+}
+
+func isLoopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
 }

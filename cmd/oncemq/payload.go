@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 )
@@ -93,7 +92,7 @@ func errTooLong(n, limit int) error {
 }
 
 // feed opens the source.
-func (o *payloadOptions) feed(stdin io.Reader) (feed, error) {
+func (o *payloadOptions) feed(ctx context.Context, stdin io.Reader) (feed, error) {
 	var payload []byte
 	switch {
 	case o.many():
@@ -103,19 +102,19 @@ func (o *payloadOptions) feed(stdin io.Reader) (feed, error) {
 		}
 		return func(_ context.Context, put func([]byte) error) error { return readLines(stdin, limit, put) }, nil
 	case o.file != "":
-		f, err := os.Open(o.file)
-		if err != nil {
-			return nil, &exitError{code: exitFailed, text: "--file", err: err}
-		}
-		payload, err = readAll(f)
-		_ = f.Close() // only read
-		if err != nil {
-			return nil, &exitError{code: exitFailed, text: "--file", err: err}
+		var err error
+		payload, err = readStart(ctx, o.file, maxPayload+1)
+		if err = checkPayload(payload, err); err != nil {
+			return nil, &exitError{code: exitCode(err), text: "--file", err: err}
 		}
 	case o.stdin:
 		var err error
-		if payload, err = readAll(stdin); err != nil {
-			return nil, &exitError{code: exitFailed, text: "standard input", err: err}
+		payload, err = await(ctx, func() ([]byte, error) { return io.ReadAll(io.LimitReader(stdin, maxPayload+1)) }, nil)
+		if ctx.Err() != nil && err != nil {
+			err = interrupted(ctx)
+		}
+		if err = checkPayload(payload, err); err != nil {
+			return nil, &exitError{code: exitCode(err), text: "standard input", err: err}
 		}
 	default:
 		payload = []byte(o.message)
@@ -147,13 +146,12 @@ func (o *payloadOptions) repeated(payload []byte) feed {
 	}
 }
 
-// readAll reads what may be a payload.
-func readAll(r io.Reader) ([]byte, error) {
-	payload, err := io.ReadAll(io.LimitReader(r, maxPayload+1))
+// checkPayload is the error of a reading, or that what was read is too large.
+func checkPayload(payload []byte, err error) error {
 	if err == nil && len(payload) > maxPayload {
-		err = fmt.Errorf("more than %d bytes, which is the limit of a payload", maxPayload)
+		return fmt.Errorf("more than %d bytes, which is the limit of a payload", maxPayload)
 	}
-	return payload, err
+	return err
 }
 
 // readLines hands out the lines of r without their newline; the last one need

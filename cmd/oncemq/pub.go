@@ -70,20 +70,8 @@ Exit codes: 0 all delivered or superseded, 1 a message failed, expired or was
 dropped from a full outbox, 2 usage, 3 stored and not delivered in time, 4 refused
 by the broker, 5 the store cannot be used, 130 and 143 ended by a signal before all
 input was read.`,
-		Flags: toFlags(options),
-		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
-				return err
-			}
-			if err := o.connection.precedence(); err != nil {
-				return err
-			}
-			if err := environ(options, sh.lookup); err != nil {
-				return err
-			}
-			sh.log.configure(&o.report)
-			return pub(c.Context, sh, o)
-		},
+		Flags:  toFlags(options),
+		Action: action(sh, func(ctx context.Context, _ []string) error { return pub(ctx, sh, o) }),
 	}
 }
 
@@ -100,7 +88,7 @@ func pub(ctx context.Context, sh *shell, o *pubOptions) error {
 	case o.noWait && o.store.inMemory():
 		return &usageError{option: "--no-wait", problem: "needs a store that outlives this process, not memory:"}
 	}
-	cfg, urlTopic, err := o.connection.config(sh)
+	cfg, urlTopic, err := o.connection.config(ctx, sh)
 	if err != nil {
 		return err
 	}
@@ -108,7 +96,7 @@ func pub(ctx context.Context, sh *shell, o *pubOptions) error {
 	if err != nil {
 		return err
 	}
-	source, err := o.payload.feed(sh.stdin)
+	source, err := o.payload.feed(ctx, sh.stdin)
 	if err != nil {
 		return err
 	}

@@ -84,8 +84,7 @@ func (o *qosOptions) options() []*option {
 		},
 		{name: "json", category: catOutput, set: on(&o.json), usage: "print JSON, an object a line for each level, or topic"},
 	}, "advise", "persistent-session")
-	options = append(options, only(o.connection.options(false),
-		"host", "port", "url", "mqtt-version", "username", "pw", "password-env", "password-file", "connect-timeout", "keepalive")...)
+	options = append(options, o.connection.brief()...)
 	return append(options, o.report.options()...)
 }
 
@@ -139,20 +138,8 @@ Examples:
 
 Exit codes: 0 done, 1 failed, or a message of QoS 1 or 2 was not confirmed, or one of
 QoS 2 came twice, 2 usage, 4 refused by the broker.`,
-		Flags: toFlags(options),
-		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
-				return err
-			}
-			if err := o.connection.precedence(); err != nil {
-				return err
-			}
-			if err := environ(options, sh.lookup); err != nil {
-				return err
-			}
-			sh.log.configure(&o.report)
-			return o.run(c.Context, sh)
-		},
+		Flags:  toFlags(options),
+		Action: action(sh, func(ctx context.Context, _ []string) error { return o.run(ctx, sh) }),
 	}
 }
 
@@ -161,9 +148,9 @@ func (o *qosOptions) run(ctx context.Context, sh *shell) error {
 	case o.advise != "" && o.sessions:
 		return &usageError{option: "--advise", problem: "cannot stand beside --persistent-session; each is a command of its own"}
 	case o.advise != "":
-		return o.printAdvice(sh)
+		return o.printAdvice(ctx, sh)
 	}
-	opts, err := o.comparison(sh)
+	opts, err := o.comparison(ctx, sh)
 	if err != nil {
 		return err
 	}
@@ -186,7 +173,7 @@ func (o *qosOptions) run(ctx context.Context, sh *shell) error {
 }
 
 // comparison makes the options of the library.
-func (o *qosOptions) comparison(sh *shell) (comparison.Options, error) {
+func (o *qosOptions) comparison(ctx context.Context, sh *shell) (comparison.Options, error) {
 	opts := comparison.Options{
 		NewStore: func() persist.Store { return memory.New(memory.Options{}) },
 		Topic:    o.topic, Messages: o.messages, Rate: o.rate, CutEvery: o.cutEvery,
@@ -201,7 +188,7 @@ func (o *qosOptions) comparison(sh *shell) (comparison.Options, error) {
 	if o.sessions && !o.given.messages.given {
 		opts.Messages = sessionMessages
 	}
-	cfg, topic, err := o.connection.config(sh)
+	cfg, topic, err := o.connection.config(ctx, sh)
 	if err != nil {
 		return opts, err
 	}

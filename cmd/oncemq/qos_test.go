@@ -83,7 +83,7 @@ func TestQoSAdvise(t *testing.T) {
 	got := runOnce(t, command("qos", "--advise", needs))
 	require.Equal(t, exitDone, got.code, got.stderr)
 	require.NoError(t, os.WriteFile(policies, []byte(got.stdout), 0o600))
-	read, err := readPolicies(policies)
+	read, err := readPolicies(t.Context(), policies)
 	require.NoError(t, err)
 	require.Equal(t, "alerts/#", read.Rules[0].Filter, "the narrower one first")
 

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"os"
+	"context"
 
 	"github.com/oncemq/oncemq/qos"
 )
@@ -18,10 +18,10 @@ type adviceObject struct {
 }
 
 // printAdvice prints the policies for the needs of a file.
-func (o *qosOptions) printAdvice(sh *shell) error {
-	data, err := os.ReadFile(o.advise)
+func (o *qosOptions) printAdvice(ctx context.Context, sh *shell) error {
+	data, err := readFile(ctx, "--advise", o.advise)
 	if err != nil {
-		return &usageError{option: "--advise", problem: err.Error()}
+		return err
 	}
 	needs, err := qos.ParseNeeds(o.advise, data)
 	if err != nil {

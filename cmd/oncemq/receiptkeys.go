@@ -2,9 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
-	"os"
 )
 
 // receiptKeyOptions are the keys that prove where receipts come from. They are given
@@ -30,16 +30,16 @@ func (o *receiptKeyOptions) options(verifies bool) []*option {
 const leastReceiptKey = 16
 
 // read returns the keys: the lines of the file that are not empty, as they are.
-func (o *receiptKeyOptions) read(sh *shell) ([][]byte, error) {
+func (o *receiptKeyOptions) read(ctx context.Context, sh *shell) ([][]byte, error) {
 	if o.file == "" {
 		return nil, nil
 	}
 	bad := func(err error) ([][]byte, error) {
 		return nil, &usageError{option: "--receipt-key-file", problem: err.Error()}
 	}
-	data, err := os.ReadFile(o.file)
+	data, err := readFile(ctx, "--receipt-key-file", o.file)
 	if err != nil {
-		return bad(err)
+		return nil, err
 	}
 	var keys [][]byte
 	for i, line := range bytes.Split(data, []byte("\n")) {

@@ -57,20 +57,8 @@ Examples:
 Exit codes: 0 stopped by SIGINT or SIGTERM, or the outbox is empty, 1 failed, 2
 usage, 3 --once and not empty in time, 4 refused by the broker, 5 the store
 cannot be used.`,
-		Flags: toFlags(options),
-		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
-				return err
-			}
-			if err := o.connection.precedence(); err != nil {
-				return err
-			}
-			if err := environ(options, sh.lookup); err != nil {
-				return err
-			}
-			sh.log.configure(&o.report)
-			return relay(c.Context, sh, o)
-		},
+		Flags:  toFlags(options),
+		Action: action(sh, func(ctx context.Context, _ []string) error { return relay(ctx, sh, o) }),
 	}
 }
 
@@ -78,7 +66,7 @@ func relay(ctx context.Context, sh *shell, o *relayOptions) error {
 	if o.timeout > 0 && !o.once {
 		return &usageError{option: "--timeout", problem: "belongs to --once; a relay without it runs until it is stopped"}
 	}
-	cfg, _, err := o.connection.config(sh)
+	cfg, _, err := o.connection.config(ctx, sh)
 	if err != nil {
 		return err
 	}

@@ -180,7 +180,7 @@ func (o *reportOptions) options() []*option {
 		},
 		{
 			name: "log-format", category: catReport, set: oneOf(&o.format, "text", "json"), choices: []string{"text", "json"}, def: "text",
-			usage: "`FORMAT` of messages: text or json, one object a line",
+			usage: "`FORMAT` of messages: text or json, one object a line", settle: func(log *reporter) { log.configure(o) },
 		},
 	}), o.config.options()...)
 }

@@ -47,7 +47,7 @@ func (o *rrOptions) options() []*option {
 			def: "one of this run's own, below oncemq/responses", usage: "`TOPIC` on which to wait for the response",
 		},
 		{name: "count", also: []string{"C"}, category: catResponse, set: number(&o.count, 1, math.MaxInt32), def: "1", usage: "end after a `NUMBER` of responses"},
-		{name: "wait", also: []string{"W"}, category: catResponse, set: span(&o.wait), def: "for ever", usage: "end after that `TIME`, with exit code 27"},
+		{name: "wait", also: []string{"W"}, category: catResponse, set: span(&o.wait), bound: &o.wait, def: "for ever", usage: "end after that `TIME`, with exit code 27; without it a broker that cannot be reached at first ends the command"},
 		{name: "no-retained", also: []string{"R"}, category: catResponse, set: on(&o.noRetained), usage: "do not print retained messages"},
 	}, "count", "wait", "response-topic")...)
 	options = append(options, o.print.options()...)
@@ -65,8 +65,9 @@ func rrCommand(sh *shell) *cli.Command {
 		Description: `
 The request carries a response topic and correlation data, and only messages on that
 topic with those data are responses. Nothing is stored: a request that gets none is not
-sent again. There are two connections, under the client ID with -pub and with -rr
-behind it.
+sent again. With -W the broker is tried until the time is over; without it the command
+fails if it cannot connect at first, and waits for ever after that. There are two
+connections, under the client ID with -pub and with -rr behind it.
 
 Examples:
   oncemq rr -t time/get -n -W 5
@@ -75,23 +76,11 @@ Examples:
 
 Formats (-F) are those of oncemq sub.
 
-Exit codes: 0 the responses came, 1 failed or the output was closed, 2 usage, 4
-refused by the broker, 27 the time of -W is over, 130 and 143 ended by a signal
-before the responses came.`,
-		Flags: toFlags(options),
-		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
-				return err
-			}
-			if err := o.connection.precedence(); err != nil {
-				return err
-			}
-			if err := environ(options, sh.lookup); err != nil {
-				return err
-			}
-			sh.log.configure(&o.report)
-			return rr(c.Context, sh, o)
-		},
+Exit codes: 0 the responses came, 1 failed, as without a broker, or the output was
+closed, 2 usage, 4 refused by the broker, 27 the time of -W is over, 130 and 143
+ended by a signal before the responses came.`,
+		Flags:  toFlags(options),
+		Action: action(sh, func(ctx context.Context, _ []string) error { return rr(ctx, sh, o) }),
 	}
 }
 
@@ -99,7 +88,9 @@ func rr(ctx context.Context, sh *shell, o *rrOptions) error {
 	if err := o.payload.check(); err != nil {
 		return err
 	}
-	cfg, urlTopic, err := o.connection.config(sh)
+	starting, cancel := bounded(ctx, o.wait)
+	defer cancel()
+	cfg, urlTopic, err := o.connection.config(starting, sh)
 	if err != nil {
 		return err
 	}
@@ -111,7 +102,7 @@ func rr(ctx context.Context, sh *shell, o *rrOptions) error {
 	if err != nil {
 		return err
 	}
-	source, err := o.payload.feed(sh.stdin)
+	source, err := o.payload.feed(starting, sh.stdin)
 	if err != nil {
 		return err
 	}
@@ -123,19 +114,28 @@ func rr(ctx context.Context, sh *shell, o *rrOptions) error {
 		cfg.ClientID = randomID(o.connection.idPrefix)
 	}
 	cfg.SessionExpiry = o.connection.sessionExpiry.config()
+	asking, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
 	t := newTrouble(sh.log)
 	cfg.OnEvent = t.event
+	if o.wait == 0 {
+		cfg.OnEvent = t.atFirst(len(cfg.Servers), giveUp)
+	}
 	client, err := autopaho.New(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	out := newOutput(sh.stdout)
-	err = sendRequest(ctx, client, o, m, print, out)
-	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), closePatience)
-	defer cancel()
+	err = sendRequest(asking, client, o, m, print, out)
+	patience, stop := context.WithTimeout(context.WithoutCancel(ctx), closePatience)
+	defer stop()
 	_ = client.Close(patience) // nothing of it is to be kept
 	if werr := out.close(ctx); werr != nil {
 		return outputError(werr)
+	}
+	var unreachable *unreachableError
+	if err != nil && ctx.Err() == nil && errors.As(context.Cause(asking), &unreachable) {
+		return &exitError{code: exitFailed, err: unreachable}
 	}
 	return verdictOfRequest(ctx, err, t)
 }

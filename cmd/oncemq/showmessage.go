@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
-	"text/tabwriter"
 	"unicode/utf8"
 
 	"github.com/oncemq/oncemq/autopaho"
@@ -58,12 +57,11 @@ func shower[T any](o *showOptions, text, object func(io.Writer, *T) error, recei
 	return text, nil
 }
 
-// rowsOf writes rows of a name and a value, if there is one. What goes wrong in
-// writing shows at Flush.
-func rowsOf(t *tabwriter.Writer) func(name string, value any) {
+// rowsOf adds rows of a name and a value, if there is one.
+func rowsOf(t *rows) func(name string, value any) {
 	return func(name string, value any) {
-		if text := fmt.Sprint(value); text != "" {
-			_, _ = fmt.Fprintf(t, "%s\t%s\n", name, visible(text))
+		if fmt.Sprint(value) != "" {
+			t.add(name, value)
 		}
 	}
 }
@@ -100,8 +98,8 @@ func messageRows(row func(name string, value any), m *persist.Message) {
 }
 
 // showPayload ends a table and shows the payload below it, if it is text.
-func showPayload(w io.Writer, t *tabwriter.Writer, m *persist.Message) error {
-	if err := t.Flush(); err != nil {
+func showPayload(w io.Writer, t *rows, m *persist.Message) error {
+	if _, err := io.WriteString(w, t.String()); err != nil {
 		return err
 	}
 	if len(m.Payload) == 0 || !utf8.Valid(m.Payload) {

@@ -142,7 +142,7 @@ func TestStatsForms(t *testing.T) {
 		app := newApp(&shell{})
 		c := findCommand(app.Commands, "relay")
 		c.Flags = toFlags(o.options())
-		c.Action = noArguments
+		c.Action = nothing
 		r, err := readArgs(app, append([]string{"oncemq", "relay"}, strings.Fields(args)...))
 		require.NoError(t, err, args)
 		require.NoError(t, app.Run(r.args), args)

@@ -1,10 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -33,25 +33,11 @@ func (o *lookOptions) options() []*option {
 		},
 	}}, "watch")
 	options = append(options, o.outboxOptions.options()...)
-	options = append(options, only(o.connection.options(false), "host", "port", "url", "mqtt-version", "username", "pw",
-		"password-env", "password-file", "connect-timeout", "keepalive", "cafile", "capath", "cert", "key", "insecure", "tls-use-os-certs")...)
+	options = append(options, o.connection.brief("cafile", "capath", "cert", "key", "insecure", "tls-use-os-certs")...)
 	// The order of the help: what belongs to standard error stands last.
 	var last []*option
 	options = deleteOf(options, catReport, &last)
 	return append(options, last...)
-}
-
-// deleteOf takes the options of a category out.
-func deleteOf(options []*option, category string, out *[]*option) []*option {
-	var rest []*option
-	for _, o := range options {
-		if o.category == category {
-			*out = append(*out, o)
-		} else {
-			rest = append(rest, o)
-		}
-	}
-	return rest
 }
 
 func statusCommand(sh *shell) *cli.Command {
@@ -75,20 +61,8 @@ Examples:
 
 Exit codes: 0 done, 1 the broker cannot be reached, 2 usage, 4 refused by the broker,
 5 the store cannot be used.`,
-		Flags: toFlags(options),
-		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
-				return err
-			}
-			if err := o.connection.precedence(); err != nil {
-				return err
-			}
-			if err := environ(options, sh.lookup); err != nil {
-				return err
-			}
-			sh.log.configure(&o.report)
-			return o.run(c.Context, sh)
-		},
+		Flags:  toFlags(options),
+		Action: action(sh, func(ctx context.Context, _ []string) error { return o.run(ctx, sh) }),
 	}
 }
 
@@ -166,36 +140,42 @@ func (o *lookOptions) look(ctx context.Context, sh *shell, store persist.Store, 
 	if o.json {
 		return written(writeLine(sh.stdout, object))
 	}
-	var b bytes.Buffer
+	_, width, _ := terminal(sh.stdout)
+	if s != nil {
+		width = s.width - 1
+	}
+	text := ""
 	if object.Broker != nil {
-		b.WriteString(object.Broker.text())
+		text = object.Broker.text(width)
 	}
 	if err == nil {
-		if err := writeStats(&b, store, &stats); err != nil {
-			return err
-		}
+		text += statsText(store, &stats, width)
 	} else {
-		fmt.Fprintf(&b, "store                        %s\n", visible(object.StoreError))
+		r := rows{width: width}
+		r.add(statusName("store"), object.StoreError)
+		text += r.String()
 	}
 	if s == nil {
-		_, err := sh.stdout.Write(b.Bytes())
+		_, err := io.WriteString(sh.stdout, text)
 		return written(err)
 	}
-	s.show(sh.log, strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n"))
+	s.show(sh.log, strings.Split(strings.TrimSuffix(text, "\n"), "\n"))
 	return nil
 }
 
-// text is the broker for people.
-func (o *brokerObject) text() string {
-	text := fmt.Sprintf("broker                       %s\n", visible(strings.Join(o.Servers, " ")))
-	if o.Reachable {
-		return text + "connection                   " + o.State + "\n\n"
+// statusName is a name as wide as the widest of the store's, below which it stands.
+func statusName(name string) string { return fmt.Sprintf("%-27s", name) }
+
+// text is the broker for people, on a terminal of a width, or on none.
+func (o *brokerObject) text(width int) string {
+	r := rows{width: width}
+	r.add(statusName("broker"), strings.Join(o.Servers, " "))
+	state := o.State
+	if !o.Reachable && o.LastError != "" {
+		state += fmt.Sprintf(" (%s: %s)", o.ErrorClass, o.LastError)
 	}
-	text += "connection                   " + o.State
-	if o.LastError != "" {
-		text += fmt.Sprintf(" (%s: %s)", o.ErrorClass, visible(o.LastError))
-	}
-	return text + "\n\n"
+	r.add(statusName("connection"), state)
+	return r.String() + "\n"
 }
 
 // brokerProbe is a connection to the broker that carries nothing.
@@ -208,7 +188,7 @@ type brokerProbe struct {
 
 // startProbe connects, and returns once that has succeeded or failed.
 func startProbe(ctx context.Context, sh *shell, o *connectionOptions) (*brokerProbe, error) {
-	cfg, _, err := o.config(sh)
+	cfg, _, err := o.config(ctx, sh)
 	if err != nil {
 		return nil, err
 	}

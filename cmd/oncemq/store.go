@@ -28,7 +28,7 @@ const catStore = "Store"
 
 func (o *storeOptions) options() []*option {
 	return withEnv([]*option{{
-		name: "store", category: catStore, set: name(&o.url),
+		name: "store", category: catStore, set: name(&o.url), secret: inURL,
 		def: "a SQLite file, oncemq/outbox.db in $XDG_STATE_HOME or ~/.local/state",
 		usage: "`URL` of the store: sqlite:///path, sqlite:path, postgres://user@host/database, redis://host/0, " +
 			"or memory: for one that ends with the process. A password in it shows in the process list; in ONCEMQ_STORE " +
@@ -178,13 +178,13 @@ func closeStore(sh *shell, store persist.Store) {
 
 // readPolicies reads a policy file; without one every message has the default
 // policy.
-func readPolicies(file string) (qos.Policies, error) {
+func readPolicies(ctx context.Context, file string) (qos.Policies, error) {
 	if file == "" {
 		return qos.Policies{}, nil
 	}
-	data, err := os.ReadFile(file)
+	data, err := readFile(ctx, "--policy", file)
 	if err != nil {
-		return qos.Policies{}, &usageError{option: "--policy", problem: err.Error()}
+		return qos.Policies{}, err
 	}
 	p, err := qos.ParsePolicies(file, data)
 	if err != nil {
@@ -193,12 +193,16 @@ func readPolicies(file string) (qos.Policies, error) {
 	return p, nil
 }
 
-// interrupted is the error of a command that a signal ended before it was done.
+// interrupted is the error of a command that a signal ended before it was done, or the
+// time of -W.
 func interrupted(ctx context.Context) error {
 	cause := context.Cause(ctx)
 	var s signalError
-	if errors.As(cause, &s) {
+	switch {
+	case errors.As(cause, &s):
 		return &exitError{code: s.exitCode(), err: s}
+	case errors.Is(cause, errTimedOut):
+		return errTimedOut
 	}
 	return &exitError{code: exitFailed, text: fmt.Sprintf("ended: %s", cause)}
 }

@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -29,22 +28,12 @@ Examples:
   oncemq store status --store postgres://app@db.example/app
   oncemq store check --json`,
 		Subcommands: []*cli.Command{storeMigrateCommand(sh), storeStatusCommand(sh), storeCheckCommand(sh)},
-		Action: func(*cli.Context) error {
-			return &usageError{problem: "a command is missing; there are migrate, status and check"}
-		},
 	}
 }
 
 // maintain runs what looks after a store, without opening it first.
-func maintain(sh *shell, o *outboxOptions, options []*option, run func(context.Context, persist.Maintainer, *url.URL) error) cli.ActionFunc {
-	return func(c *cli.Context) error {
-		if err := noArguments(c); err != nil {
-			return err
-		}
-		if err := environ(options, sh.lookup); err != nil {
-			return err
-		}
-		sh.log.configure(&o.report)
+func maintain(sh *shell, o *outboxOptions, run func(context.Context, persist.Maintainer, *url.URL) error) cli.ActionFunc {
+	return action(sh, func(ctx context.Context, _ []string) error {
 		raw, err := o.store.raw(sh)
 		if err != nil {
 			return err
@@ -53,8 +42,8 @@ func maintain(sh *shell, o *outboxOptions, options []*option, run func(context.C
 		if err != nil {
 			return err
 		}
-		return storeError(c.Context, run(c.Context, driver, u))
-	}
+		return storeError(ctx, run(ctx, driver, u))
+	})
 }
 
 // maintainer is the driver of a URL.
@@ -87,7 +76,7 @@ func storeMigrateCommand(sh *shell) *cli.Command {
 Examples:
   oncemq store migrate --store postgres://owner@db.example/app`,
 		Flags: toFlags(options),
-		Action: maintain(sh, o, options, func(ctx context.Context, d persist.Maintainer, u *url.URL) error {
+		Action: maintain(sh, o, func(ctx context.Context, d persist.Maintainer, u *url.URL) error {
 			from, to, err := d.Migrate(ctx, u)
 			if err != nil {
 				return err
@@ -122,7 +111,7 @@ func storeStatusCommand(sh *shell) *cli.Command {
 Examples:
   oncemq store status --store postgres://app@db.example/app`,
 		Flags: toFlags(options),
-		Action: maintain(sh, o, options, func(ctx context.Context, d persist.Maintainer, u *url.URL) error {
+		Action: maintain(sh, o, func(ctx context.Context, d persist.Maintainer, u *url.URL) error {
 			r, err := d.Check(ctx, u)
 			if err != nil {
 				return err
@@ -149,7 +138,7 @@ program needs, or if this user lacks rights in it.`,
 Examples:
   oncemq store check --json && echo good`,
 		Flags: toFlags(options),
-		Action: maintain(sh, o, options, func(ctx context.Context, d persist.Maintainer, u *url.URL) error {
+		Action: maintain(sh, o, func(ctx context.Context, d persist.Maintainer, u *url.URL) error {
 			r, err := d.Check(ctx, u)
 			if err != nil {
 				return err
@@ -227,7 +216,7 @@ func newReportObject(r *persist.Report) reportObject {
 }
 
 func writeReport(w io.Writer, r *persist.Report) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	t := newRows(w)
 	version := fmt.Sprintf("%d, the newest that this program knows", r.Schema)
 	switch {
 	case r.Schema == 0:
@@ -237,12 +226,16 @@ func writeReport(w io.Writer, r *persist.Report) error {
 	case r.Schema > r.Latest:
 		version = fmt.Sprintf("%d, newer than %d, the last that this program knows", r.Schema, r.Latest)
 	}
-	_, _ = fmt.Fprintf(t, "server\t%s\nversion\t%s\ndurability\t%s\nlimits of the outbox\t%s\n", r.Server, version, r.Durability, r.Limits) // Flush tells
+	t.add("server", r.Server)
+	t.add("version", version)
+	t.add("durability", r.Durability)
+	t.add("limits of the outbox", r.Limits)
 	for _, right := range r.Missing {
-		_, _ = fmt.Fprintf(t, "missing right\t%s\n", right)
+		t.add("missing right", right)
 	}
 	for _, note := range r.Notes {
-		_, _ = fmt.Fprintf(t, "note\t%s\n", note)
+		t.add("note", note)
 	}
-	return t.Flush()
+	_, err := io.WriteString(w, t.String())
+	return err
 }

@@ -46,47 +46,42 @@ the letter: %-20t, %08l, %10.10t.
 
 Files (--out): messages are appended batch by batch, and acknowledged once they are
 on the disk. After a crash a message may be in the file twice, and a line that it
-has torn is moved to FILE.torn. While the file cannot be written nothing is
+has torn is moved to FILE.torn. Of a message of several lines, which --json has none
+of, the first may be left alone. While the file cannot be written nothing is
 acknowledged. SIGHUP has the file opened anew, for logrotate (with delaycompress: a
 batch may still be on its way into the old one). One process writes to a file.
 
 Commands (--exec): run by /bin/sh -c, one for each message, in a process group of
-its own. Exit code 0 completes the message; with any other it is tried again after
-a pause, and is a dead letter in the store after --attempts, with the end of what
-the command wrote to standard error as its reason. 126 and 127, by which a shell
-says that it cannot run a command, end oncemq sub. What a command prints is passed
-on by whole lines. Nothing of a message is part of the command line: the payload is
-on standard input, the rest in the environment: MQTT_TOPIC, MQTT_QOS, MQTT_RETAIN
-and MQTT_DUP (0 or 1), MQTT_MESSAGE_ID, MQTT_ORDERING_KEY, MQTT_GROUP, MQTT_ATTEMPT
-(1 for the first), MQTT_EPOCH (of the claim, a fencing token), MQTT_PAYLOAD_LENGTH,
-MQTT_PAYLOAD_UTF8, MQTT_CONTENT_TYPE, MQTT_RESPONSE_TOPIC, MQTT_CORRELATION_DATA
-(if it is text) and MQTT_CORRELATION_DATA_BASE64, MQTT_EXPIRY (seconds),
-MQTT_USER_PROPERTIES (JSON), and MQTT_USER_PROPERTY_NAME for each user property. A
-command may run again for a message that it has run for: after a crash, and without
---group whenever the broker sends it again.
+its own. Exit code 0 completes the message; with any other it is tried again after a
+pause, and is a dead letter in the store after --attempts, with the end of what the
+command wrote to standard error as its reason. 126 and 127, by which a shell says
+that it cannot run a command, end oncemq sub. What a command prints is passed on by
+whole lines. If oncemq is killed (kill -9), the shell is told to end, on Linux, but
+not what it has started: begin a COMMAND of one program with exec. Nothing of a
+message is part of the command line: the payload is on standard input, the rest in
+the environment: MQTT_TOPIC, MQTT_QOS, MQTT_RETAIN and MQTT_DUP (0 or 1),
+MQTT_MESSAGE_ID, MQTT_ORDERING_KEY, MQTT_GROUP, MQTT_ATTEMPT (1 for the first),
+MQTT_EPOCH (of the claim, a fencing token), MQTT_PAYLOAD_LENGTH, MQTT_PAYLOAD_UTF8,
+MQTT_CONTENT_TYPE, MQTT_RESPONSE_TOPIC, MQTT_CORRELATION_DATA (if it is text) and
+MQTT_CORRELATION_DATA_BASE64, MQTT_EXPIRY (seconds), MQTT_USER_PROPERTIES (JSON),
+and MQTT_USER_PROPERTY_NAME for each user property. The rest of the environment is
+that of oncemq, without the secrets of its options: ONCEMQ_PASSWORD, the variable of
+--password-env, ONCEMQ_WS_HEADER, and ONCEMQ_BROKER, ONCEMQ_STORE and ONCEMQ_PROXY
+if there is a password in the URL. A command may run again for a message that it has
+run for: after a crash, and without --group whenever the broker sends it again.
 
 Exit codes: 0 ended by -C, -E, SIGINT or SIGTERM, 1 failed or the output was
 closed, 2 usage, 4 refused by the broker, 5 the store cannot be used, 27 the time
 of -W is over, 130 and 143 ended by a signal before the messages of -C came.`,
-		Flags: toFlags(options),
-		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
-				return err
-			}
-			if err := o.connection.precedence(); err != nil {
-				return err
-			}
-			if err := environ(options, sh.lookup); err != nil {
-				return err
-			}
-			sh.log.configure(&o.report)
-			return sub(c.Context, sh, o)
-		},
+		Flags:  toFlags(options),
+		Action: action(sh, func(ctx context.Context, _ []string) error { return sub(ctx, sh, o) }),
 	}
 }
 
 func sub(ctx context.Context, sh *shell, o *subOptions) error {
-	cfg, urlTopic, err := o.connection.config(sh)
+	starting, cancel := bounded(ctx, o.wait)
+	defer cancel()
+	cfg, urlTopic, err := o.connection.config(starting, sh)
 	if err != nil {
 		return err
 	}
@@ -121,7 +116,7 @@ func sub(ctx context.Context, sh *shell, o *subOptions) error {
 	var file *filer
 	switch {
 	case o.exec.command != "":
-		subscription.Handler = (&executor{subscriber: s, opts: &o.exec, base: commandEnv(sh.env)}).handle
+		subscription.Handler = (&executor{subscriber: s, opts: &o.exec, base: commandEnv(sh.env, o.connection.password.variable)}).handle
 	case o.out != "":
 		if file, err = openFiler(ctx, s); err != nil {
 			_ = out.close(ctx) // nothing was written

@@ -105,7 +105,7 @@ func (o *subOptions) options() []*option {
 			usage: "`PERCENTAGE` of messages to print, 0.1 to 100; the others are acknowledged all the same",
 		},
 		{name: "count", also: []string{"C"}, category: catOutput, set: number(&o.count, 1, math.MaxInt32), usage: "end after a `NUMBER` of messages"},
-		{name: "wait", also: []string{"W"}, category: catOutput, set: span(&o.wait), usage: "end after that `TIME`, with exit code 27"},
+		{name: "wait", also: []string{"W"}, category: catOutput, set: span(&o.wait), bound: &o.wait, usage: "end after that `TIME`, with exit code 27"},
 		{name: "exit-after-suback", also: []string{"E"}, category: catOutput, set: on(&o.exitAfter), usage: "end when the broker has agreed to the subscriptions"},
 	}, "count", "wait", "exit-after-suback", "unsubscribe", "property", "remove-retained")
 	options = append(options, o.print.options()...)
@@ -186,6 +186,8 @@ func (o *subOptions) check(urlTopic string) error {
 	switch {
 	case o.out != "" && o.exec.command != "":
 		return &usageError{option: "--out", problem: "cannot stand beside --exec; let the command write the file"}
+	case o.out != "" && o.print.pretty:
+		return &usageError{option: "--pretty", problem: "cannot stand beside --out, where a message is a line, which a crash cannot tear unnoticed"}
 	case o.out != "" && o.workers > 1:
 		return &usageError{option: "--workers", problem: "cannot stand beside --out, which appends messages in the order in which they come"}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -89,7 +90,7 @@ func (o *tlsOptions) wanted() bool {
 
 // config is the TLS configuration, and the files that are read anew for every
 // connection, so that certificates which were renewed are used without a restart.
-func (o *tlsOptions) config(sh *shell) (*tls.Config, autopaho.TLSFiles, error) {
+func (o *tlsOptions) config(ctx context.Context, sh *shell) (*tls.Config, autopaho.TLSFiles, error) {
 	files := autopaho.TLSFiles{CA: o.cafile, Cert: o.cert, Key: o.key}
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12, CipherSuites: o.suites}
 	if o.alpn != "" {
@@ -98,13 +99,28 @@ func (o *tlsOptions) config(sh *shell) (*tls.Config, autopaho.TLSFiles, error) {
 	if o.version == "tlsv1.3" {
 		cfg.MinVersion = tls.VersionTLS13
 	}
-	if err := o.check(sh); err != nil {
+	if err := o.check(); err != nil {
 		return nil, files, err
 	}
+	if err := o.readOnce(ctx, cfg, &files); err != nil {
+		return nil, files, err
+	}
+	for _, f := range []struct {
+		option string
+		files  autopaho.TLSFiles
+	}{
+		{"--cafile", autopaho.TLSFiles{CA: files.CA}},
+		{"--cert", autopaho.TLSFiles{Cert: files.Cert, Key: files.Key}},
+	} {
+		if _, err := f.files.Apply(nil); err != nil {
+			return nil, files, &usageError{option: f.option, problem: err.Error()}
+		}
+	}
+	warnReadable(sh, "private key", files.Key)
 	if o.capath != "" {
 		var err error
-		if cfg.RootCAs, err = authoritiesIn(o.capath); err != nil {
-			return nil, files, &usageError{option: "--capath", problem: err.Error()}
+		if cfg.RootCAs, err = authoritiesIn(ctx, o.capath); err != nil {
+			return nil, files, err
 		}
 	}
 	if o.insecure {
@@ -114,8 +130,8 @@ func (o *tlsOptions) config(sh *shell) (*tls.Config, autopaho.TLSFiles, error) {
 	return cfg, files, nil
 }
 
-// check looks at the files as they are now.
-func (o *tlsOptions) check(sh *shell) error {
+// check finds contradictions.
+func (o *tlsOptions) check() error {
 	switch {
 	case o.cafile != "" && o.capath != "":
 		return &usageError{option: "--capath", problem: "cannot stand beside --cafile; give one"}
@@ -126,40 +142,67 @@ func (o *tlsOptions) check(sh *shell) error {
 	case o.cert != "" && o.key == "":
 		return &usageError{option: "--cert", problem: "needs --key beside it"}
 	}
-	for _, f := range []struct {
-		option string
-		files  autopaho.TLSFiles
-	}{
-		{"--cafile", autopaho.TLSFiles{CA: o.cafile}},
-		{"--cert", autopaho.TLSFiles{Cert: o.cert, Key: o.key}},
-	} {
-		if _, err := f.files.Apply(nil); err != nil {
-			return &usageError{option: f.option, problem: err.Error()}
+	return nil
+}
+
+// readOnce puts what is in FIFOs into the configuration: they cannot be read again for
+// each connection.
+func (o *tlsOptions) readOnce(ctx context.Context, cfg *tls.Config, files *autopaho.TLSFiles) error {
+	if files.CA != "" && !isRegular(files.CA) {
+		pem, err := readFile(ctx, "--cafile", files.CA)
+		if err != nil {
+			return err
 		}
+		cfg.RootCAs = x509.NewCertPool()
+		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
+			return &usageError{option: "--cafile", problem: shown(files.CA) + " holds no certificate in PEM form"}
+		}
+		files.CA = ""
 	}
-	warnReadable(sh, "private key", o.key)
+	if files.Cert == "" || isRegular(files.Cert) && isRegular(files.Key) {
+		return nil
+	}
+	cert, err := readFile(ctx, "--cert", files.Cert)
+	if err != nil {
+		return err
+	}
+	key, err := readFile(ctx, "--key", files.Key)
+	if err != nil {
+		return err
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return &usageError{option: "--cert", problem: fmt.Sprintf("client certificate %s: %s", shown(files.Cert), err)}
+	}
+	cfg.Certificates = []tls.Certificate{pair}
+	// Whatever authorities the server says that it knows.
+	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
+	files.Cert, files.Key = "", ""
 	return nil
 }
 
 // authoritiesIn are the certificates in the files of a directory.
-func authoritiesIn(dir string) (*x509.CertPool, error) {
+func authoritiesIn(ctx context.Context, dir string) (*x509.CertPool, error) {
+	bad := func(problem string) (*x509.CertPool, error) {
+		return nil, &usageError{option: "--capath", problem: problem}
+	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, err
+		return bad(err.Error())
 	}
 	pool, found := x509.NewCertPool(), false
 	for _, e := range entries {
 		if ext := filepath.Ext(e.Name()); ext != ".pem" && ext != ".crt" {
 			continue
 		}
-		pem, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		pem, err := readFile(ctx, "--capath", filepath.Join(dir, e.Name()))
 		if err != nil {
 			return nil, err
 		}
 		found = pool.AppendCertsFromPEM(pem) || found
 	}
 	if !found {
-		return nil, fmt.Errorf("%s has no .pem or .crt file that holds a certificate", shown(dir))
+		return bad(shown(dir) + " has no .pem or .crt file that holds a certificate")
 	}
 	return pool, nil
 }

@@ -72,7 +72,7 @@ func (t *trouble) up(clientID string) bool {
 }
 
 func (t *trouble) failed(e autopaho.Event) {
-	if e.Err == nil || errors.Is(e.Err, autopaho.ErrRefused) || errors.Is(e.Err, autopaho.ErrDuplicateClientID) {
+	if e.Err == nil || forGood(e.Err) {
 		return // the command ends with it
 	}
 	text := oneLine(e.Err)
@@ -102,4 +102,43 @@ func (t *trouble) connecting() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.last
+}
+
+// unreachableError is why nothing can be done without waiting for the broker.
+type unreachableError struct{ err error }
+
+func (e *unreachableError) Error() string { return "cannot connect: " + oneLine(e.err) }
+
+func (e *unreachableError) Unwrap() error { return e.err }
+
+// atFirst is event for a command that does not wait for a broker that is not there: it
+// gives up, with an unreachableError, when none of the servers could be reached and
+// there never was a connection.
+func (t *trouble) atFirst(servers int, giveUp func(error)) func(autopaho.Event) {
+	var mu sync.Mutex // guards the following
+	connected, failed := false, make(map[string]int)
+	over := func(e *autopaho.Event) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case e.Kind == autopaho.EventConnected:
+			connected = true
+		case e.Kind == autopaho.EventError && e.ClientID != "" && !connected && !forGood(e.Err):
+			failed[e.ClientID]++
+			return failed[e.ClientID] >= servers
+		}
+		return false
+	}
+	return func(e autopaho.Event) {
+		if over(&e) {
+			giveUp(&unreachableError{e.Err})
+			return
+		}
+		t.event(e)
+	}
+}
+
+// forGood tells whether a connection's error ends the client.
+func forGood(err error) bool {
+	return errors.Is(err, autopaho.ErrRefused) || errors.Is(err, autopaho.ErrDuplicateClientID)
 }

@@ -82,6 +82,18 @@ func level(dst *byte) func(string) error {
 // levels are the levels of QoS.
 func levels() []string { return []string{"0", "1", "2"} }
 
+// seedOf takes the number of a random sequence.
+func seedOf(dst **uint64) func(string) error {
+	return func(s string) error {
+		n, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			return fmt.Errorf("%s is not a seed; use a whole number from 0 up", shown(s))
+		}
+		*dst = &n
+		return nil
+	}
+}
+
 // percent takes a part of all, in percent.
 func percent(dst *float64) func(string) error {
 	return func(s string) error {

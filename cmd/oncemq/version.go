@@ -1,8 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
-	"fmt"
+	"io"
 	"runtime"
 	"runtime/debug"
 
@@ -51,7 +52,7 @@ Examples:
 		Flags: toFlags([]*option{{
 			name: "json", set: on(&asJSON), usage: "print a JSON object",
 		}}),
-		Action: func(*cli.Context) error {
+		Action: action(sh, func(context.Context, []string) error {
 			b := readBuild()
 			if asJSON {
 				return json.NewEncoder(sh.stdout).Encode(b)
@@ -64,8 +65,11 @@ Examples:
 			if b.Paho != "" {
 				text += ", paho.golang " + b.Paho
 			}
-			_, err := fmt.Fprintln(sh.stdout, text)
+			_, width, _ := terminal(sh.stdout)
+			t := table{width: width}
+			t.line("", text, 0)
+			_, err := io.WriteString(sh.stdout, t.b.String())
 			return err
-		},
+		}),
 	}
 }

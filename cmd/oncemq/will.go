@@ -1,8 +1,8 @@
 package main
 
 import (
+	"context"
 	"math"
-	"os"
 	"time"
 
 	"github.com/oncemq/oncemq/autopaho"
@@ -63,7 +63,7 @@ func (o *willOptions) options() []*option {
 }
 
 // message is the will; nil for none.
-func (o *willOptions) message() (*autopaho.Message, time.Duration, error) {
+func (o *willOptions) message(ctx context.Context) (*autopaho.Message, time.Duration, error) {
 	if o.what.Topic == "" {
 		for _, other := range o.all {
 			if other.given {
@@ -79,8 +79,8 @@ func (o *willOptions) message() (*autopaho.Message, time.Duration, error) {
 			return nil, 0, &usageError{option: "--will-file", problem: "cannot stand beside --will-payload; give one"}
 		}
 		var err error
-		if m.Payload, err = os.ReadFile(o.file); err != nil {
-			return nil, 0, &usageError{option: "--will-file", problem: err.Error()}
+		if m.Payload, err = readFile(ctx, "--will-file", o.file); err != nil {
+			return nil, 0, err
 		}
 	}
 	if err := qos.ValidateBinary("will", m.Payload); err != nil {

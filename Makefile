@@ -10,8 +10,9 @@ DURATION  ?= 1h
 SEED      ?=
 STORE     ?=
 RATE      ?= 300
+SCALE     ?= 1
 
-.PHONY: build man test short lint fuzz fleet chaos soak bench servers clean
+.PHONY: build man test short lint fuzz fleet chaos scenarios soak bench servers clean
 
 build:
 	$(GO) build -trimpath -o bin/oncemq ./cmd/oncemq
@@ -49,11 +50,20 @@ fleet: servers
 	ONCEMQ_REQUIRE_SERVERS=1 ONCEMQ_FLEET_MESSAGES=100000 $(GO) test -count=1 -timeout 30m -v -p 1 -parallel 1 -run 'Test(Postgres|Redis)$$' ./internal/fleet
 
 # All faults on the three stores at once: more than 250,000 messages and 200 faults
-# in a few minutes. The lines that begin with RESULT say what came of it.
+# in a few minutes; then all scenarios of oncemq chaos, in short. The lines that begin
+# with RESULT say what came of it.
 chaos: servers
 	ONCEMQ_REQUIRE_SERVERS=1 ONCEMQ_CHAOS_MESSAGES=84000 ONCEMQ_CHAOS_FAULTS=70 ONCEMQ_CHAOS_RATE=1100 \
 	  ONCEMQ_CHAOS_SEED=$(SEED) ONCEMQ_CHAOS_STORE=$(STORE) \
 	  $(GO) test -count=1 -timeout 15m -v -parallel 3 -run 'TestChaos$$' ./internal/chaos
+	$(MAKE) scenarios SCALE=0.2
+
+# oncemq chaos run all on each of the three stores, through the embedded broker and
+# through mosquitto, all at once: nothing is lost, nothing doubled; then it is with
+# --sabotage. It takes two and a half minutes, or less with a smaller SCALE.
+scenarios: servers
+	ONCEMQ_REQUIRE_SERVERS=1 ONCEMQ_SCENARIOS_SCALE=$(SCALE) \
+	  $(GO) test -count=1 -timeout 15m -v -parallel 8 -run 'TestScenarios' ./cmd/oncemq
 
 # The same for DURATION on each store, one after another, or on STORE (sqlite,
 # postgres or redis) alone, RATE messages a second; as long again on PostgreSQL and on
@@ -67,8 +77,8 @@ soak: servers
 bench: servers
 	cd bench && $(GO) build -o ../bin/bench . && for b in publish consume enqueue backlog outbox ingest claims; do ../bin/bench $$b; done
 
-# mosquitto, PostgreSQL, Redis and PgBouncer, those that are missing, from
-# Debian's packages where apt is at hand.
+# mosquitto, PostgreSQL, Redis, PgBouncer, zsh and fish, those that are missing,
+# from Debian's packages where apt is at hand.
 servers:
 	@scripts/install-servers
 

@@ -231,7 +231,7 @@ func (o *benchOptions) run(ctx context.Context, sh *shell, run func(context.Cont
 		sh.log.failure(oneLine(err))
 	}
 	if shown := o.show(sh, &res); shown != nil {
-		return &exitError{code: exitFailed, text: "cannot write the result", err: shown}
+		return shown
 	}
 	return verdict(ctx, err, &res)
 }
@@ -264,13 +264,13 @@ func verdict(ctx context.Context, err error, res *load.Result) error {
 
 // check looks at the files before a run, not after.
 func (o *benchOptions) check(ctx context.Context) error {
-	switch filepath.Ext(o.plot) {
-	case "", ".svg", ".html":
-		if o.plot != "" && filepath.Ext(o.plot) == "" {
-			return &usageError{option: "--plot", problem: "needs a name that ends in .svg or .html"}
+	if o.plot != "" {
+		if ext := filepath.Ext(o.plot); ext != ".svg" && ext != ".html" {
+			return &usageError{option: "--plot", problem: shown(o.plot) + " does not end in .svg or .html"}
 		}
-	default:
-		return &usageError{option: "--plot", problem: shown(o.plot) + " does not end in .svg or .html"}
+		if _, err := os.Stat(filepath.Dir(o.plot)); err != nil {
+			return &usageError{option: "--plot", problem: err.Error()}
+		}
 	}
 	if o.compare == "" {
 		return nil

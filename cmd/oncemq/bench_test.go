@@ -112,6 +112,7 @@ func TestBenchExitCodes(t *testing.T) {
 		"bad rate":          {[]string{"pub", "--rate", "-3"}, exitUsage, "--rate: "},
 		"small":             {[]string{"pub", "--size", "3"}, exitUsage, "--size: 3 is out of range"},
 		"a picture":         {[]string{"store", "--plot", "x.png"}, exitUsage, `--plot: "x.png" does not end in .svg or .html`},
+		"no folder":         {[]string{"store", "--plot", filepath.Join(none, "x.svg")}, exitUsage, "--plot: stat "},
 		"nothing there":     {[]string{"store", "--compare", none}, exitUsage, "--compare: "},
 		"another kind":      {[]string{"pub", "--compare", other}, exitUsage, "it is one of bench store, not of bench pub"},
 		"no command":        {nil, exitUsage, "there are pub, sub, e2e and store"},

@@ -110,9 +110,20 @@ func (o *benchOptions) show(sh *shell, res *load.Result) error {
 		_, width, _ := terminal(sh.stdout)
 		err = writeBench(sh.stdout, &object, width)
 	}
-	if err != nil || o.plot == "" {
-		return err
+	if err != nil {
+		return outputError(err)
 	}
+	if o.plot == "" {
+		return nil
+	}
+	if err := o.draw(res); err != nil {
+		return &exitError{code: exitFailed, text: "--plot", err: err}
+	}
+	return nil
+}
+
+// draw writes the picture.
+func (o *benchOptions) draw(res *load.Result) error {
 	f, err := os.Create(o.plot)
 	if err != nil {
 		return err

@@ -61,7 +61,7 @@ Examples:
 				if err := writeLine(sh.stdout, scenarioObject{
 					s.Name, s.Summary, s.Lasts.Seconds(), int(max(1, s.QoS)), s.Forgets, s.Restarts,
 				}); err != nil {
-					return err
+					return outputError(err)
 				}
 			}
 			return nil
@@ -88,7 +88,7 @@ func listScenarios(sh *shell) error {
 		_ = table.Flush() // as above
 	}
 	_, err := fmt.Fprint(sh.stdout, b.String())
-	return err
+	return written(err)
 }
 
 // scenariosOf finds the scenarios that were asked for by name.

@@ -147,14 +147,19 @@ func TestChaosInterrupted(t *testing.T) {
 	require.Error(t, err, "mosquitto still runs")
 }
 
-// A reader that has gone ends it without a word.
+// A reader that has gone ends chaos, and its neighbours, without a word.
 func TestChaosClosedPipe(t *testing.T) {
 	t.Parallel()
-	r, w := io.Pipe()
-	_ = r.CloseWithError(syscall.EPIPE)
-	var stderr strings.Builder
-	code := run(within(t, 30*time.Second), []string{"oncemq", "chaos", "run", "cut", "--scale", "0.01", "--quiet"}, nil,
-		strings.NewReader(""), w, &stderr)
-	require.Equal(t, exitFailed, code)
-	require.Empty(t, stderr.String())
+	for _, args := range []string{
+		"chaos run cut --scale 0.01 --quiet", "chaos run cut --scale 0.01 --quiet --json", "chaos list", "chaos list --json",
+		"bench store -L 10", "bench store -L 10 --json", "completion bash", "completion zsh", "completion fish",
+	} {
+		r, w := io.Pipe()
+		_ = r.CloseWithError(syscall.EPIPE)
+		var stderr strings.Builder
+		env := []string{"XDG_STATE_HOME=" + t.TempDir()}
+		code := run(within(t, 30*time.Second), append([]string{"oncemq"}, strings.Fields(args)...), env, strings.NewReader(""), w, &stderr)
+		require.Equal(t, exitFailed, code, args)
+		require.Empty(t, stderr.String(), args)
+	}
 }

@@ -220,7 +220,10 @@ func (o *chaosOptions) run(ctx context.Context, sh *shell, scenarios []fault.Sce
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
 	broker, err := o.broker(ctx, sh, folder)
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return interrupted(ctx)
+	case err != nil:
 		return err
 	}
 	defer func() { err = errors.Join(err, broker.Close()) }()

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/oncemq/oncemq/fault"
 )
 
 // shells are those that there is a completion for.
@@ -32,11 +34,11 @@ Examples:
 			t := newCompletions(newApp(&shell{}))
 			switch name := args[0]; name {
 			case "bash":
-				return t.bash(sh.stdout)
+				return written(t.bash(sh.stdout))
 			case "zsh":
-				return t.zsh(sh.stdout)
+				return written(t.zsh(sh.stdout))
 			case "fish":
-				return t.fish(sh.stdout)
+				return written(t.fish(sh.stdout))
 			default:
 				return &usageError{problem: fmt.Sprintf("there is no completion for %s; there are bash, zsh and fish", shown(name))}
 			}
@@ -54,8 +56,11 @@ type completedCommand struct {
 	path     []string // empty for oncemq itself
 	commands []*cli.Command
 	options  []completedOption
-	words    []string // arguments that there are to choose from
+	words    []completedWord // arguments that there are to choose from
 }
+
+// completedWord is an argument with what it stands for, if that needs a word.
+type completedWord struct{ name, usage string }
 
 // completedOption is an option as the scripts need it.
 type completedOption struct {
@@ -82,11 +87,30 @@ func newCompletions(app *cli.App) completions {
 }
 
 // words are the arguments of the commands that have such.
-func words(path []string) []string {
-	if slices.Equal(path, []string{"completion"}) {
-		return shells()
+func words(path []string) (all []completedWord) {
+	switch strings.Join(path, " ") {
+	case "completion":
+		for _, name := range shells() {
+			all = append(all, completedWord{name: name})
+		}
+	case "chaos run":
+		all = append(all, completedWord{"all", "all scenarios, one after another"})
+		for _, s := range fault.Scenarios() {
+			all = append(all, completedWord{s.Name, s.Summary})
+		}
 	}
-	return nil
+	return all
+}
+
+// groups are the paths that a command follows; what follows others is an argument.
+func (t *completions) groups(quote func(string) string) []string {
+	var all []string
+	for _, c := range t.commands {
+		if len(c.commands) > 0 {
+			all = append(all, quote(strings.Join(c.path, " ")))
+		}
+	}
+	return all
 }
 
 func completedHelp() completedOption {
@@ -150,7 +174,9 @@ func (c *completedCommand) candidates() []string {
 	for _, sub := range c.commands {
 		all = append(all, sub.Name)
 	}
-	all = append(all, c.words...)
+	for _, word := range c.words {
+		all = append(all, word.name)
+	}
 	for _, o := range c.options {
 		all = append(all, o.names...)
 	}
@@ -166,15 +192,20 @@ _oncemq() {
 	((COMP_CWORD > 0)) && prev=${COMP_WORDS[COMP_CWORD-1]}
 	# --option=value comes as three words.
 	if [[ $cur == = ]]; then
-		cur=
+		cur= kind=value
 	elif [[ $prev == = ]]; then
-		prev=${COMP_WORDS[COMP_CWORD-2]}
+		prev=${COMP_WORDS[COMP_CWORD-2]} kind=value
 	fi
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		word=${COMP_WORDS[i]}
 		[[ $i == 1 && $word == help ]] && continue
 		[[ $word == -* ]] && break
-		path="${path:+$path }$word"
+		case $path in
+		`)
+	b.WriteString(strings.Join(t.groups(quoteShell), "|"))
+	b.WriteString(`) path="${path:+$path }$word" ;;
+		*) break ;;
+		esac
 	done
 	case $path in
 `)
@@ -227,10 +258,19 @@ func (t *completions) zsh(w io.Writer) error {
 _oncemq() {
 	local cur=${words[CURRENT]} prev=${words[CURRENT-1]} path_= i
 	local -a described
+	if [[ $cur == --*=* ]]; then
+		prev=${cur%%=*}
+		compset -P 1 '*='
+	fi
 	for ((i = 2; i < CURRENT; i++)); do
 		[[ $i == 2 && ${words[i]} == help ]] && continue
 		[[ ${words[i]} == -* ]] && break
-		path_="${path_:+$path_ }${words[i]}"
+		case $path_ in
+		(`)
+	b.WriteString(strings.Join(t.groups(quoteShell), "|"))
+	b.WriteString(`) path_="${path_:+$path_ }${words[i]}" ;;
+		(*) break ;;
+		esac
 	done
 	case $path_ in
 `)
@@ -261,7 +301,7 @@ _oncemq() {
 			fmt.Fprintf(&b, "\t\t\t%s\n", quoteShell(sub.Name+":"+sub.Usage))
 		}
 		for _, word := range c.words {
-			fmt.Fprintf(&b, "\t\t\t%s\n", quoteShell(word))
+			fmt.Fprintf(&b, "\t\t\t%s\n", quoteShell(strings.TrimSuffix(word.name+":"+word.usage, ":")))
 		}
 		for _, o := range c.options {
 			for _, n := range o.names {
@@ -271,7 +311,7 @@ _oncemq() {
 		b.WriteString("\t\t)\n\t\t;;\n")
 	}
 	b.WriteString(`	esac
-	_describe -V oncemq described
+	[[ $cur == --*=* ]] || _describe -V oncemq described
 }
 if [[ $funcstack[1] == _oncemq ]]; then
 	_oncemq "$@"
@@ -295,6 +335,9 @@ function __oncemq_at
 	set -l path
 	for word in $words
 		string match -q -- '-*' $word; and break
+		contains -- "$path" `)
+	b.WriteString(strings.Join(t.groups(quoteFish), " "))
+	b.WriteString(`; or break
 		set -a path $word
 	end
 	test "$path" = "$argv"
@@ -309,8 +352,8 @@ complete -c oncemq -f
 		for _, sub := range c.commands {
 			fmt.Fprintf(&b, "%s -a %s -d %s\n", at, sub.Name, quoteFish(sub.Usage))
 		}
-		if len(c.words) > 0 {
-			fmt.Fprintf(&b, "%s -a %s\n", at, quoteFish(strings.Join(c.words, " ")))
+		for _, word := range c.words {
+			fmt.Fprintf(&b, "%s -a %s -d %s\n", at, word.name, quoteFish(word.usage))
 		}
 		for _, o := range c.options {
 			line := at

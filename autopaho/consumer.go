@@ -53,6 +53,9 @@ type consumer struct {
 func (c *Client) ensureConsumer() (*consumer, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.closed {
+		return nil, ErrClosed // which has seen what there is to close
+	}
 	if c.consumer != nil {
 		return c.consumer, nil
 	}

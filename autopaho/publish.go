@@ -70,6 +70,9 @@ type pending struct {
 func (c *Client) ensurePublisher() (*publisher, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.closed {
+		return nil, ErrClosed
+	}
 	if c.publisher != nil {
 		return c.publisher, nil
 	}

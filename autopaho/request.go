@@ -117,6 +117,9 @@ type responseTopic struct {
 func (c *Client) ensureRequester() (*requester, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.closed {
+		return nil, ErrClosed
+	}
 	if c.requester != nil {
 		return c.requester, nil
 	}

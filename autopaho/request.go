@@ -63,12 +63,13 @@ func (c *Client) RequestEach(ctx context.Context, m Message, each func(*Received
 	if err != nil {
 		return fmt.Errorf("request: %w", err)
 	}
-	defer r.forget(w)
 	t, err := r.listen(ctx, w.topic)
 	if err != nil {
+		r.forget(w)
 		return requestError(err)
 	}
 	defer r.leave(w.topic, t)
+	defer r.forget(w) // before that, whose handlers may wait for it
 	sent, err := c.Publish(ctx, m)
 	if err != nil {
 		return requestError(err)

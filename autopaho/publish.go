@@ -201,6 +201,9 @@ func (p *publisher) send(ctx context.Context, m *persist.Message) (Result, error
 		select {
 		case c := <-answer:
 			return answered(m, &c)
+		case <-ctx.Done():
+			p.forget(o)
+			return Result{ID: m.ID}, fmt.Errorf("publish: %w", ctx.Err())
 		case <-p.link.Done():
 			return Result{ID: m.ID}, fmt.Errorf("publish: %w", ErrClosed)
 		}

@@ -195,3 +195,39 @@ func TestUnexpectedSuback(t *testing.T) {
 	c.SendPuback(id, 0)
 	p.end(o)
 }
+
+// What came before an UNSUBACK is handed over before Unsubscribe returns, also if both
+// were read at once: who hears that the subscription has ended must not get more.
+func TestUnsubackIsTheLastWord(t *testing.T) {
+	t.Parallel()
+	l := brokertest.Listen(t)
+	p := start(t, l.URL())
+	c := l.Accept(t.Context())
+	c.Handshake()
+	p.up(0)
+	entered, goOn := make(chan struct{}), make(chan struct{})
+	p.mu.Lock()
+	p.onReceive = func(*Delivery) {
+		close(entered)
+		<-goOn
+	}
+	p.mu.Unlock()
+	answer := unsubscribe(p, "t")
+	id := c.ExpectUnsubscribe().PacketID
+	m := publish(1, 1, "m")
+	m.Type = brokertest.PUBLISH
+	var both []byte
+	for _, packet := range []*brokertest.Packet{&m, {Type: brokertest.UNSUBACK, PacketID: id, Codes: []byte{0}}} {
+		both = append(both, packet.Encode()...)
+	}
+	c.SendRaw(both)
+	<-entered
+	select {
+	case <-answer:
+		t.Error("answered before what had come was handed over")
+		close(goOn)
+	case <-time.After(100 * time.Millisecond):
+		close(goOn)
+		require.NoError(t, (<-answer).err)
+	}
+}

@@ -158,8 +158,11 @@ func TestUnansweredRequestsAreBounded(t *testing.T) {
 	}
 	require.Len(t, ids, spareIDs)
 	_, err := p.link.Subscribe(ctx, []Subscription{{Filter: "one more"}}, 0)
-	require.Error(t, err)
+	require.ErrorIs(t, err, ErrTooManyRequests)
 	require.False(t, errors.Is(err, ErrConnectionLost))
+	brief, end := context.WithTimeout(ctx, 20*time.Millisecond)
+	require.ErrorIs(t, p.link.Engine().WaitRequest(brief), context.DeadlineExceeded)
+	end()
 	cancel()
 	for range spareIDs {
 		require.ErrorIs(t, <-errs, context.Canceled)
@@ -170,8 +173,10 @@ func TestUnansweredRequestsAreBounded(t *testing.T) {
 	for last = range ids {
 		break
 	}
+	room := make(chan error, 1)
+	go func() { room <- p.link.Engine().WaitRequest(context.WithoutCancel(t.Context())) }()
 	c.SendSuback(last, 0) // late, for nobody
-	flushed(c)
+	require.NoError(t, <-room)
 	answer := subscribe(p, 0, Subscription{Filter: "one more"})
 	s := c.ExpectSubscribe()
 	require.NotContains(t, ids, s.PacketID)

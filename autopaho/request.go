@@ -131,11 +131,15 @@ func (c *Client) ensureRequester() (*requester, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.requester = &requester{
+	r := &requester{
 		client: c, in: in, topic: c.cfg.ResponseTopic + "/" + uuid.NewString(),
 		waiting: make(map[string]*awaited), topics: make(map[string]*responseTopic),
 	}
-	return c.requester, nil
+	in.mu.Lock()
+	in.notFound = r.handle // of what comes until the broker knows that nobody waits any more
+	in.mu.Unlock()
+	c.requester = r
+	return r, nil
 }
 
 // wait registers a request, before its response can come.

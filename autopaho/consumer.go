@@ -53,6 +53,9 @@ type consumer struct {
 func (c *Client) ensureConsumer() (*consumer, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.closed {
+		return nil, ErrClosed // which has seen what there is to close
+	}
 	if c.consumer != nil {
 		return c.consumer, nil
 	}
@@ -292,6 +295,15 @@ func (in *consumer) subscribe(s *Subscription) bool {
 	}
 	before := in.client.status.counters.received.Load()
 	_, err := in.link.Subscribe(in.ctx, s.wire(), id)
+	if errors.Is(err, session.ErrTooManyRequests) { // their answers stand behind much
+		ctx, cancel := context.WithTimeout(in.ctx, in.client.cfg.PacketTimeout)
+		err = in.link.Engine().WaitRequest(ctx)
+		cancel()
+		if err == nil {
+			in.signal()
+			return false
+		}
+	}
 	var refused *SubscribeError
 	switch {
 	case err == nil:

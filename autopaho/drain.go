@@ -192,10 +192,8 @@ func (d *drain) run() error {
 	board.started(link)
 	defer board.ended()
 	wg.Go(func() { d.receipts.listen(ctx, link) })
-	if err = d.put(ctx, before.entries); err == nil {
-		err = d.loop(ctx, link)
-	}
-	err = unlessStopped(err)
+	d.put(before.entries)
+	err = unlessStopped(d.loop(ctx, link))
 	if kept := d.finish(link, err); !kept && errors.Is(err, ErrDuplicateClientID) {
 		// Who took the session is the lane's next holder, and right to do so.
 		return fmt.Errorf("lane %d: %w", d.lane.Number(), persist.ErrLeaseLost)

@@ -70,6 +70,9 @@ type pending struct {
 func (c *Client) ensurePublisher() (*publisher, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.closed {
+		return nil, ErrClosed
+	}
 	if c.publisher != nil {
 		return c.publisher, nil
 	}
@@ -198,6 +201,9 @@ func (p *publisher) send(ctx context.Context, m *persist.Message) (Result, error
 		select {
 		case c := <-answer:
 			return answered(m, &c)
+		case <-ctx.Done():
+			p.forget(o)
+			return Result{ID: m.ID}, fmt.Errorf("publish: %w", ctx.Err())
 		case <-p.link.Done():
 			return Result{ID: m.ID}, fmt.Errorf("publish: %w", ErrClosed)
 		}

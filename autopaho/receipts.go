@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/oncemq/oncemq/internal/session"
@@ -31,12 +32,12 @@ type receiptInbox struct {
 	drain *drain
 	topic string
 
-	wake  chan struct{} // holds one: a connection came up, or listening is wanted
-	ready chan struct{} // closed when listening was tried for the first time
-	once  sync.Once
+	wake chan struct{} // holds one: a connection came up, or listening is wanted
+	deaf atomic.Bool   // listening is wanted and was not tried yet
 
 	mu      sync.Mutex // guards the following
 	wanted  bool
+	tried   bool // on a connection
 	arrived []*session.Delivery
 }
 
@@ -45,41 +46,32 @@ func newReceiptInbox(d *drain) *receiptInbox {
 		drain: d,
 		topic: fmt.Sprintf("%s/%s/%s", d.client.cfg.Relay.ReceiptTopic,
 			d.client.cfg.Store.Identity()[:12], strconv.Itoa(d.lane.Number())),
-		wake: make(chan struct{}, 1), ready: make(chan struct{}),
+		wake: make(chan struct{}, 1),
 	}
 }
 
 // signal has listen look at what is due.
 func (in *receiptInbox) signal() { signal(in.wake) }
 
-// subscribe has the lane listen to its receipt topic, and returns once that was
-// tried on a connection. Its error is why the drain should end before that.
-func (in *receiptInbox) subscribe(ctx context.Context) error {
+// want has the lane listen to its receipt topic. Until that was tried on a connection
+// nothing is sent: nobody may answer before we listen.
+func (in *receiptInbox) want() {
 	in.mu.Lock()
+	news := !in.wanted
 	in.wanted = true
+	in.deaf.Store(!in.tried)
 	in.mu.Unlock()
-	select {
-	case <-in.ready:
-		return nil
-	default:
+	if news {
+		in.signal()
 	}
-	in.signal()
-	d := in.drain
-	d.mu.Lock()
-	link := d.link
-	d.mu.Unlock()
-	select {
-	case <-in.ready:
-		return nil
-	case <-link.Done():
-		return link.Err()
-	case <-d.tenure.lost:
-		return fmt.Errorf("lane %d: %w", d.lane.Number(), persist.ErrLeaseLost)
-	case <-ctx.Done():
-	case <-d.yield:
-	case <-d.relay.stop:
-	}
-	return errDrainStops
+}
+
+// heard is told that listening was tried.
+func (in *receiptInbox) heard() {
+	in.mu.Lock()
+	in.tried = true
+	in.deaf.Store(false)
+	in.mu.Unlock()
 }
 
 // listen subscribes on every connection before it opens the engine's gate.
@@ -119,7 +111,7 @@ func (in *receiptInbox) listen(ctx context.Context, link *session.Link) {
 				continue
 			}
 			made = generation
-			in.once.Do(func() { close(in.ready) })
+			in.heard()
 		}
 		link.Engine().Open(generation)
 	}

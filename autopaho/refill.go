@@ -50,15 +50,13 @@ func (d *drain) refill(ctx context.Context) error {
 		}
 		d.mayBeMore.Store(true)
 		failpoint.Hit(failpoint.RelayAfterRead)
-		if err := d.put(ctx, entries); err != nil {
-			return err
-		}
+		d.put(entries)
 	}
 	return nil
 }
 
 // put queues a page.
-func (d *drain) put(ctx context.Context, entries []persist.Entry) error {
+func (d *drain) put(entries []persist.Entry) {
 	now, sentUntil := time.Now(), d.lane.SentUntil()
 	page := make([]session.Outgoing, len(entries)) // one allocation for all
 	wantReceipts, dated, over, superseding := false, false, false, false
@@ -101,13 +99,7 @@ func (d *drain) put(ctx context.Context, entries []persist.Entry) error {
 		d.engine().Gone(gone...)
 	}
 	if wantReceipts {
-		// Nobody may answer before we listen.
-		beating := d.pulse.pause()
-		err := d.receipts.subscribe(ctx)
-		d.pulse.resume(beating)
-		if err != nil {
-			return err
-		}
+		d.receipts.want() // before one of them can be taken
 	}
 	d.mu.Lock()
 	for i := range page {
@@ -131,7 +123,6 @@ func (d *drain) put(ctx context.Context, entries []persist.Entry) error {
 		d.endOverdue(now)
 	}
 	d.wakeEngine()
-	return nil
 }
 
 // supersede ends the messages of the queue that a newer one of their key there takes

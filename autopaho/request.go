@@ -63,12 +63,13 @@ func (c *Client) RequestEach(ctx context.Context, m Message, each func(*Received
 	if err != nil {
 		return fmt.Errorf("request: %w", err)
 	}
-	defer r.forget(w)
 	t, err := r.listen(ctx, w.topic)
 	if err != nil {
+		r.forget(w)
 		return requestError(err)
 	}
 	defer r.leave(w.topic, t)
+	defer r.forget(w) // before that, whose handlers may wait for it
 	sent, err := c.Publish(ctx, m)
 	if err != nil {
 		return requestError(err)
@@ -117,6 +118,9 @@ type responseTopic struct {
 func (c *Client) ensureRequester() (*requester, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.closed {
+		return nil, ErrClosed
+	}
 	if c.requester != nil {
 		return c.requester, nil
 	}
@@ -127,11 +131,15 @@ func (c *Client) ensureRequester() (*requester, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.requester = &requester{
+	r := &requester{
 		client: c, in: in, topic: c.cfg.ResponseTopic + "/" + uuid.NewString(),
 		waiting: make(map[string]*awaited), topics: make(map[string]*responseTopic),
 	}
-	return c.requester, nil
+	in.mu.Lock()
+	in.notFound = r.handle // of what comes until the broker knows that nobody waits any more
+	in.mu.Unlock()
+	c.requester = r
+	return r, nil
 }
 
 // wait registers a request, before its response can come.

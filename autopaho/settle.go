@@ -20,7 +20,7 @@ func (d *drain) Take(dst []*session.Outgoing, limit int) []*session.Outgoing {
 		return dst
 	}
 	d.mu.Lock()
-	if d.stopped {
+	if d.stopped || d.receipts.deaf.Load() {
 		d.mu.Unlock()
 		return dst
 	}

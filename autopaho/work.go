@@ -218,12 +218,13 @@ func (s *Subscription) addLetter(store persist.Store, dead persist.DeadLetter) e
 
 // bury stores a dead letter of a subscription without a group. Without a store
 // it is logged, and that is all there is of it. An error of the store has it
-// tried again: acknowledgements of later messages wait meanwhile.
+// tried again: acknowledgements of later messages wait meanwhile. If the subscription
+// closes the message is given back instead.
 func (s *Subscription) bury(it *item) (again time.Duration) {
 	if store := s.client.cfg.Store; store != nil {
 		err := s.addLetter(store, *it.dead)
 		switch {
-		case err != nil && s.ctx.Err() != nil:
+		case err != nil && s.isClosing():
 			s.settled(it, dedup.OutcomeReleased)
 			return 0
 		case err != nil:

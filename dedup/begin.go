@@ -19,7 +19,7 @@ func (c *Consumer) Begin(ctx context.Context, d Delivery, attempts int) error {
 		return nil
 	}
 	n.counted = attempts
-	claim := n.claim()
+	claim, turn := n.claim(), n.turn
 	c.mu.Unlock()
 	held, err := call(ctx, c.cfg.StoreTimeout, func(ctx context.Context) ([]bool, error) {
 		return c.cfg.Store.RenewClaims(ctx, c.cfg.Group, []persist.Claim{claim}, c.cfg.Lease)
@@ -30,9 +30,24 @@ func (c *Consumer) Begin(ctx context.Context, d Delivery, attempts int) error {
 	case len(held) != 1:
 		return errAnswers("renew", 1, len(held))
 	case !held[0]:
+		c.foundLost(n, turn)
 		return ErrClaimLost
 	}
 	return nil
+}
+
+// foundLost has it known that the store refused a granted claim.
+func (c *Consumer) foundLost(n *Node, turn uint64) {
+	var tellLost context.CancelCauseFunc
+	c.mu.Lock()
+	if n.turn == turn && (n.phase == phaseGranted || n.phase == phaseAnnounced) {
+		n.lease.remove() // not renewed any more
+		tellLost = c.markLost(n)
+	}
+	c.unlock()
+	if tellLost != nil {
+		tellLost(ErrClaimLost)
+	}
 }
 
 // ReleaseUnbegun is Release for a message that was begun that often in all, this

@@ -107,6 +107,8 @@ func (c *conn) Read(p []byte) (int, error) {
 			err = c.engine.checkConnack(c)
 		case typeDisconnect:
 			c.engine.batchEnd() // paho ends the connection and does not read again
+		case typeUnsuback:
+			c.engine.batchEnd() // what came before it came for who is told by it
 		}
 		if err != nil {
 			return 0, c.fail(err)

@@ -8,7 +8,7 @@ import (
 	"github.com/oncemq/oncemq/qos"
 )
 
-// Why a link is down or ended, for errors.Is.
+// Why a link is down or ended, or a request failed, for errors.Is.
 var (
 	// ErrRefused: the server refused the connection, and would again.
 	ErrRefused = errors.New("refused by the broker")
@@ -18,6 +18,10 @@ var (
 	ErrClosed = errors.New("link is closed")
 	// ErrConnectionLost: the connection ended before the answer came.
 	ErrConnectionLost = errors.New("connection lost before the broker answered")
+	// ErrTooManyRequests: so many SUBSCRIBE and UNSUBSCRIBE of the connection have had
+	// no answer that no more are sent. Each keeps its packet identifier until it is
+	// answered, however long ago its sender gave up.
+	ErrTooManyRequests = errors.New("too many SUBSCRIBE and UNSUBSCRIBE wait for their answers")
 )
 
 // ConnackError is a CONNACK that refused the connection.

@@ -21,7 +21,7 @@ func (e *Engine) AddToSession(_ context.Context, p pahosession.Packet, resp chan
 		return pahosession.ErrNoConnection
 	}
 	if len(e.requests) >= spareIDs {
-		return pahosession.ErrPacketIdentifiersExhausted
+		return ErrTooManyRequests
 	}
 	id := e.allocateID()
 	e.requests[id] = resp
@@ -55,6 +55,7 @@ func (e *Engine) PacketReceived(p *packets.ControlPacket, _ chan<- *packets.Publ
 	e.mu.Lock()
 	resp, ok := e.requests[p.PacketID()]
 	delete(e.requests, p.PacketID())
+	e.tellWaiters()
 	e.mu.Unlock()
 	if ok {
 		resp <- *p

@@ -158,8 +158,11 @@ func TestUnansweredRequestsAreBounded(t *testing.T) {
 	}
 	require.Len(t, ids, spareIDs)
 	_, err := p.link.Subscribe(ctx, []Subscription{{Filter: "one more"}}, 0)
-	require.Error(t, err)
+	require.ErrorIs(t, err, ErrTooManyRequests)
 	require.False(t, errors.Is(err, ErrConnectionLost))
+	brief, end := context.WithTimeout(ctx, 20*time.Millisecond)
+	require.ErrorIs(t, p.link.Engine().WaitRequest(brief), context.DeadlineExceeded)
+	end()
 	cancel()
 	for range spareIDs {
 		require.ErrorIs(t, <-errs, context.Canceled)
@@ -170,8 +173,10 @@ func TestUnansweredRequestsAreBounded(t *testing.T) {
 	for last = range ids {
 		break
 	}
+	room := make(chan error, 1)
+	go func() { room <- p.link.Engine().WaitRequest(context.WithoutCancel(t.Context())) }()
 	c.SendSuback(last, 0) // late, for nobody
-	flushed(c)
+	require.NoError(t, <-room)
 	answer := subscribe(p, 0, Subscription{Filter: "one more"})
 	s := c.ExpectSubscribe()
 	require.NotContains(t, ids, s.PacketID)
@@ -194,4 +199,40 @@ func TestUnexpectedSuback(t *testing.T) {
 	require.True(t, p.open(o))
 	c.SendPuback(id, 0)
 	p.end(o)
+}
+
+// What came before an UNSUBACK is handed over before Unsubscribe returns, also if both
+// were read at once: who hears that the subscription has ended must not get more.
+func TestUnsubackIsTheLastWord(t *testing.T) {
+	t.Parallel()
+	l := brokertest.Listen(t)
+	p := start(t, l.URL())
+	c := l.Accept(t.Context())
+	c.Handshake()
+	p.up(0)
+	entered, goOn := make(chan struct{}), make(chan struct{})
+	p.mu.Lock()
+	p.onReceive = func(*Delivery) {
+		close(entered)
+		<-goOn
+	}
+	p.mu.Unlock()
+	answer := unsubscribe(p, "t")
+	id := c.ExpectUnsubscribe().PacketID
+	m := publish(1, 1, "m")
+	m.Type = brokertest.PUBLISH
+	var both []byte
+	for _, packet := range []*brokertest.Packet{&m, {Type: brokertest.UNSUBACK, PacketID: id, Codes: []byte{0}}} {
+		both = append(both, packet.Encode()...)
+	}
+	c.SendRaw(both)
+	<-entered
+	select {
+	case <-answer:
+		t.Error("answered before what had come was handed over")
+		close(goOn)
+	case <-time.After(100 * time.Millisecond):
+		close(goOn)
+		require.NoError(t, (<-answer).err)
+	}
 }

@@ -19,6 +19,12 @@ func (e *Engine) WaitIdle(ctx context.Context) error {
 	})
 }
 
+// WaitRequest returns once another SUBSCRIBE or UNSUBSCRIBE may be sent, after
+// ErrTooManyRequests, or the connection has ended, or the context ends.
+func (e *Engine) WaitRequest(ctx context.Context) error {
+	return e.wait(ctx, func() bool { return len(e.requests) < spareIDs })
+}
+
 // flushed tells whether nothing waits to be written, or nothing is written any
 // more. e.mu is held.
 func (e *Engine) flushed() bool {

@@ -21,6 +21,7 @@ const (
 	classConstraint = "23"
 
 	codeUnique         = "23505"
+	codeTxState        = "25000" // of demand_read_committed
 	codeReadOnly       = "25006"
 	codeFailedTx       = "25P02"
 	codeNoSchema       = "3F000"
@@ -100,7 +101,7 @@ func kindOfCode(code string) error {
 		return persist.ErrSchema
 	case codeCorrupted, codeIndexCorrupted:
 		return persist.ErrCorrupt
-	case codeFailedTx, codeProgramLimit:
+	case codeFailedTx, codeTxState, codeProgramLimit:
 		return persist.ErrInvalid
 	}
 	switch code[:min(2, len(code))] {

@@ -29,6 +29,9 @@ import (
 // keys, by several calls each, in different orders, may
 // deadlock; PostgreSQL then refuses one of them.
 //
+// A transaction in which messages supersede others, or that must heed a limit, has to
+// be read committed; with a stricter isolation it would not see what it has to.
+//
 // Other processes are woken by the commit. This one is too, unless NoListen is set
 // or a pooler stands between: then the messages are found at the next poll.
 func (s *Store) WithTx(tx pgx.Tx) persist.TxOutbox { return &txOutbox{s, pgxRunner{tx}} }

@@ -33,6 +33,7 @@ const (
 	codeNoObject       = "42704" // also of insert_rivals
 	codeDiskFull       = "53100"
 	codeProgramLimit   = "54000"
+	codeLockTimeout    = "55P03" // see Store.forgetting
 	codeShutdown       = "57P01"
 	codeCrash          = "57P02"
 	codeCorrupted      = "XX001"

@@ -158,7 +158,8 @@ func filterArgs(f persist.DeadLetterFilter, limit int) []any {
 			codes[i] = int16(code)
 		}
 	}
-	return []any{f.After, int32(f.Side), group, f.Numbers, codes, max(0, millis(f.OlderThan)), int64(limit)}
+	after, last := f.Range()
+	return []any{after, int32(f.Side), group, f.Numbers, codes, max(0, millis(f.OlderThan)), int64(limit), last}
 }
 
 // RetryDeadLetters moves letters back into the outbox; see [persist.DeadLetters].

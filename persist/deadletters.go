@@ -2,6 +2,8 @@ package persist
 
 import (
 	"context"
+	"math"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -78,6 +80,22 @@ type DeadLetterFilter struct {
 	// OlderThan selects letters that have been there for that long, by the store's
 	// clock. Counted in milliseconds.
 	OlderThan time.Duration
+}
+
+// Range is for those who write stores: the letters that the filter selects have numbers
+// above after, and up to last.
+func (f *DeadLetterFilter) Range() (after, last int64) {
+	after, last = f.After, math.MaxInt64
+	if f.Numbers == nil {
+		return after, last
+	}
+	if len(f.Numbers) == 0 {
+		return after, math.MinInt64
+	}
+	if first := slices.Min(f.Numbers); first > after {
+		after = first - 1
+	}
+	return after, slices.Max(f.Numbers)
 }
 
 // Retry is a dead letter that is to go back into the outbox.

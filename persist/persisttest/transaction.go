@@ -4,6 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -19,6 +22,7 @@ func txCases() []testCase {
 		{tag: "OUTBOX-13", name: "duplicates and refusals", needs: needsTx, run: checkTxRefusals},
 		{tag: "OUTBOX-13", name: "a full outbox", options: Options{Limits: persist.Limits{Messages: 3}}, needs: needsTx, run: checkTxFull},
 		{tag: "OUTBOX-13", name: "closed and cancelled", needs: needsTx, run: checkTxClosed},
+		{tag: "OUTBOX-13", name: "a context that ends in between", needs: needsTx, run: checkTxContextEnds},
 		{tag: "OUTBOX-7", name: "a transaction that commits late", needs: needsTx, run: checkTxLate},
 	}
 }
@@ -211,4 +215,61 @@ func checkTxClosed(e *env) {
 	require.NoError(e, tx.Rollback(e.ctx))
 	require.ErrorIs(e, e.process(never), persist.ErrClosed)
 	require.NoError(e, e.db().PingContext(e.ctx), "the caller's handle stays open")
+}
+
+// endingContext ends when it is looked at for the n-th time: at any point of a call.
+type endingContext struct {
+	context.Context //nolint:containedctx // it is one
+	cancel          context.CancelFunc
+	left            atomic.Int32
+}
+
+func endsAt(ctx context.Context, n int) *endingContext {
+	c := &endingContext{}
+	c.Context, c.cancel = context.WithCancel(ctx)
+	c.left.Store(int32(n))
+	return c
+}
+
+func (c *endingContext) look() {
+	if c.left.Add(-1) == 0 {
+		c.cancel()
+	}
+}
+
+func (c *endingContext) Done() <-chan struct{} { c.look(); return c.Context.Done() }
+func (c *endingContext) Err() error            { c.look(); return c.Context.Err() }
+
+// The context of an Enqueue ends while that is under way, and the caller commits all
+// the same: nothing of the call is there then, and if it goes through all of what the
+// caller did is.
+func checkTxContextEnds(e *env) {
+	want := []string{}
+	for n, through := 1, 0; through < 3; n++ {
+		require.Less(e, n, 1000, "a context that nobody looks at so often")
+		batch := []persist.Message{
+			message(fmt.Sprintf("%04d a", n)), idempotent(fmt.Sprintf("%04d b", n), ""), message(fmt.Sprintf("%04d c", n)),
+		}
+		tx := e.begin()
+		name := fmt.Sprintf("effect %04d", n)
+		require.NoError(e, effect(e.ctx, tx, name))
+		ctx := endsAt(e.ctx, n)
+		_, err := tx.Outbox(e.store).Enqueue(ctx, batch)
+		ctx.cancel()
+		committed := tx.Commit(e.ctx)
+		if err == nil {
+			require.NoError(e, committed)
+			through++
+			want = append(want, batch[0].ID, batch[1].ID, batch[2].ID)
+		}
+		if committed == nil {
+			require.Contains(e, e.effects(), name)
+		} else {
+			require.NotContains(e, e.effects(), name)
+		}
+		got := ids(e.stored(0))
+		slices.Sort(got)
+		require.Equal(e, want, got, "the context ended at look %d: %v", n, err)
+		require.EqualValues(e, len(want), e.stats().Pending)
+	}
 }

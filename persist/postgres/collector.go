@@ -238,7 +238,9 @@ func (s *Store) attemptTx(ctx context.Context, fn func(ctx context.Context, tx p
 		}
 		// Also after a panic of fn; after Commit it does nothing. If it fails the
 		// connection is given up, and the server rolls back.
-		_ = tx.Rollback(context.WithoutCancel(ctx))
+		ctx, cancel := s.undoing(ctx)
+		defer cancel()
+		_ = tx.Rollback(ctx)
 	}()
 	if err := fn(ctx, tx); err != nil {
 		inUse = errors.Is(err, persist.ErrTxInUse)

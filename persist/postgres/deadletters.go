@@ -158,7 +158,8 @@ func filterArgs(f persist.DeadLetterFilter, limit int) []any {
 			codes[i] = int16(code)
 		}
 	}
-	return []any{f.After, int32(f.Side), group, f.Numbers, codes, max(0, millis(f.OlderThan)), int64(limit)}
+	after, last := f.Range()
+	return []any{after, int32(f.Side), group, f.Numbers, codes, max(0, millis(f.OlderThan)), int64(limit), last}
 }
 
 // RetryDeadLetters moves letters back into the outbox; see [persist.DeadLetters].
@@ -243,7 +244,7 @@ func (s *Store) retryLetters(ctx context.Context, r runner, retries []persist.Re
 	}
 	steps := []step{{stmt: s.q.deadDelete, args: []any{numbers}}}
 	if len(keys) > 0 { // [DEAD-4]
-		steps = append(steps, step{stmt: s.q.forgetLock}, step{stmt: s.q.claimForgetDead, args: []any{groups, keys}})
+		steps = append(append(steps, s.forgetting()...), step{stmt: s.q.claimForgetDead, args: []any{groups, keys}})
 	}
 	if _, err := r.run(ctx, steps); err != nil {
 		return nil, err

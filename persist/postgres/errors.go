@@ -21,6 +21,7 @@ const (
 	classConstraint = "23"
 
 	codeUnique         = "23505"
+	codeTxState        = "25000" // of demand_read_committed
 	codeReadOnly       = "25006"
 	codeFailedTx       = "25P02"
 	codeNoSchema       = "3F000"
@@ -32,6 +33,7 @@ const (
 	codeNoObject       = "42704" // also of insert_rivals
 	codeDiskFull       = "53100"
 	codeProgramLimit   = "54000"
+	codeLockTimeout    = "55P03" // see Store.forgetting
 	codeShutdown       = "57P01"
 	codeCrash          = "57P02"
 	codeCorrupted      = "XX001"
@@ -100,7 +102,7 @@ func kindOfCode(code string) error {
 		return persist.ErrSchema
 	case codeCorrupted, codeIndexCorrupted:
 		return persist.ErrCorrupt
-	case codeFailedTx, codeProgramLimit:
+	case codeFailedTx, codeTxState, codeProgramLimit:
 		return persist.ErrInvalid
 	}
 	switch code[:min(2, len(code))] {

@@ -315,3 +315,40 @@ func TestPgBouncer(t *testing.T) {
 	require.Zero(t, stats.Pending+stats.Delivered)
 	require.EqualValues(t, 40, stats.Completed)
 }
+
+// The server vanishes while a handler runs, which then fails. Undoing what it did
+// does not take for ever, in a step nor at the end.
+func TestServerVanishesUnderHandler(t *testing.T) {
+	t.Parallel()
+	pg := testenv.SharedPostgres(t)
+	proxy := fault.Start(t, pg.Addr())
+	s := openStore(t, pg.URLAt(proxy.Addr()), Options{NoListen: true})
+	s.undoTimeout = 100 * time.Millisecond
+	broken := errors.New("broken")
+	for name, fail := range map[string]func(ctx context.Context, p persist.TxProcess[pgx.Tx]) error{
+		"in a step": func(ctx context.Context, p persist.TxProcess[pgx.Tx]) error {
+			return p.Step(ctx, func() error {
+				proxy.BlackHole(true)
+				return broken
+			})
+		},
+		"at the end": func(context.Context, persist.TxProcess[pgx.Tx]) error {
+			proxy.BlackHole(true)
+			return broken
+		},
+	} {
+		done := make(chan error, 1)
+		go func() { done <- s.ProcessTx(t.Context(), fail) }()
+		select {
+		case err := <-done:
+			require.ErrorIs(t, err, broken, name)
+		case <-time.After(20 * time.Second):
+			t.Errorf("%s: it hangs", name)
+			proxy.CutAll(fault.RST)
+			<-done
+		}
+		proxy.BlackHole(false)
+		proxy.CutAll(fault.RST) // what the driver still waits for
+	}
+	enqueue(t, s, "the next goes on")
+}

@@ -145,6 +145,10 @@ func (l *lane) Next(ctx context.Context, limit, maxBytes int) ([]persist.Entry, 
 	if limit <= 0 {
 		return nil, invalid(op, name, fmt.Errorf("limit is %d, must be positive", limit))
 	}
+	// What waits for transactions of others is put aside for the next call: it must
+	// not take the room of the rest.
+	var waiting []int64
+	defer func() { l.putBack(waiting) }()
 	for {
 		// The cursors move only once the page is certain.
 		var rd *reading
@@ -165,14 +169,14 @@ func (l *lane) Next(ctx context.Context, limit, maxBytes int) ([]persist.Entry, 
 		if err := l.resend(ctx, rd.overdue); err != nil {
 			return nil, err
 		}
-		entries, err := l.hand(ctx, rd.entries, &moved)
+		entries, busy, err := l.hand(ctx, rd.entries)
 		if err != nil {
 			return nil, err
 		}
-		// What hand leaves out is no reason to stop before the end.
-		further := len(rd.corrupt) > 0 || len(rd.entries) > 0 && moved.cursor > l.cursor
+		waiting = append(waiting, busy...)
 		l.cursors = moved // and nothing else: Renew may be reading the rest
-		if len(entries) > 0 || !further {
+		// A page of which nothing is left is no reason to stop before the end.
+		if len(entries) > 0 || len(rd.corrupt) == 0 && len(busy) == 0 {
 			l.tellAge(entries, rd.now)
 			return entries, nil
 		}

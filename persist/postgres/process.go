@@ -143,7 +143,9 @@ func (p *process) group(ctx context.Context, op, name string) (int32, error) {
 		c, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
 		if err == nil {
 			_, err = pgxRunner{c}.run(ctx, []step{{stmt: s.q.groupAdd, args: []any{storedKey(name), []byte(name)}}, get})
-			err = errors.Join(err, c.Close(context.WithoutCancel(ctx)))
+			closing, cancel := s.undoing(ctx)
+			err = errors.Join(err, c.Close(closing))
+			cancel()
 		}
 		if err != nil {
 			return 0, translate(op, groupName(name), err)
@@ -164,11 +166,14 @@ func (p *process) Step(ctx context.Context, fn func() error) error {
 	if err != nil {
 		return translate(op, p.s.name, err)
 	}
-	defer func() {
-		_ = nested.Rollback(context.WithoutCancel(ctx)) // after a panic; else it is closed
-	}()
+	undo := func() error {
+		ctx, cancel := p.s.undoing(ctx)
+		defer cancel()
+		return nested.Rollback(ctx)
+	}
+	defer func() { _ = undo() }() // after a panic; else it is closed
 	if failed := fn(); failed != nil {
-		if err := nested.Rollback(context.WithoutCancel(ctx)); err != nil {
+		if err := undo(); err != nil {
 			return errors.Join(failed, translate(op, p.s.name, err))
 		}
 		return failed

@@ -297,7 +297,9 @@ func lettersOf(completions []persist.Completion, k *claimList) []any {
 	return append([]any{places}, list.args()...)
 }
 
-// Forget removes completed keys; see [persist.Processed].
+// Forget removes completed keys; see [persist.Processed]. It waits for the claims that
+// are under way, but not for long: a claim of a key that a handler has in work in a
+// transaction takes until that ends, and the error wraps [persist.ErrUnavailable] then.
 func (s *Store) Forget(ctx context.Context, group string, keys []string) (int, error) {
 	const op = "forget"
 	if err := s.enter(op); err != nil {
@@ -314,14 +316,24 @@ func (s *Store) Forget(ctx context.Context, group string, keys []string) (int, e
 	list := newKeyList(len(keys), func(i int) string { return keys[i] })
 	var forgotten int64
 	err = s.transact(ctx, op, groupName(group), writes, func() []step {
-		return []step{{stmt: s.q.steer}, {stmt: s.q.forgetLock}, {stmt: s.q.claimForget, args: []any{id, list.keys}, row: func(r row) error {
+		return append(s.forgetting(), step{stmt: s.q.claimForget, args: []any{id, list.keys}, row: func(r row) error {
 			return r.Scan(&forgotten)
-		}}}
+		}})
 	})
 	if err != nil {
 		return 0, err
 	}
 	return int(forgotten), nil
+}
+
+// forgetPatience is how long a transaction that forgets keys waits for the claims that
+// are under way, and for rows that others hold. Whoever claims waits behind it; and a
+// claim of a key that a handler has in work, in a transaction, takes as long as that.
+const forgetPatience = time.Second
+
+// forgetting are the first statements of a transaction that forgets keys.
+func (s *Store) forgetting() []step {
+	return []step{{stmt: s.q.steer}, {stmt: s.q.lockPatience, args: []any{forgetPatience.Milliseconds()}}, {stmt: s.q.forgetLock}}
 }
 
 func checkWindow(op, group string, window time.Duration) error {

@@ -42,7 +42,7 @@ type queries struct {
 	receipts, purge                                     *statement
 	groupGet, groupAdd, groupList                       *statement
 	claimEpoch, claim, claimTake, claimLook, claimRenew *statement
-	claimLock, forgetLock                               *statement
+	claimLock, forgetLock, lockPatience                 *statement
 	claimRelease, claimForget                           *statement
 	claimDead, claimForgetDead                          *statement
 	complete, completeDead, mark                        *statement
@@ -134,6 +134,7 @@ func (q *queries) files() map[string]**statement {
 		"claim_epoch":         &q.claimEpoch,
 		"claim_lock":          &q.claimLock,
 		"forget_lock":         &q.forgetLock,
+		"lock_patience":       &q.lockPatience,
 		"claim":               &q.claim,
 		"claim_take":          &q.claimTake,
 		"claim_look":          &q.claimLook,

@@ -39,6 +39,8 @@ type Store struct {
 	commits            atomic.Int64
 	gaveWay            atomic.Bool // messages gave way by this handle
 	notifier           notifier
+	// undoTimeout is for how long something is undone; zero is defaultUndo.
+	undoTimeout time.Duration
 
 	// life ends when Close does not wait any longer for the calls under way.
 	life context.Context //nolint:containedctx // that of shared commits and goroutines, which belong to no call

@@ -75,10 +75,10 @@ func (in *insertion) freed(ctx context.Context, r runner) (messages, size int64,
 	return messages, size, err
 }
 
-// hand keeps the messages of a page from being superseded from now on. Those that
-// may be superseded already by a transaction that is open are taken out of the
-// page, and are for Next to look at again. It tells what is left of the page.
-func (l *lane) hand(ctx context.Context, entries []persist.Entry, moved *cursors) ([]persist.Entry, error) {
+// hand keeps the messages of a page from being superseded from now on, and tells
+// what is left of the page. Positions that another transaction holds, and may be
+// superseding, are left out and told.
+func (l *lane) hand(ctx context.Context, entries []persist.Entry) (_ []persist.Entry, busy []int64, err error) {
 	var positions []int64
 	for i := range entries {
 		if entries[i].Message.Supersede {
@@ -86,10 +86,10 @@ func (l *lane) hand(ctx context.Context, entries []persist.Entry, moved *cursors
 		}
 	}
 	if len(positions) == 0 {
-		return entries, nil
+		return entries, nil, nil
 	}
 	free := make(map[int64]bool, len(positions))
-	err := l.hold(ctx, "hand out", func() []step {
+	err = l.hold(ctx, "hand out", func() []step {
 		clear(free)
 		return []step{{stmt: l.s.q.outboxHand, args: []any{int16(l.number), l.epoch, positions}, row: func(r row) error {
 			var position int64
@@ -99,15 +99,21 @@ func (l *lane) hand(ctx context.Context, entries []persist.Entry, moved *cursors
 		}}}
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	return slices.DeleteFunc(entries, func(e persist.Entry) bool {
 		if !e.Message.Supersede || free[e.Position] {
 			return false
 		}
-		if at, found := slices.BinarySearch(moved.returned, e.Position); !found {
-			moved.returned = slices.Insert(moved.returned, at, e.Position)
-		}
+		busy = append(busy, e.Position)
 		return true
-	}), nil
+	}), busy, nil
+}
+
+// putBack has the next call look again at what hand has left out.
+func (l *lane) putBack(busy []int64) {
+	if len(busy) > 0 {
+		l.returned = append(l.returned, busy...)
+		slices.Sort(l.returned)
+	}
 }

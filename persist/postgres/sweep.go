@@ -23,7 +23,8 @@ const (
 // completed keys and then through the claims, each in the order of the primary
 // key, so that the times need no index. The place where it stopped is kept in the
 // store, so that short-lived processes get round as well. Of two processes that
-// sweep at the same moment one does nothing.
+// sweep at the same moment one does nothing, and so does one that would have to wait
+// long for a transaction that has a key in work.
 func (s *Store) ExpireProcessed(ctx context.Context, limit int) (int, error) {
 	const op = "expire keys"
 	if limit <= 0 {
@@ -38,7 +39,10 @@ func (s *Store) ExpireProcessed(ctx context.Context, limit int) (int, error) {
 		forgotten, err = s.sweep(ctx, pgxRunner{tx}, int64(limit))
 		return err
 	})
-	if err != nil {
+	switch {
+	case codeOf(err) == codeLockTimeout:
+		return 0, nil // another time
+	case err != nil:
 		return 0, err
 	}
 	return forgotten, nil
@@ -66,7 +70,7 @@ func (s *Store) sweep(ctx context.Context, r runner, limit int64) (int, error) {
 	if err != nil || !found {
 		return 0, err
 	}
-	if _, err := r.run(ctx, []step{{stmt: q.forgetLock}}); err != nil {
+	if _, err := r.run(ctx, s.forgetting()); err != nil {
 		return 0, err
 	}
 	forgotten := int64(0)

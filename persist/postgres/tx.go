@@ -29,6 +29,9 @@ import (
 // keys, by several calls each, in different orders, may
 // deadlock; PostgreSQL then refuses one of them.
 //
+// A transaction in which messages supersede others, or that must heed a limit, has to
+// be read committed; with a stricter isolation it would not see what it has to.
+//
 // Other processes are woken by the commit. This one is too, unless NoListen is set
 // or a pooler stands between: then the messages are found at the next poll.
 func (s *Store) WithTx(tx pgx.Tx) persist.TxOutbox { return &txOutbox{s, pgxRunner{tx}} }
@@ -105,10 +108,19 @@ func (o *txOutbox) limited(ctx context.Context, t *enqueueTask) error {
 		[]step{{stmt: q.steerBack}, o.s.tellAll()})
 }
 
-// undoTimeout is how long a call whose context has ended may go on, to undo what it
+// defaultUndo is how long a call whose context may have ended goes on, to undo what it
 // did. The driver gives up a connection that takes longer, and with it the
 // transaction.
-const undoTimeout = 10 * time.Second
+const defaultUndo = 10 * time.Second
+
+// undoing is a context in which something is undone.
+func (s *Store) undoing(ctx context.Context) (context.Context, context.CancelFunc) {
+	timeout := s.undoTimeout
+	if timeout == 0 {
+		timeout = defaultUndo
+	}
+	return context.WithTimeout(context.WithoutCancel(ctx), timeout)
+}
 
 // part runs what takes several round trips: between any two of them ctx may end,
 // and the caller may commit all the same. A savepoint undoes what was done by then.
@@ -135,7 +147,7 @@ func (o *txOutbox) part(ctx context.Context, first []step, fn func() error, last
 
 // undo goes back to the savepoint. It tells whether the transaction is usable.
 func (o *txOutbox) undo(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	ctx, cancel := o.s.undoing(ctx)
 	defer cancel()
 	// In two batches: of a transaction in which something failed PostgreSQL takes
 	// nothing but the first.

@@ -144,7 +144,8 @@ func filterArgs(f persist.DeadLetterFilter, now int64, limit int) []any {
 	if f.OlderThan > 0 {
 		latest = now - millis(f.OlderThan)
 	}
-	return []any{f.After, int64(f.Side), f.Group, numbers, codes, latest, int64(limit)}
+	after, last := f.Range()
+	return []any{after, int64(f.Side), f.Group, numbers, codes, latest, int64(limit), last}
 }
 
 // RetryDeadLetters moves letters back into the outbox; see

@@ -34,3 +34,27 @@ func TestRetryLetterWithLongID(t *testing.T) {
 	require.Equal(t, fmt.Sprintf("%s-%d", s.Identity(), stored[0].Number), entries[0].Message.ID)
 	require.Equal(t, "good", entries[1].Message.ID)
 }
+
+// Letters that are asked for by number are not looked for among all of them.
+func TestLettersByNumber(t *testing.T) {
+	t.Parallel()
+	path := file(t)
+	s := open(t, path, Options{})
+	db := database(t, path, "")
+	args := filterArgs(persist.DeadLetterFilter{Numbers: []int64{4000, 4001}}, 0, 10)
+	for _, stmt := range []*statement{s.q.deadList, s.q.deadPurge} {
+		rows, err := db.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+stmt.text, args...)
+		require.NoError(t, err)
+		var plan []string
+		for rows.Next() {
+			var id, parent, unused int
+			var detail string
+			require.NoError(t, rows.Scan(&id, &parent, &unused, &detail))
+			plan = append(plan, detail)
+		}
+		require.NoError(t, rows.Err())
+		require.NoError(t, rows.Close())
+		require.Contains(t, strings.Join(plan, "\n"), "(rowid>? AND rowid<?)", stmt.name)
+	}
+	require.Equal(t, []any{int64(3999), int64(4001)}, []any{args[0], args[len(args)-1]})
+}

@@ -48,8 +48,9 @@ func (s *Store) Enqueue(ctx context.Context, msgs []persist.Message) ([]persist.
 // was begun with BEGIN IMMEDIATE (_txlock=immediate in the DSN of
 // modernc.org/sqlite), or that has read nothing yet, has no such trouble. From
 // the call on it holds the write lock, so that nothing else of the store goes
-// on until it ends: end it soon. How durable its commit is depends on the
-// synchronous pragma of the caller's connection.
+// on until it ends: end it soon. The end of ctx does not interrupt an Enqueue that
+// has begun; how long it waits for the write lock, and how durable the commit is,
+// depends on the busy_timeout and synchronous pragmas of the caller's connection.
 func (s *Store) WithTx(tx *sql.Tx) persist.TxOutbox { return &txOutbox{s, tx} }
 
 type txOutbox struct {
@@ -71,6 +72,13 @@ func (o *txOutbox) Enqueue(ctx context.Context, msgs []persist.Message) ([]persi
 		return nil, err
 	}
 	defer s.leave()
+	if err := ctx.Err(); err != nil {
+		return nil, translate(t.op, t.object, err)
+	}
+	// It goes through once it has begun. SQLite undoes the whole of a transaction in
+	// which it interrupts a statement, and between two statements the end of ctx
+	// would keep us from undoing our part.
+	ctx = context.WithoutCancel(ctx)
 	x := &txn{runner: sqlRunner{tx}, q: s.q, now: s.now()}
 	// A caller who commits in spite of an error must not commit half of it.
 	err = step(ctx, x, s.q, func() error {

@@ -83,8 +83,17 @@ type processor struct {
 	held *heldConn
 	// undone tells that the transaction was rolled back. SQLite does that by
 	// itself after some errors, and then runs each further statement in a
-	// transaction of its own: a mark would be kept without its effect.
+	// transaction of its own: a mark would be kept without its effect, and an effect
+	// without its mark. So none of these is let through.
 	undone atomic.Bool
+}
+
+// veto makes a rollback of a commit for which there is no transaction of ours.
+func (pr *processor) veto() int32 {
+	if pr.undone.Load() {
+		return 1
+	}
+	return 0
 }
 
 // begin starts a transaction that is the writer from its first statement on,
@@ -92,7 +101,9 @@ type processor struct {
 func (pr *processor) begin(ctx context.Context, s *Store) (*process, error) {
 	if pr.held == nil {
 		held, err := holdConn(ctx, s, func(c *conn) error {
-			c.dc.(sqlite.HookRegisterer).RegisterRollbackHook(func() { pr.undone.Store(true) })
+			hooks := c.dc.(sqlite.HookRegisterer)
+			hooks.RegisterRollbackHook(func() { pr.undone.Store(true) })
+			hooks.RegisterCommitHook(pr.veto)
 			return nil
 		})
 		if err != nil {

@@ -88,6 +88,41 @@ func TestProcessInterrupted(t *testing.T) {
 	require.NoError(t, s.ProcessTx(t.Context(), func(context.Context, persist.TxProcess[*sql.Tx]) error { return nil }), "and the next goes on")
 }
 
+// SQLite has undone the transaction, and the handler goes on with it all the same.
+// What it does then would be there without the mark, and once more when the message
+// comes again.
+func TestProcessUndoneLeavesNoEffect(t *testing.T) {
+	t.Parallel()
+	path := file(t)
+	s := open(t, path, Options{})
+	db := database(t, path, "")
+	execute(t, db, "CREATE TABLE effects (name TEXT PRIMARY KEY)")
+	effects := func() (n int) {
+		require.NoError(t, db.QueryRowContext(t.Context(), "SELECT count(*) FROM effects").Scan(&n))
+		return n
+	}
+	effect := func(ctx context.Context, p persist.TxProcess[*sql.Tx], or, name string) error {
+		_, err := p.Tx().ExecContext(ctx, "INSERT "+or+" INTO effects VALUES (?)", name)
+		return err
+	}
+	err := s.ProcessTx(t.Context(), func(ctx context.Context, p persist.TxProcess[*sql.Tx]) error {
+		if _, err := beginKey(ctx, p, "g", "a", time.Hour); err != nil {
+			return err
+		}
+		require.NoError(t, effect(ctx, p, "", "first"))
+		require.Error(t, effect(ctx, p, "OR ROLLBACK", "first"))
+		_ = effect(ctx, p, "", "second")
+		return nil
+	})
+	refused(t, err, persist.ErrUnavailable)
+	require.Zero(t, effects())
+	require.Equal(t, persist.ClaimGranted, claimKey(t, s, "a").State)
+	require.NoError(t, s.ProcessTx(t.Context(), func(ctx context.Context, p persist.TxProcess[*sql.Tx]) error {
+		return effect(ctx, p, "", "third")
+	}), "and the next goes on")
+	require.Equal(t, 1, effects())
+}
+
 func TestSteps(t *testing.T) {
 	t.Parallel()
 	s := open(t, file(t), Options{})

@@ -13,6 +13,16 @@ CREATE TABLE oncemq.meta (
 CREATE FUNCTION oncemq.now_ms() RETURNS bigint LANGUAGE sql VOLATILE PARALLEL SAFE
 AS $$ SELECT trunc(extract(epoch FROM clock_timestamp()) * 1000)::bigint $$;
 
+-- For what must see all that others have committed before it: a transaction of a
+-- caller that reads by one snapshot does not.
+CREATE FUNCTION oncemq.demand_read_committed() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+    RAISE 'the transaction is %, must be read committed', current_setting('transaction_isolation')
+    USING ERRCODE = 'invalid_transaction_state';
+  END IF;
+END $$;
+
 -- One row that lasts as long as the server loses nothing. It is unlogged: recovery
 -- after a crash and the promotion of a standby empty it, and both may take back
 -- what was seen before. A sequence may be seen at a number of which nothing was

@@ -50,9 +50,11 @@ for i = 8, #ARGV do
 end
 
 if cursor > 0 then
-  local offset = 0
+  -- Those ahead of the cursor may be many. So the parts grow, and each begins at the
+  -- due where the one before has ended: Redis counts out every step of an offset.
+  local from, offset, part = late, 0, limit
   while true do
-    local rows = redis.call('ZRANGEBYSCORE', lane.due, late, now, 'WITHSCORES', 'LIMIT', offset, limit)
+    local rows = redis.call('ZRANGEBYSCORE', lane.due, from, now, 'WITHSCORES', 'LIMIT', offset, part)
     for i = 1, #rows, 2 do
       local position, due = tonumber(rows[i]), tonumber(rows[i + 1])
       if position <= cursor and (due > late or position > late_position) then
@@ -61,9 +63,11 @@ if cursor > 0 then
           return answer(2)
         end
       end
+      if due > from then from, offset = due, 0 end
+      offset = offset + 1
     end
-    if #rows < 2 * limit then break end
-    offset = offset + limit
+    if #rows < 2 * part then break end
+    part = math.max(part, math.min(2 * part, 1000))
   end
 end
 

@@ -157,6 +157,23 @@ func fits(text string, width int) bool {
 	return true
 }
 
+// reflow breaks the lines of a text that are wider than a terminal; what follows of them
+// is indented.
+func reflow(text string, width int) string {
+	if width <= 0 || fits(text, width) {
+		return text
+	}
+	t := table{width: width}
+	for line := range strings.Lines(text) {
+		if fits(line, width) {
+			t.b.WriteString(line)
+		} else {
+			t.line("", line, columnGap)
+		}
+	}
+	return t.b.String()
+}
+
 // table lays rows out.
 type table struct {
 	b        strings.Builder

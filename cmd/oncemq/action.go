@@ -42,13 +42,14 @@ func action(sh *shell, do func(ctx context.Context, args []string) error) cli.Ac
 
 // readOptions is environ within the time that the command has.
 func readOptions(ctx context.Context, options []*option, lookup func(string) (string, bool)) error {
+	var wait time.Duration
 	for _, o := range options {
 		if o.bound != nil {
-			var cancel context.CancelFunc
-			ctx, cancel = bounded(ctx, *o.bound)
-			defer cancel()
+			wait = *o.bound
 		}
 	}
+	ctx, cancel := bounded(ctx, wait)
+	defer cancel()
 	return environ(ctx, options, lookup)
 }
 

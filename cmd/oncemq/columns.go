@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// rows are names with values, side by side. On a terminal on which one has no room there,
-// its value stands below its name.
+// rows are names with values, side by side. On a terminal on which a value has no room
+// there it is broken into lines, which stand below its name if they would be too short.
 type rows struct {
 	width int // of the terminal; zero: no limit
 	all   [][2]string
@@ -33,9 +33,12 @@ func (r *rows) String() string {
 	}
 	t := table{width: r.width}
 	for _, row := range r.all {
-		switch length := utf8.RuneCountInString(row[1]); {
-		case r.width <= 0 || names+length <= r.width:
-			fmt.Fprintf(&t.b, "%-*s%s\n", names, row[0], row[1])
+		name := fmt.Sprintf("%-*s", names, row[0])
+		switch room := r.width - names; {
+		case r.width <= 0 || utf8.RuneCountInString(row[1]) <= room:
+			t.b.WriteString(name + row[1] + "\n")
+		case room >= shortLine:
+			t.line(name, row[1], names)
 		default:
 			if row[0] != "" {
 				t.line("", row[0], 0)
@@ -46,8 +49,12 @@ func (r *rows) String() string {
 	return t.b.String()
 }
 
-// columnGap is the room between two columns.
-const columnGap = 2
+const (
+	// columnGap is the room between two columns.
+	columnGap = 2
+	// shortLine is the least room in which a text is broken into lines.
+	shortLine = 30
+)
 
 // grid is a table with a head, as wide as it is. On a narrow terminal each of its lines
 // is a block of rows, with an empty line behind it.
@@ -148,6 +155,23 @@ func fits(text string, width int) bool {
 		}
 	}
 	return true
+}
+
+// reflow breaks the lines of a text that are wider than a terminal; what follows of them
+// is indented.
+func reflow(text string, width int) string {
+	if width <= 0 || fits(text, width) {
+		return text
+	}
+	t := table{width: width}
+	for line := range strings.Lines(text) {
+		if fits(line, width) {
+			t.b.WriteString(line)
+		} else {
+			t.line("", line, columnGap)
+		}
+	}
+	return t.b.String()
 }
 
 // table lays rows out.

@@ -61,6 +61,8 @@ profiles:
 		"list":                  {[]string{"--profile", "both", "-C", "2", "-F", "%t"}, nil, "1\n2\n"},
 		"host goes before URL":  {[]string{"-h", host, "-p", port, "--profile", "nobody"}, nil, "file from the file\n"},
 		"URL of the variable":   {[]string{"--profile", "nobody"}, []string{"ONCEMQ_BROKER=" + b.URL()}, "file from the file\n"},
+		"form":                  {[]string{"-v"}, nil, "file x\n"},
+		"form by variable":      {[]string{"-o", "raw"}, []string{"ONCEMQ_JSON=true", "ONCEMQ_VERBOSE=true"}, "x"},
 		"host of the variables": {[]string{"--profile", "nobody"}, []string{"ONCEMQ_HOST=" + host, "ONCEMQ_PORT=" + port}, "file from the file\n"},
 	} {
 		t.Run(name, func(t *testing.T) {

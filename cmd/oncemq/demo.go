@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
@@ -144,8 +145,10 @@ func (o *demoOptions) run(ctx context.Context, stdout, stderr io.Writer) (err er
 		}
 		err = result.WriteJSON(stdout)
 	} else {
-		_, _, coloured := terminal(stdout)
-		err = result.WriteTable(stdout, coloured)
+		_, width, coloured := terminal(stdout)
+		var counts strings.Builder
+		_ = result.WriteTable(&counts, coloured) // into memory
+		_, err = io.WriteString(stdout, reflow(counts.String(), width))
 	}
 	if err != nil {
 		return &exitError{code: exitFailed, text: "cannot write the counts", err: err}
@@ -159,9 +162,9 @@ func (o *demoOptions) run(ctx context.Context, stdout, stderr io.Writer) (err er
 // play runs the demo and shows it on stderr.
 func (o *demoOptions) play(ctx context.Context, opts demo.Options, stderr io.Writer) (*demo.Result, error) {
 	if !o.quiet && opts.Validate() == nil {
-		_, _ = io.WriteString(stderr, opts.Intro()+"\n") // as above
 		display := &demo.Display{W: stderr, Kills: opts.Kills}
 		display.Terminal, display.Width, display.Colour = terminal(stderr)
+		_, _ = io.WriteString(stderr, reflow(opts.Intro(), display.Width)+"\n") // as above
 		opts.Observe = display.Observe
 		defer display.Done()
 	}

@@ -47,10 +47,8 @@ func pseudoTerminal(t *testing.T, columns uint16) (tty *os.File, printed func() 
 
 // TestNarrowTerminal: what commands print to a terminal of 40 columns is no wider, but
 // for a payload, which is shown as it is.
-//
-//nolint:paralleltest // TERM and NO_COLOR are the process's
 func TestNarrowTerminal(t *testing.T) {
-	t.Setenv("TERM", "xterm")
+	t.Setenv("TERM", "xterm") // the process's, so that nothing else runs meanwhile
 	t.Setenv("NO_COLOR", "1")
 	const columns = 40
 	b := startBroker(t, brokertest.Options{Answers: []brokertest.Answer{{On: brokertest.PUBLISH, Topic: "a/topic/that/is/refused/and/long/all/the/same", Code: 0x87}}})

@@ -33,6 +33,15 @@ func TestOutboxShowAndPurge(t *testing.T) {
 		require.Equal(t, "text of m-2", outbox("show", "m-2", "-o", "raw").stdout)
 		require.Equal(t, "m-2 a/m-2\n", outbox("show", "m-2", "-F", "%i %t").stdout)
 
+		// The command line goes before the environment.
+		inJSON := func(args ...string) string {
+			args = append([]string{"outbox", "show", "m-2", "--store", url}, args...)
+			return runOnce(t, invocation{args: args, env: []string{"ONCEMQ_JSON=true"}}).stdout
+		}
+		require.Contains(t, inJSON(), `"payload":"text of m-2"`)
+		require.Equal(t, "text of m-2", inJSON("-o", "raw"))
+		require.Equal(t, "m-2 a/m-2\n", inJSON("-F", "%i %t"))
+
 		got = outbox("show", "m-9")
 		require.Equal(t, exitFailed, got.code)
 		require.Equal(t, "oncemq outbox show: there is no message \"m-9\" in the outbox\n", got.stderr)

@@ -30,7 +30,7 @@ func (o *passwordOptions) options() []*option {
 		},
 		{
 			name: "password-file", category: catConnection, env: "ONCEMQ_PASSWORD_FILE", set: name(&o.file),
-			usage: "`FILE` whose first line is the password; it is read again for each connection",
+			usage: "`FILE` whose first line is the password; it is read again for each connection, unless it is a FIFO",
 		},
 	}
 	for _, p := range o.all { // one of the command line wins over all of the environment

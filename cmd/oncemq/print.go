@@ -34,6 +34,18 @@ func (o *printOptions) options() []*option {
 			usage: "`MODE`: text, json (as --json), or raw, which is payloads one after another",
 		},
 	})
+	// What is said of the form nearer by is all that is said of it.
+	form := only(o.all, "verbose", "format", "json", "pretty", "output")
+	for _, f := range form {
+		switch f.name {
+		case "format":
+			f.excludes = without(form, "format")
+		case "json", "output":
+			f.excludes = only(form, "format", "json", "output")
+		case "verbose":
+			f.excludes = only(form, "format")
+		}
+	}
 	return o.all
 }
 

@@ -17,13 +17,16 @@ type showOptions struct {
 }
 
 func (o *showOptions) options() []*option {
+	rest := o.outboxOptions.options()
+	object := only(rest, "json")
 	return append([]*option{
-		{name: "format", also: []string{"F"}, category: catOutput, set: name(&o.format), usage: "print the message by a `FORMAT`, as oncemq sub does"},
+		{name: "format", also: []string{"F"}, category: catOutput, set: name(&o.format), excludes: object, usage: "print the message by a `FORMAT`, as oncemq sub does"},
 		{
 			name: "output", also: []string{"o"}, category: catOutput, set: oneOf(&o.mode, "text", "json", "raw"), choices: []string{"text", "json", "raw"}, def: "text",
-			usage: "`MODE`: text, json (as --json), or raw, which is the payload alone",
+			excludes: object,
+			usage:    "`MODE`: text, json (as --json), or raw, which is the payload alone",
 		},
-	}, o.outboxOptions.options()...)
+	}, rest...)
 }
 
 // shower is what prints a T as the options say. received is it as sub prints

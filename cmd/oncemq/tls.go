@@ -25,7 +25,7 @@ func (o *tlsOptions) options() []*option {
 	return append(withEnv([]*option{
 		{
 			name: "cafile", also: []string{"ca"}, category: catTLS, set: name(&o.cafile), def: "those of the system",
-			usage: "PEM `FILE` with the certificates of the authorities to trust; it is read again for each connection",
+			usage: "PEM `FILE` with the certificates of the authorities to trust; it is read again for each connection, unless it is a FIFO",
 		},
 		{
 			name: "capath", category: catTLS, set: name(&o.capath),

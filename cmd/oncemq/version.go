@@ -65,8 +65,10 @@ Examples:
 			if b.Paho != "" {
 				text += ", paho.golang " + b.Paho
 			}
-			_, width, _ := terminal(sh.stdout)
-			t := table{width: width}
+			var t table
+			if _, width, _ := terminal(sh.stdout); width < narrow {
+				t.width = width
+			}
 			t.line("", text, 0)
 			_, err := io.WriteString(sh.stdout, t.b.String())
 			return err

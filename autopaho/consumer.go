@@ -277,9 +277,9 @@ func (in *consumer) subscribe(s *Subscription) bool {
 			in.client.cfg.Logger.ErrorContext(in.ctx, "subscription refused", "error", err)
 			in.client.event(Event{Kind: EventError, ClientID: in.board.clientID, Err: err})
 		}
-	case isTimeout(err) && in.client.status.counters.received.Load() != before:
+	case isTimeout(err) && (in.client.status.counters.received.Load() != before || in.link.Engine().Snapshot().Crowded):
 		// The answer stands behind what the broker has kept for the session, and
-		// that comes as fast as it is processed.
+		// that comes as fast as it is processed, or is read once it is.
 		in.signal()
 		return false
 	case isTimeout(err):

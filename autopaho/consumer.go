@@ -17,9 +17,10 @@ import (
 //
 // Its one goroutine (keep) sends every SUBSCRIBE and UNSUBSCRIBE.
 type consumer struct {
-	client *Client
-	link   *session.Link
-	board  *connBoard
+	client    *Client
+	link      *session.Link
+	board     *connBoard
+	temporary bool // its subscriptions come and go with requests; set before the first
 
 	ctx    context.Context //nolint:containedctx // the consumer's own life; ends with close
 	cancel context.CancelFunc
@@ -91,6 +92,9 @@ func (c *Client) startConsumer(cfg session.Config) (*consumer, error) {
 func (in *consumer) up(s session.Snapshot) {
 	in.mu.Lock()
 	in.stale, in.present = true, s.Present
+	if !s.Present {
+		in.unwanted = nil // the broker has forgotten them
+	}
 	for _, sub := range in.subs {
 		sub.live.Store(false) // until keep has looked at it
 	}
@@ -185,16 +189,21 @@ func (in *consumer) reconnect() {
 	})
 }
 
-// abandon removes a subscription that the broker may have, and has it told.
+// abandon removes a subscription, and has the broker told if it may have it. One that it
+// was never asked for may be that of an earlier process, for which somebody comes again.
 func (in *consumer) abandon(s *Subscription) {
 	in.remove(s)
 	in.mu.Lock()
-	for _, w := range s.wire() {
-		in.unwanted = append(in.unwanted, w.Filter)
+	if s.asked {
+		in.unwanted = append(in.unwanted, s.wireFilters...)
 	}
 	in.mu.Unlock()
 	in.signal()
 }
+
+// unsubscribeMost is how many filters one UNSUBSCRIBE has, lest it is too large for the
+// broker.
+const unsubscribeMost = 100
 
 // unsubscribe tells the broker what is not wanted any more, as far as no other
 // subscription wants it. Without a connection the next one does it.
@@ -208,14 +217,16 @@ func (in *consumer) unsubscribe(subs []*Subscription) {
 			filters = slices.DeleteFunc(filters, func(f string) bool { return f == w.Filter })
 		}
 	}
-	if len(filters) == 0 {
-		return
-	}
-	var refused *SubscribeError
-	if err := in.link.Unsubscribe(in.ctx, filters); err != nil && !errors.As(err, &refused) {
-		in.mu.Lock()
-		in.unwanted = append(in.unwanted, filters...)
-		in.mu.Unlock()
+	for len(filters) > 0 {
+		n := min(len(filters), unsubscribeMost)
+		var refused *SubscribeError
+		if err := in.link.Unsubscribe(in.ctx, filters[:n]); err != nil && !errors.As(err, &refused) {
+			in.mu.Lock()
+			in.unwanted = append(in.unwanted, filters...)
+			in.mu.Unlock()
+			return
+		}
+		filters = filters[n:]
 	}
 }
 
@@ -261,6 +272,9 @@ func (in *consumer) subscribe(s *Subscription) bool {
 	if !snap.Limits.SubscriptionIDs {
 		id = 0
 	}
+	in.mu.Lock()
+	s.asked = true
+	in.mu.Unlock()
 	before := in.client.status.counters.received.Load()
 	_, err := in.link.Subscribe(in.ctx, s.wire(), id)
 	var refused *SubscribeError

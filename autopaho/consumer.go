@@ -40,9 +40,10 @@ type consumer struct {
 	subs     []*Subscription
 	stale    bool // a connection came up on which nothing is subscribed yet
 	present  bool // the broker kept the session on it
-	unrouted []*session.Delivery
+	unrouted []unrouted
 	giveUp   *time.Timer // of the unrouted
 	notFound Handler     // of the unrouted; nil for none
+	taken    bool        // a router that was started has the right to notFound
 	again    *time.Timer // until reconnect
 	unwanted []string    // filters to unsubscribe from
 	closed   bool

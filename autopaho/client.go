@@ -26,7 +26,8 @@ type Client struct {
 	tracing *tracing // nil for none
 
 	readiness  readiness
-	stuckLimit time.Duration // tests have less time
+	stuckLimit time.Duration // tests have less time, here too:
+	unrouted   time.Duration // unroutedWait
 	recent     *recent       // nil for none
 	// accepted: the broker has taken a connection of this client.
 	accepted atomic.Bool
@@ -58,8 +59,8 @@ func New(ctx context.Context, cfg Config) (*Client, error) {
 	cfg.setDefaults()
 	c := &Client{
 		cfg: cfg, closing: make(chan struct{}), closeDone: make(chan struct{}),
-		tracker: tracker{waiting: make(map[string]tracked)},
-		status:  newStatusBoard(), stuckLimit: stuckLimit,
+		tracker: tracker{young: make(map[string]tracked)},
+		status:  newStatusBoard(), stuckLimit: stuckLimit, unrouted: unroutedWait,
 	}
 	c.store = newStoreBreaker(c)
 	c.tracing = newTracing(&c.cfg)

@@ -101,8 +101,9 @@ type Config struct {
 
 	// ReceiveMaximum is the most unacknowledged QoS 1 and 2 messages that the
 	// broker may send us: the bound of work in progress and of memory, 1 to
-	// 65,535. Of a broker that sends more all the same (mosquitto does) up to
-	// 1,024 messages or 4 MiB are taken in beyond it. Default 256.
+	// 65,535. Of a broker that sends more all the same (mosquitto 2.0 does) up to
+	// 1,024 messages or 4 MiB are taken in beyond it; the others are read as those
+	// are acknowledged. Default 256.
 	ReceiveMaximum int
 	// MaximumPacketSize is the largest packet that we take, in bytes; a larger
 	// one ends the connection. Default 2 MiB.

@@ -17,9 +17,10 @@ import (
 //
 // Its one goroutine (keep) sends every SUBSCRIBE and UNSUBSCRIBE.
 type consumer struct {
-	client *Client
-	link   *session.Link
-	board  *connBoard
+	client    *Client
+	link      *session.Link
+	board     *connBoard
+	temporary bool // its subscriptions come and go with requests; set before the first
 
 	ctx    context.Context //nolint:containedctx // the consumer's own life; ends with close
 	cancel context.CancelFunc
@@ -39,9 +40,10 @@ type consumer struct {
 	subs     []*Subscription
 	stale    bool // a connection came up on which nothing is subscribed yet
 	present  bool // the broker kept the session on it
-	unrouted []*session.Delivery
+	unrouted []unrouted
 	giveUp   *time.Timer // of the unrouted
 	notFound Handler     // of the unrouted; nil for none
+	taken    bool        // a router that was started has the right to notFound
 	again    *time.Timer // until reconnect
 	unwanted []string    // filters to unsubscribe from
 	closed   bool
@@ -94,6 +96,9 @@ func (c *Client) startConsumer(cfg session.Config) (*consumer, error) {
 func (in *consumer) up(s session.Snapshot) {
 	in.mu.Lock()
 	in.stale, in.present = true, s.Present
+	if !s.Present {
+		in.unwanted = nil // the broker has forgotten them
+	}
 	for _, sub := range in.subs {
 		sub.live.Store(false) // until keep has looked at it
 	}
@@ -188,11 +193,14 @@ func (in *consumer) reconnect() {
 	})
 }
 
-// abandon removes a subscription that the broker may have, and has it told.
+// abandon removes a subscription, and has the broker told if it may have it. One that it
+// was never asked for may be that of an earlier process, for which somebody comes again.
 func (in *consumer) abandon(s *Subscription) {
 	in.remove(s)
 	in.mu.Lock()
-	in.unwanted = append(in.unwanted, s.wireFilters...)
+	if s.asked {
+		in.unwanted = append(in.unwanted, s.wireFilters...)
+	}
 	in.mu.Unlock()
 	in.signal()
 }
@@ -215,10 +223,15 @@ func (in *consumer) leave(ctx context.Context, s *Subscription) {
 	select {
 	case <-told:
 	case <-ctx.Done():
+	case <-in.client.closing:
 	case <-in.joined:
 	}
 	in.remove(s)
 }
+
+// unsubscribeMost is how many filters one UNSUBSCRIBE has, lest it is too large for the
+// broker.
+const unsubscribeMost = 100
 
 // unsubscribe tells the broker which filters are not wanted any more, as far as no
 // subscription that stays wants them. Without a connection the next one does it.
@@ -226,14 +239,16 @@ func (in *consumer) unsubscribe(filters []string, subs []*Subscription) {
 	for _, s := range subs {
 		filters = slices.DeleteFunc(filters, func(f string) bool { return slices.Contains(s.wireFilters, f) })
 	}
-	if len(filters) == 0 {
-		return
-	}
-	var refused *SubscribeError
-	if err := in.link.Unsubscribe(in.ctx, filters); err != nil && !errors.As(err, &refused) {
-		in.mu.Lock()
-		in.unwanted = append(in.unwanted, filters...)
-		in.mu.Unlock()
+	for len(filters) > 0 {
+		n := min(len(filters), unsubscribeMost)
+		var refused *SubscribeError
+		if err := in.link.Unsubscribe(in.ctx, filters[:n]); err != nil && !errors.As(err, &refused) {
+			in.mu.Lock()
+			in.unwanted = append(in.unwanted, filters...)
+			in.mu.Unlock()
+			return
+		}
+		filters = filters[n:]
 	}
 }
 
@@ -293,6 +308,13 @@ func (in *consumer) subscribe(s *Subscription) bool {
 	if !snap.Limits.SubscriptionIDs {
 		id = 0
 	}
+	in.mu.Lock()
+	if !slices.Contains(in.subs, s) { // it has gone since, and nobody will tell the broker
+		in.mu.Unlock()
+		return true
+	}
+	s.asked = true
+	in.mu.Unlock()
 	before := in.client.status.counters.received.Load()
 	_, err := in.link.Subscribe(in.ctx, s.wire(), id)
 	if errors.Is(err, session.ErrTooManyRequests) { // their answers stand behind much
@@ -318,9 +340,9 @@ func (in *consumer) subscribe(s *Subscription) bool {
 			in.client.cfg.Logger.ErrorContext(in.ctx, "subscription refused", "error", err)
 			in.client.event(Event{Kind: EventError, ClientID: in.board.clientID, Err: err})
 		}
-	case isTimeout(err) && in.client.status.counters.received.Load() != before:
+	case isTimeout(err) && (in.client.status.counters.received.Load() != before || in.link.Engine().Snapshot().Crowded):
 		// The answer stands behind what the broker has kept for the session, and
-		// that comes as fast as it is processed.
+		// that comes as fast as it is processed, or is read once it is.
 		in.signal()
 		return false
 	case isTimeout(err):

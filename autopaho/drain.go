@@ -202,8 +202,8 @@ func (d *drain) run() error {
 }
 
 // errDrainStops ends the loop of a drain whose relay closes or gives the lane
-// back.
-var errDrainStops = errors.New("drain stops")
+// back. A save that fails with it was given up.
+var errDrainStops = fmt.Errorf("drain stops: %w", context.Canceled)
 
 func unlessStopped(err error) error {
 	if errors.Is(err, errDrainStops) {

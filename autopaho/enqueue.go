@@ -164,10 +164,11 @@ func (q *Enqueued) ask(ctx context.Context) {
 func (q *Enqueued) lookup(ctx context.Context) error {
 	q.mu.Lock()
 	var open []int
+	var flags []resultFlag // of the open
 	var refs []persist.Ref
 	for i := range q.results {
 		if q.flags[i]&flagFinal == 0 {
-			open = append(open, i)
+			open, flags = append(open, i), append(flags, q.flags[i])
 			refs = append(refs, q.refs[i].Ref)
 		}
 	}
@@ -179,9 +180,9 @@ func (q *Enqueued) lookup(ctx context.Context) error {
 	for n, fate := range fates {
 		r := Result{ID: q.ids[open[n]], State: fate.State, ReasonCode: fate.ReasonCode, Reason: fate.LastError}
 		switch {
-		case fate.State == persist.StatePending, fate.Gone && q.flags[open[n]]&flagDoubt != 0:
+		case fate.State == persist.StatePending, fate.Gone && flags[n]&flagDoubt != 0:
 			continue
-		case fate.Gone && q.flags[open[n]]&flagReceipt != 0:
+		case fate.Gone && flags[n]&flagReceipt != 0:
 			r.State = persist.StateAcknowledged
 		}
 		final := fate.Gone || fate.State != persist.StateDelivered
@@ -338,14 +339,18 @@ func (c *Client) Wake() {
 	}
 }
 
-// trackerLimit bounds how many messages the tracker knows. Beyond it a handle
-// learns from the store, which knows all but the reason code of a success.
+// trackerLimit bounds how many messages each of the tracker's generations knows. The
+// handle of one that it does not know learns from the store, which knows all but the
+// reason code of a success.
 const trackerLimit = 100_000
 
-// tracker tells handles what became of their messages.
+// tracker tells handles what became of their messages. What this client's relay does
+// not report, since another one delivered it or its transaction was rolled back, would
+// stay in it for ever: so when as many are young as may be, those that were young
+// before are forgotten.
 type tracker struct {
-	mu      sync.Mutex
-	waiting map[string]tracked
+	mu         sync.Mutex
+	young, old map[string]tracked
 }
 
 type tracked struct {
@@ -356,22 +361,39 @@ type tracked struct {
 func (t *tracker) add(q *Enqueued) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.waiting)+len(q.ids) > trackerLimit {
+	if len(q.ids) > trackerLimit {
 		return
 	}
+	if len(t.young)+len(q.ids) > trackerLimit {
+		t.old, t.young = t.young, make(map[string]tracked)
+	}
 	for i, id := range q.ids {
-		if _, taken := t.waiting[id]; !taken {
-			t.waiting[id] = tracked{q, i}
+		if t.of(id).q == nil {
+			t.young[id] = tracked{q, i}
 		}
 	}
+}
+
+// of is who waits for a message; the zero value for nobody. t.mu is held.
+func (t *tracker) of(id string) tracked {
+	if w, ok := t.young[id]; ok {
+		return w
+	}
+	return t.old[id]
+}
+
+// forget is told that nobody waits for a message any more. t.mu is held.
+func (t *tracker) forget(id string) {
+	delete(t.young, id)
+	delete(t.old, id)
 }
 
 func (t *tracker) remove(q *Enqueued) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, id := range q.ids {
-		if t.waiting[id].q == q {
-			delete(t.waiting, id)
+		if t.of(id).q == q {
+			t.forget(id)
 		}
 	}
 }
@@ -383,7 +405,7 @@ func (t *tracker) knows(q *Enqueued) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i, id := range q.ids {
-		if q.flags[i]&flagFinal == 0 && t.waiting[id].q != q {
+		if q.flags[i]&flagFinal == 0 && t.of(id).q != q {
 			return false
 		}
 	}
@@ -399,15 +421,15 @@ type outcome struct {
 // report passes an outcome on, and tells whether anybody here waited for it.
 func (t *tracker) report(o outcome) bool {
 	t.mu.Lock()
-	w, ok := t.waiting[o.result.ID]
-	if ok && o.final {
-		delete(t.waiting, o.result.ID)
+	w := t.of(o.result.ID)
+	if w.q != nil && o.final {
+		t.forget(o.result.ID)
 	}
 	t.mu.Unlock()
-	if ok {
+	if w.q != nil {
 		w.q.resolve(w.i, o.result, o.final)
 	}
-	return ok
+	return w.q != nil
 }
 
 // stateOf is the state that a class of answers leads to.

@@ -80,18 +80,21 @@ func (c *Client) pulses() []named {
 		r.mu.Unlock()
 	}
 	c.mu.Lock()
-	in := c.consumer
+	in, requests := c.consumer, c.requester
 	c.mu.Unlock()
 	if in != nil {
 		all = append(all, named{"the connection of the subscriptions", &in.pulse})
+	}
+	if requests != nil {
+		all = append(all, named{"the connection of the responses", &requests.in.pulse})
 	}
 	c.statusOf() // has to have all locks
 	return all
 }
 
 // Ready tells whether messages flow: every session in use has a connection on which
-// the broker answers, it has agreed to every subscription, the store answers, and
-// no circuit breaker is open. A relay that has no lane, since others have them all,
+// the broker answers, it has agreed to every subscription, that of the responses to
+// requests included, the store answers, and no circuit breaker is open. A relay that has no lane, since others have them all,
 // is ready when its store answers.
 //
 // Broker and store are asked, each with a time-out of a second, and what they say
@@ -181,6 +184,9 @@ func (c *Client) ready() Health {
 		if !s.Agreed {
 			h.fault("broker: it has not agreed to the subscription to %s yet", s.Filters[0].Filter)
 		}
+	}
+	if topic, ok := c.responding(); !ok {
+		h.fault("broker: it has not agreed to the subscription to %s yet", topic)
 	}
 	if r := c.relay; r != nil {
 		if !r.looked.Load() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -113,6 +114,51 @@ func TestLive(t *testing.T) {
 	<-held
 	eventually(t, func() bool {
 		return strings.Contains(strings.Join(c.Live().Reasons, "; "), "the connection of lane 0 has not moved for ")
+	}, 30*time.Second, 5*time.Millisecond, "found")
+	release()
+	eventually(t, func() bool { return c.Live().OK }, 30*time.Second, 5*time.Millisecond, "it moves again")
+}
+
+// TestHealthOfResponses: the session of responses counts as that of subscriptions does.
+func TestHealthOfResponses(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, brokertest.Options{})
+	topic := make(chan string, 10)
+	responder(t, b.URL(), "work", func(m *autopaho.Received) []autopaho.Message {
+		topic <- m.Properties.ResponseTopic
+		return echo(m)
+	})
+	ctx := within(t, 60*time.Second)
+	held, released := make(chan struct{}, 1), make(chan struct{})
+	release := sync.OnceFunc(func() { close(released) })
+	var hold atomic.Bool
+	c := client(t, autopaho.Config{Servers: []string{b.URL()}, ClientID: "c", OnEvent: func(e autopaho.Event) {
+		if e.Kind == autopaho.EventMessage && e.ClientID == "c-rr" && hold.Load() {
+			held <- struct{}{}
+			<-released
+		}
+	}})
+	t.Cleanup(release)
+	c.SetStuckLimit(50 * time.Millisecond)
+	request := autopaho.Message{Topic: "work", QoS: 1}
+	_, err := c.Request(ctx, request)
+	require.NoError(t, err)
+	awaitReady(t, c, true)
+	require.True(t, c.Live().OK)
+
+	// The broker forgets the session, and refuses what was agreed to.
+	b.SetAnswers(brokertest.Answer{On: brokertest.SUBSCRIBE, Topic: <-topic, Code: 0x87})
+	b.Forget()
+	awaitReason(t, c, "it has not agreed to the subscription to oncemq/responses/", 1)
+	b.SetAnswers()
+	b.ResetAll()
+	awaitReady(t, c, true)
+
+	hold.Store(true)
+	go func() { _, _ = c.Request(ctx, request) }()
+	<-held
+	eventually(t, func() bool {
+		return strings.Contains(strings.Join(c.Live().Reasons, "; "), "the connection of the responses has not moved for ")
 	}, 30*time.Second, 5*time.Millisecond, "found")
 	release()
 	eventually(t, func() bool { return c.Live().OK }, 30*time.Second, 5*time.Millisecond, "it moves again")

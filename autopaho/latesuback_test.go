@@ -3,6 +3,7 @@ package autopaho_test
 import (
 	"context"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -52,4 +53,59 @@ func TestSubackBehindTheQueue(t *testing.T) {
 	<-done
 	require.Eventually(t, func() bool { return got.Load() == sent.Load() }, 10*time.Second, 5*time.Millisecond)
 	require.Equal(t, 1, b.Connections(), "the connection was dropped while messages came")
+}
+
+// A broker that exceeds the Receive Maximum puts the SUBACK behind more than is read
+// while handlers are at work. The connection that was dropped for that brought the same
+// again, and what the handlers had done was done in vain.
+func TestSubackBehindWhatIsNotRead(t *testing.T) {
+	t.Parallel()
+	l := brokertest.Listen(t)
+	ctx := within(t, 60*time.Second)
+	c := client(t, autopaho.Config{Servers: []string{l.URL()}, ReceiveMaximum: 1, PacketTimeout: time.Second})
+	t.Cleanup(l.Close) // first: the client is closed without a broker that reads
+	goOn := make(chan struct{})
+	release := sync.OnceFunc(func() { close(goOn) })
+	t.Cleanup(release)
+	subscribed := make(chan error, 1)
+	go func() {
+		_, err := c.Subscribe(ctx, autopaho.SubscribeConfig{
+			Filters: []string{"a"},
+			Handler: func(context.Context, *autopaho.Received) error { <-goOn; return nil },
+		})
+		subscribed <- err
+	}()
+	conn := l.Accept(ctx)
+	conn.Handshake()
+	first := conn.ExpectSubscribe()
+	const all = 1 + 1024 + 10
+	for i := range all {
+		conn.SendPublish(brokertest.Packet{Topic: "a", QoS: 1, PacketID: uint16(i + 1)})
+	}
+	conn.SendSuback(first.PacketID, 1)
+	conn.ExpectSubscribe()          // its time is over, in which something came, and the connection stays
+	again := conn.ExpectSubscribe() // once more, and nothing came: the reader waits for room
+	conn.SendSuback(again.PacketID, 1)
+	release()
+	var acked atomic.Int64
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		for {
+			p, err := conn.ReadPacket(ctx)
+			switch {
+			case err != nil:
+				return
+			case p.Type == brokertest.PUBACK:
+				acked.Add(1)
+			case p.Type == brokertest.SUBSCRIBE:
+				conn.SendSuback(p.PacketID, 1)
+			}
+		}
+	}()
+	require.NoError(t, <-subscribed)
+	eventually(t, func() bool { return acked.Load() == all }, 30*time.Second, 5*time.Millisecond, "all are acknowledged")
+	require.Equal(t, 1, l.Connections())
+	conn.Close()
+	<-read
 }

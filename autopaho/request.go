@@ -68,8 +68,10 @@ func (c *Client) RequestEach(ctx context.Context, m Message, each func(*Received
 		r.forget(w)
 		return requestError(err)
 	}
-	defer r.leave(w.topic, t)
-	defer r.forget(w) // before that, whose handlers may wait for it
+	defer func() {
+		r.forget(w) // first: until then a response may wait for us, and leave for that
+		r.leave(w.topic, t)
+	}()
 	sent, err := c.Publish(ctx, m)
 	if err != nil {
 		return requestError(err)
@@ -131,6 +133,7 @@ func (c *Client) ensureRequester() (*requester, error) {
 	if err != nil {
 		return nil, err
 	}
+	in.temporary = true
 	r := &requester{
 		client: c, in: in, topic: c.cfg.ResponseTopic + "/" + uuid.NewString(),
 		waiting: make(map[string]*awaited), topics: make(map[string]*responseTopic),
@@ -211,6 +214,29 @@ func (r *requester) subscribe(ctx context.Context, topic string, t *responseTopi
 		r.mu.Unlock()
 	}
 	close(t.made)
+}
+
+// responding tells whether responses come to this client's own topic; true as long as
+// none was asked for there.
+func (c *Client) responding() (topic string, ok bool) {
+	c.mu.Lock()
+	r := c.requester
+	c.mu.Unlock()
+	if r == nil {
+		return "", true
+	}
+	r.mu.Lock()
+	t := r.topics[r.topic]
+	r.mu.Unlock()
+	if t == nil {
+		return r.topic, true
+	}
+	select {
+	case <-t.made:
+		return r.topic, t.err != nil || t.sub.live.Load()
+	default:
+		return r.topic, false
+	}
 }
 
 // leave ends the subscription to a topic that no request uses any more.

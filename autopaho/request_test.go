@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -123,6 +124,83 @@ func TestRequestCorrelation(t *testing.T) {
 	req.Properties.ResponseTopic = "answers/+"
 	_, err = c.Request(ctx, req)
 	require.ErrorIs(t, err, autopaho.ErrInvalidMessage)
+}
+
+// TestRequestTopics: nothing is left of requests that had a Response Topic of their own
+// each, in the client, at the broker or in metrics; nor of those that no connection was
+// there for.
+func TestRequestTopics(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, brokertest.Options{})
+	responder(t, b.URL(), "work", echo)
+	m := newMeters(t)
+	c := client(t, autopaho.Config{Servers: []string{b.URL()}, MeterProvider: m.provider})
+	ctx := within(t, 60*time.Second)
+	request := func(ctx context.Context, i int) error {
+		req := autopaho.Message{Topic: "work", QoS: 1}
+		req.Properties.ResponseTopic = fmt.Sprintf("answers/%d", i)
+		_, err := c.Request(ctx, req)
+		return err
+	}
+	for i := range 5 {
+		require.NoError(t, request(ctx, i))
+	}
+	eventually(t, func() bool { return c.RequestsKept() == [4]int{} }, 30*time.Second, time.Millisecond, "nothing is kept")
+	for i := range 5 {
+		topic := fmt.Sprintf("answers/%d", i)
+		eventually(t, func() bool { return b.Subscribers(topic) == 0 }, 30*time.Second, time.Millisecond, "no subscription to %s", topic)
+	}
+	var series []string
+	for name := range m.collect(t) {
+		if strings.HasPrefix(name, "messaging.process.duration{") || strings.Contains(name, "answers/") {
+			series = append(series, name)
+		}
+	}
+	require.Len(t, series, 1, "%s", series)
+	require.Contains(t, series[0], "messaging.destination.subscription.name=(temporary),")
+
+	b.Stop()
+	eventually(t, func() bool {
+		return !slices.ContainsFunc(c.Status(ctx).Connections, func(s autopaho.ConnStatus) bool { return s.State == autopaho.StateConnected })
+	}, 30*time.Second, time.Millisecond, "it is known that there is no connection")
+	for i := range 5 {
+		short, cancel := context.WithTimeout(ctx, time.Millisecond)
+		require.ErrorIs(t, request(short, i), autopaho.ErrNoResponse)
+		cancel()
+	}
+	require.Equal(t, [4]int{}, c.RequestsKept())
+}
+
+// TestRequestEnoughResponses: one that has had enough of the responses on a topic of
+// its own returns, whatever still comes.
+func TestRequestEnoughResponses(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, brokertest.Options{})
+	responder(t, b.URL(), "work", func(m *autopaho.Received) []autopaho.Message {
+		all := make([]autopaho.Message, 100)
+		for i := range all {
+			all[i] = echo(m)[0]
+		}
+		return all
+	})
+	c := client(t, autopaho.Config{Servers: []string{b.URL()}})
+	ctx := within(t, 60*time.Second)
+	req := autopaho.Message{Topic: "work", QoS: 1}
+	req.Properties.ResponseTopic = "answers"
+	returned := make(chan error, 1)
+	go func() {
+		returned <- c.RequestEach(ctx, req, func(*autopaho.Received) bool {
+			eventually(t, func() bool { return c.Counters().Received > 50 }, 30*time.Second, time.Millisecond, "more than are kept ready")
+			return false
+		})
+	}()
+	select {
+	case err := <-returned:
+		require.NoError(t, err)
+	case <-ctx.Done():
+		t.Fatal("it waits for a handler that waits for it")
+	}
+	require.Equal(t, 0, c.RequestsKept()[0])
 }
 
 // TestRequestEnds: a request ends with its context, with the client, and with an

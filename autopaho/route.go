@@ -40,8 +40,17 @@ func (in *consumer) dealHeld() {
 	in.mu.Lock()
 	again := in.unrouted
 	in.unrouted = nil
+	subs, closed := in.subs, in.closed
 	in.mu.Unlock()
-	in.deal(again)
+	if closed {
+		return // not acknowledged: they come again
+	}
+	now := time.Now()
+	for _, u := range again {
+		if !route(subs, u.del, now) {
+			in.hold(u)
+		}
+	}
 }
 
 // gather keeps what comes until n more subscriptions are there, each of which is told
@@ -71,7 +80,7 @@ func (in *consumer) deal(batch []*session.Delivery) {
 	now := time.Now()
 	for _, del := range batch {
 		if in.gathering > 0 || !route(subs, del, now) {
-			in.hold(del, false)
+			in.hold(unrouted{del: del})
 		}
 	}
 }

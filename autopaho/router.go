@@ -99,9 +99,13 @@ func (r *Router) add(filter string, set RouteOption, options []RouteOption) {
 
 // NotFound sets the handler of messages that no subscription of the client wants:
 // those of a subscription that an earlier process made in the session that the
-// broker has kept. It runs once for each, one after another; with an error the
-// message becomes a dead letter if there is a store. Without such a handler they
-// do so after 10 s.
+// broker has kept. It runs once for each, one after another, and again only if the
+// message comes again because the connection ended before its acknowledgement. With an
+// error the message becomes a dead letter if there is a store, as soon as that takes it.
+// Without such a handler they do so after 10 s.
+//
+// Such a message is no router's, so one router of a client has a NotFound at a time:
+// Start refuses another until the routes of the first are closed.
 func (r *Router) NotFound(h Handler) { r.notFound = h }
 
 // WithPolicy takes level, attempts and backoff of a policy for a route: the level
@@ -142,11 +146,23 @@ func (r *Router) Start(ctx context.Context, c *Client) (*Routes, error) {
 	if err := r.validate(&c.cfg); err != nil {
 		return nil, fmt.Errorf("start router: %w", err)
 	}
-	in, err := c.gather(len(r.routes))
+	if err := c.begin(); err != nil {
+		return nil, fmt.Errorf("start router: %w", err)
+	}
+	defer c.calls.Done()
+	in, err := c.ensureConsumer()
 	if err != nil {
 		return nil, fmt.Errorf("start router: %w", err)
 	}
-	routes := &Routes{client: c, all: make([]*runningRoute, len(r.routes))}
+	routes := &Routes{consumer: in, all: make([]*runningRoute, len(r.routes))}
+	if r.notFound != nil {
+		if !in.takeUnrouted() {
+			return nil, fmt.Errorf("start router: %w: router: another router of this client has a NotFound, and a client has one; "+
+				"close its Routes first, or leave out this one", ErrConfig)
+		}
+		routes.notFound.Store(true)
+	}
+	in.gather(len(r.routes))
 	type answer struct {
 		sub *Subscription
 		err error
@@ -177,10 +193,7 @@ func (r *Router) Start(ctx context.Context, c *Client) (*Routes, error) {
 		return nil, fmt.Errorf("start router: %w", errors.Join(err, routes.Close(ctx)))
 	}
 	if r.notFound != nil {
-		if err := c.handleUnrouted(wrapped(r.notFound, r.middleware)); err != nil {
-			return nil, fmt.Errorf("start router: %w", errors.Join(err, routes.Close(ctx)))
-		}
-		routes.notFound = true
+		in.handleUnrouted(wrapped(r.notFound, r.middleware))
 	}
 	return routes, nil
 }
@@ -234,9 +247,9 @@ func wrapped(h Handler, middleware []Middleware) Handler {
 
 // Routes are the routes of a router that was started.
 type Routes struct {
-	client   *Client
+	consumer *consumer
 	all      []*runningRoute
-	notFound bool
+	notFound atomic.Bool // they have the client's
 }
 
 // runningRoute is a route that was started.
@@ -324,8 +337,8 @@ func (r *Routes) Subscription(name string) *Subscription {
 
 // Close ends all routes as [Subscription.Close] ends one. Client.Close does so too.
 func (r *Routes) Close(ctx context.Context) error {
-	if r.notFound {
-		_ = r.client.handleUnrouted(nil) // closed: there is nothing to handle any more
+	if r.notFound.Swap(false) {
+		r.consumer.leaveUnrouted()
 	}
 	errs := make([]error, len(r.all))
 	done := make(chan struct{})

@@ -15,6 +15,7 @@ import (
 	"github.com/oncemq/oncemq/autopaho"
 	"github.com/oncemq/oncemq/internal/brokertest"
 	"github.com/oncemq/oncemq/persist"
+	"github.com/oncemq/oncemq/persist/persisttest"
 	"github.com/oncemq/oncemq/qos"
 )
 
@@ -197,6 +198,93 @@ func TestRouterNotFoundGivesBack(t *testing.T) {
 		return c.Counters().Processed == 3 && c.Status(ctx).Connections[0].Unacked == 0
 	}, 30*time.Second, 5*time.Millisecond)
 	require.Equal(t, 4, got.len(), "the first twice, the others once")
+}
+
+// What NotFound has failed with is its end: it does not get the message again while the
+// dead letter cannot be written.
+func TestRouterNotFoundRunsOnce(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, brokertest.Options{})
+	ctx := within(t, 60*time.Second)
+	keepSubscription(t, b, "router", "old/#")
+	publish(t, client(t, autopaho.Config{Servers: []string{b.URL()}}), "old/1", "old/2")
+	store, faults := persisttest.NewFaulty(memoryStore(t))
+	faults.Add(persisttest.Fault{Op: persisttest.OpAddDeadLetters, Times: 3})
+
+	c := client(t, autopaho.Config{Servers: []string{b.URL()}, ClientID: "router", Store: store, Relay: autopaho.RelayConfig{Off: true}})
+	c.SetUnroutedWait(10 * time.Millisecond)
+	var got log
+	r := autopaho.NewRouter(autopaho.SubscribeConfig{})
+	r.Handle("new/#", func(context.Context, *autopaho.Received) error { return nil })
+	r.NotFound(func(_ context.Context, m *autopaho.Received) error {
+		got.add(m.Topic)
+		return errors.New("not this one")
+	})
+	_, err := r.Start(ctx, c)
+	require.NoError(t, err)
+	eventually(t, func() bool { return c.Counters().Unrouted == 2 }, 30*time.Second, 5*time.Millisecond, "put aside")
+	require.Equal(t, []string{"old/1", "old/2"}, got.all())
+	letters, err := store.ListDeadLetters(ctx, persist.DeadLetterFilter{}, 10)
+	require.NoError(t, err)
+	require.Len(t, letters, 2)
+	for _, l := range letters {
+		require.Contains(t, l.Reason, "its handler failed: not this one")
+	}
+}
+
+// keepSubscription has the broker keep a session with a subscription of an earlier
+// process.
+func keepSubscription(t *testing.T, b *brokertest.Broker, clientID, filter string) {
+	t.Helper()
+	ctx := within(t, 20*time.Second)
+	c, err := autopaho.New(ctx, autopaho.Config{Servers: []string{b.URL()}, ClientID: clientID})
+	require.NoError(t, err)
+	_, err = c.Subscribe(ctx, autopaho.SubscribeConfig{
+		Filters: []string{filter}, Handler: func(context.Context, *autopaho.Received) error { return nil },
+	})
+	require.NoError(t, err)
+	require.NoError(t, c.Close(ctx))
+}
+
+// One router of a client has its NotFound at a time, and keeps it whatever others do.
+func TestRouterNotFoundIsOne(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, brokertest.Options{})
+	ctx := within(t, 60*time.Second)
+	keepSubscription(t, b, "router", "old/#")
+	c := client(t, autopaho.Config{Servers: []string{b.URL()}, ClientID: "router"})
+	var got log
+	router := func(filter string, notFound bool) *autopaho.Router {
+		r := autopaho.NewRouter(autopaho.SubscribeConfig{})
+		r.Handle(filter, func(context.Context, *autopaho.Received) error { return nil })
+		if notFound {
+			r.NotFound(func(_ context.Context, m *autopaho.Received) error {
+				got.add(filter + " " + m.Topic)
+				return nil
+			})
+		}
+		return r
+	}
+	first, err := router("a", true).Start(ctx, c)
+	require.NoError(t, err)
+	_, err = router("b", true).Start(ctx, c)
+	require.ErrorIs(t, err, autopaho.ErrConfig)
+	require.ErrorContains(t, err, "another router of this client has a NotFound")
+	require.Zero(t, b.Subscribers("b"))
+	second, err := router("c", false).Start(ctx, c)
+	require.NoError(t, err)
+	require.NoError(t, second.Close(ctx))
+	pub := client(t, autopaho.Config{Servers: []string{b.URL()}})
+	publish(t, pub, "old/1")
+	eventually(t, func() bool { return got.len() == 1 }, 30*time.Second, 5*time.Millisecond, "the first has it")
+
+	require.NoError(t, first.Close(ctx))
+	_, err = router("d", true).Start(ctx, c)
+	require.NoError(t, err)
+	require.NoError(t, first.Close(ctx), "again, which takes nothing from others")
+	publish(t, pub, "old/2")
+	eventually(t, func() bool { return got.len() == 2 }, 30*time.Second, 5*time.Millisecond, "the next has it")
+	require.Equal(t, []string{"a old/1", "d old/2"}, got.all())
 }
 
 // A route that the broker refuses ends all of them, and is named.

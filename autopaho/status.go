@@ -84,7 +84,8 @@ type Counters struct {
 	// the DUP flag; Processed, Duplicates, Dead and HandlerErrors what became
 	// of them; TooOld those of the Dead that came after the dedup window;
 	// Unkeyed those that had no dedup key; Unrouted those that no subscription
-	// wanted; DroppedQoS0 those that no worker had time for.
+	// wanted; DroppedQoS0 those that no worker had time for, or that no Subscribe came
+	// for before there were too many.
 	Received, Redelivered, Processed, Duplicates, Dead, TooOld, HandlerErrors, Unkeyed, Unrouted, DroppedQoS0 uint64
 	// ReceiptsSent counts receipts that were published.
 	ReceiptsSent uint64

@@ -37,6 +37,7 @@ type Subscription struct {
 	made    chan error // holds one: the broker's first answer
 	pending bool       // to be subscribed; used by the consumer's keep
 	agreed  bool       // the broker has agreed once
+	asked   bool       // the broker was asked once; guarded by consumer.mu
 
 	told chan struct{} // closed when the broker has been told that it ends; nil while it stays. consumer.mu guards it and
 	gone bool          // that keep has seen it
@@ -45,14 +46,15 @@ type Subscription struct {
 	items   itemList   // messages in work
 	closing bool
 	empty   chan struct{} // closed when open is zero and closing
+	closed  chan struct{} // closed when closeWork has ended
 }
 
 func newSubscription(in *consumer, cfg SubscribeConfig) (*Subscription, error) {
 	c := in.client
 	s := &Subscription{
 		consumer: in, client: c, cfg: cfg, made: make(chan error, 1), pending: true,
-		qos0:  make(chan struct{}, max(1024, 4*c.cfg.ReceiveMaximum)),
-		empty: make(chan struct{}), solo: make(chan struct{}, 1), filters: newFilterCounters(&cfg),
+		qos0:  make(chan struct{}, qos0Most(&c.cfg)),
+		empty: make(chan struct{}), closed: make(chan struct{}), solo: make(chan struct{}, 1), filters: newFilterCounters(&cfg, in.temporary),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background()) // ended by closeWork
 	storeError := func(err error) {
@@ -88,6 +90,10 @@ func newSubscription(in *consumer, cfg SubscribeConfig) (*Subscription, error) {
 	}
 	return s, nil
 }
+
+// qos0Most is how many messages of QoS 0 may be in work, or wait to be: nothing else
+// bounds them.
+func qos0Most(c *Config) int { return max(1024, 4*c.ReceiveMaximum) }
 
 // tell reports the broker's first answer to the caller of Subscribe.
 func (s *Subscription) tell(err error) {
@@ -145,7 +151,8 @@ func (s *Subscription) take(del *session.Delivery, sh *share, by *filterCounters
 	s.mu.Lock()
 	if s.closing {
 		s.mu.Unlock()
-		return // not acknowledged: it comes again
+		s.giveBack(del)
+		return
 	}
 	s.items.add(it)
 	s.mu.Unlock()
@@ -259,10 +266,7 @@ func outcomeNames(o dedup.Outcome) string {
 func (s *Subscription) over(it *item, o dedup.Outcome) {
 	switch {
 	case !o.Acknowledge():
-		it.del.Release()
-		if it.received.QoS > 0 && !it.del.Stale() {
-			s.consumer.reconnect()
-		}
+		s.giveBack(it.del)
 	case it.share == nil || it.share.left.Add(-1) == 0:
 		it.del.Ack(0)
 	}
@@ -282,14 +286,30 @@ func (s *Subscription) over(it *item, o dedup.Outcome) {
 	}
 }
 
-// closeWork stops taking messages in and waits until what was taken is settled.
+// giveBack has the broker send a message again. What came after it could not be
+// acknowledged otherwise.
+func (s *Subscription) giveBack(del *session.Delivery) {
+	del.Release()
+	if del.Message.QoS > 0 && !del.Stale() {
+		s.consumer.reconnect()
+	}
+}
+
+// closeWork stops taking messages in and waits until what was taken is settled. Who
+// calls it while another does waits for that one.
 func (s *Subscription) closeWork(ctx context.Context) error {
 	s.mu.Lock()
 	if s.closing {
 		s.mu.Unlock()
-		return nil
+		select {
+		case <-s.closed:
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("subscription is being closed: %w", ctx.Err())
+		}
 	}
 	s.closing = true
+	defer close(s.closed)
 	idle := s.items.len == 0
 	s.mu.Unlock()
 	if idle {
@@ -327,7 +347,10 @@ func (s *Subscription) closeWork(ctx context.Context) error {
 // context leaves no time for is given back, and the connection is made anew so that the
 // broker sends it to others.
 func (s *Subscription) Close(ctx context.Context) error {
-	s.consumer.leave(ctx, s)
+	if s.client.begin() == nil { // else the client closes, which waits for it all the same
+		defer s.client.calls.Done()
+		s.consumer.leave(ctx, s)
+	}
 	return s.closeWork(ctx)
 }
 

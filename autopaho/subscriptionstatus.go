@@ -36,6 +36,7 @@ type FilterStatus struct {
 // filterCounters are the live FilterStatus.
 type filterCounters struct {
 	filter                                         string
+	label                                          string // what metrics and names of spans say for it
 	received, processed, duplicates, retried, dead atomic.Uint64
 
 	attributes []attribute.KeyValue     // those of metrics
@@ -49,12 +50,20 @@ func (f *filterCounters) snapshot() FilterStatus {
 	}
 }
 
-func newFilterCounters(cfg *SubscribeConfig) []filterCounters {
+// temporaryLabel is OpenTelemetry's for a destination of few messages: the topics of
+// responses are many, and each would be a series of its own for as long as the process
+// lives.
+const temporaryLabel = "(temporary)"
+
+func newFilterCounters(cfg *SubscribeConfig, temporary bool) []filterCounters {
 	all := make([]filterCounters, len(cfg.Filters))
 	for i := range all {
 		f := &all[i]
-		f.filter = cfg.Filters[i]
-		who := append(filterAttributes(cfg.Group, f.filter), attrOperation.String("process"), attrOperationType.String("process"))
+		f.filter, f.label = cfg.Filters[i], cfg.Filters[i]
+		if temporary {
+			f.label = temporaryLabel
+		}
+		who := append(filterAttributes(cfg.Group, f.label), attrOperation.String("process"), attrOperationType.String("process"))
 		f.attributes, f.process = who[:len(who):len(who)], metric.WithAttributeSet(attribute.NewSet(who...))
 	}
 	return all

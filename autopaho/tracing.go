@@ -243,7 +243,7 @@ func (t *tracing) received(s *Subscription, it *item, now time.Time) trace.Span 
 	if t.unsampled(m) {
 		return nil
 	}
-	_, span := t.tracer.Start(t.extract(context.Background(), m), "receive "+it.by.filter,
+	_, span := t.tracer.Start(t.extract(context.Background(), m), "receive "+it.by.label,
 		trace.WithSpanKind(trace.SpanKindConsumer), trace.WithTimestamp(now))
 	if span.IsRecording() {
 		span.SetAttributes(attrSystem.String(systemMQTT), attrOperation.String("receive"), attrOperationType.String("receive"),
@@ -285,7 +285,7 @@ func (t *tracing) process(ctx context.Context, items []*item) (context.Context, 
 	if first.span == nil || !first.span.IsRecording() {
 		return ctx, nil
 	}
-	ctx, span := t.tracer.Start(ctx, "process "+first.by.filter, trace.WithSpanKind(trace.SpanKindConsumer), trace.WithLinks(links...))
+	ctx, span := t.tracer.Start(ctx, "process "+first.by.label, trace.WithSpanKind(trace.SpanKindConsumer), trace.WithLinks(links...))
 	if span.IsRecording() {
 		span.SetAttributes(attrSystem.String(systemMQTT), attrOperation.String("process"), attrOperationType.String("process"),
 			attrFilter.String(first.by.filter))

@@ -13,17 +13,31 @@ import (
 // unroutedWait is how long a message waits for a Subscribe that wants it.
 const unroutedWait = 10 * time.Second
 
+// unrouted is a message that no subscription wants.
+type unrouted struct {
+	del *session.Delivery
+	// failed is NotFound's error: it does not get the message again, but a dead letter
+	// becomes of it. Nil if it has not had it.
+	failed error
+	again  bool // it could not be put aside, and waits for another try
+}
+
 // hold keeps a message that nobody wants for a Subscribe that may come, or for
-// another try at putting it aside.
-func (in *consumer) hold(del *session.Delivery, again bool) {
+// another try at putting it aside. Nothing but a bound of their own limits those of
+// QoS 0, as in subscriptions.
+func (in *consumer) hold(u unrouted) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.unrouted = append(in.unrouted, del)
+	if u.del.Message.QoS == 0 && len(in.unrouted) >= qos0Most(&in.client.cfg) {
+		in.client.status.counters.droppedQoS0.Add(1)
+		return
+	}
+	in.unrouted = append(in.unrouted, u)
 	if in.giveUp != nil {
 		return
 	}
-	wait := unroutedWait
-	if in.notFound != nil && !again {
+	wait := in.client.unrouted
+	if in.notFound != nil && !u.again {
 		wait = 0
 	}
 	in.giveUp = time.AfterFunc(wait, in.dropUnrouted)
@@ -35,72 +49,70 @@ func (in *consumer) forgetStale() {
 	defer in.routing.Unlock()
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.unrouted = slices.DeleteFunc(in.unrouted, func(del *session.Delivery) bool {
-		stale := del.Stale()
+	in.unrouted = slices.DeleteFunc(in.unrouted, func(u unrouted) bool {
+		stale := u.del.Stale()
 		if stale {
-			del.Release()
+			u.del.Release()
 		}
 		return stale
 	})
 }
 
 // holdAgain keeps messages for another try, but those that a subscription wants by now.
-func (in *consumer) holdAgain(dropped []*session.Delivery) {
+func (in *consumer) holdAgain(dropped []unrouted) {
 	in.routing.Lock()
 	defer in.routing.Unlock()
 	in.mu.Lock()
 	subs := in.subs
 	in.mu.Unlock()
 	now := time.Now()
-	for _, del := range dropped {
-		if !route(subs, del, now) {
-			in.hold(del, true)
+	for _, u := range dropped {
+		if !route(subs, u.del, now) {
+			u.again = true
+			in.hold(u)
 		}
 	}
 }
 
-// handleUnrouted has messages that no subscription wants handled, those that wait
-// as well; nil ends it.
-func (c *Client) handleUnrouted(h Handler) error {
-	if err := c.begin(); err != nil {
-		return err
-	}
-	defer c.calls.Done()
-	in, err := c.ensureConsumer()
-	if err != nil {
-		return err
-	}
+// takeUnrouted gives a router the right to messages that no subscription wants; it is
+// false if another has it.
+func (in *consumer) takeUnrouted() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	free := !in.taken
+	in.taken = true
+	return free
+}
+
+// handleUnrouted has them handled, those that wait as well.
+func (in *consumer) handleUnrouted(h Handler) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.notFound = h
-	if h != nil && in.giveUp != nil {
+	if in.giveUp != nil {
 		in.giveUp.Reset(0)
 	}
-	return nil
 }
 
-// gather keeps what the broker sends until n subscriptions more are made; see
-// consumer.gather.
-func (c *Client) gather(n int) (*consumer, error) {
-	if err := c.begin(); err != nil {
-		return nil, err
-	}
-	defer c.calls.Done()
-	in, err := c.ensureConsumer()
-	if err != nil {
-		return nil, err
-	}
-	in.gather(n)
-	return in, nil
+// leaveUnrouted gives the right back.
+func (in *consumer) leaveUnrouted() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.notFound, in.taken = nil, false
 }
 
 // notFoundBy runs the handler for messages that no subscription wants, and returns
-// those that it did not take, with its errors.
-func (in *consumer) notFoundBy(h Handler, dropped []*session.Delivery) (left []*session.Delivery, errs []error) {
+// those that it did not take.
+func (in *consumer) notFoundBy(h Handler, dropped []unrouted) (left []unrouted) {
 	released := false
-	for _, del := range dropped {
+	for _, u := range dropped {
+		del := u.del
 		if released || del.Stale() { // it comes again
 			del.Release()
+			continue
+		}
+		if u.failed != nil {
+			left = append(left, u)
 			continue
 		}
 		m := &Received{Message: del.Message, Dup: del.Dup, PacketID: del.PacketID(), Attempt: 1, At: time.Now()}
@@ -115,10 +127,11 @@ func (in *consumer) notFoundBy(h Handler, dropped []*session.Delivery) (left []*
 			released = true
 			in.reconnect()
 		default:
-			left, errs = append(left, del), append(errs, err)
+			u.failed = err
+			left = append(left, u)
 		}
 	}
-	return left, errs
+	return left
 }
 
 // dropUnrouted acknowledges what nobody came for: a subscription that an
@@ -134,7 +147,7 @@ func (in *consumer) dropUnrouted() {
 	dropped, handle := in.unrouted, in.notFound
 	closed := in.closed
 	if gathering && !closed { // they are not looked at yet
-		in.giveUp = time.AfterFunc(unroutedWait, in.dropUnrouted)
+		in.giveUp = time.AfterFunc(in.client.unrouted, in.dropUnrouted)
 		dropped = nil
 	} else {
 		in.unrouted, in.giveUp = nil, nil
@@ -144,22 +157,21 @@ func (in *consumer) dropUnrouted() {
 	if len(dropped) == 0 || closed {
 		return // not acknowledged: they come again
 	}
-	var errs []error // of the handler, for each of the dropped
 	if handle != nil {
-		dropped, errs = in.notFoundBy(handle, dropped)
+		dropped = in.notFoundBy(handle, dropped)
 		if len(dropped) == 0 || in.ctx.Err() != nil {
 			return
 		}
 	}
 	if store := in.client.cfg.Store; store != nil {
 		letters := make([]persist.DeadLetter, len(dropped))
-		for i, del := range dropped {
+		for i, u := range dropped {
 			letters[i] = persist.DeadLetter{
-				Side: persist.SideConsumer, State: persist.StateFailed, Message: del.Message, Attempts: 1,
+				Side: persist.SideConsumer, State: persist.StateFailed, Message: u.del.Message, Attempts: 1,
 				Reason: "no subscription of this client wants it",
 			}
-			if errs != nil {
-				letters[i].Reason += ", and its handler failed: " + errs[i].Error()
+			if u.failed != nil {
+				letters[i].Reason += ", and its handler failed: " + u.failed.Error()
 			}
 		}
 		if err := store.AddDeadLetters(in.ctx, letters); err != nil {
@@ -168,12 +180,12 @@ func (in *consumer) dropUnrouted() {
 			return
 		}
 	}
-	for _, del := range dropped {
-		del.Ack(0)
+	for _, u := range dropped {
+		u.del.Ack(0)
 	}
 	in.client.status.counters.unrouted.Add(uint64(len(dropped)))
 	in.client.cfg.Logger.WarnContext(in.ctx, "messages that no subscription wants were put aside",
-		"count", len(dropped), "topic", dropped[0].Message.Topic)
+		"count", len(dropped), "topic", dropped[0].del.Message.Topic)
 }
 
 // waitDropped waits until nothing unrouted is in work any more.

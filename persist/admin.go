@@ -24,7 +24,9 @@ type Stats struct {
 	// Superseded those in whose place a newer one of their key came [OUTBOX-14].
 	Dropped, Superseded int64
 	// Completed and InWork count processed keys; both may include keys whose
-	// window or lease has ended and that were not swept yet.
+	// window or lease has ended and that were not swept yet. Of more than 100,000
+	// PostgreSQL tells its own estimate, which is as old as the last time when the
+	// table was vacuumed or analyzed; the others count exactly.
 	Completed, InWork int64
 	// Groups are the names of the groups that have claimed keys, ever, in the order
 	// of their bytes.
@@ -49,8 +51,8 @@ type ListRequest struct {
 // Admin is what operators ask of a store.
 type Admin interface {
 	// Stats counts what the store holds. It takes no more than a few reads of
-	// indexes or counters, whatever the size of the store, but for Completed
-	// and InWork, which may be counted.
+	// indexes or counters, whatever the size of the store: metrics ask for it every
+	// few seconds.
 	Stats(ctx context.Context) (Stats, error)
 
 	// ListOutbox returns entries of one lane in the order of their positions.

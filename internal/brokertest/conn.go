@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"sync"
-	"testing"
 	"time"
 )
 
@@ -15,7 +14,7 @@ import (
 // itself: what the test does not read stays in the socket. It is used by one
 // goroutine at a time, except for Close, Reset, CloseWrite and Log.
 type Conn struct {
-	t        testing.TB
+	t        TB
 	tcp      *net.TCPConn
 	conn     net.Conn
 	r        *bufio.Reader
@@ -27,7 +26,7 @@ type Conn struct {
 	closing sync.Once
 }
 
-func newConn(tb testing.TB, tcp *net.TCPConn, rec *recorder, index int, timeout time.Duration) *Conn {
+func newConn(tb TB, tcp *net.TCPConn, rec *recorder, index int, timeout time.Duration) *Conn {
 	tb.Helper()
 	c := &Conn{t: tb, tcp: tcp, recorder: rec, index: index, timeout: timeout}
 	c.setConn(tcp)
@@ -42,7 +41,7 @@ func (c *Conn) setConn(nc net.Conn) {
 // Dial connects to a broker, for tests that play the client by hand; the
 // helpers of Conn serve both sides. The connection is closed when the test
 // ends.
-func Dial(tb testing.TB, addr string) *Conn {
+func Dial(tb TB, addr string) *Conn {
 	tb.Helper()
 	dialer := net.Dialer{Timeout: DefaultTimeout}
 	nc, err := dialer.DialContext(tb.Context(), "tcp", addr)

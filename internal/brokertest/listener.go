@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/url"
 	"sync"
-	"testing"
 	"time"
 )
 
@@ -19,7 +18,7 @@ const DefaultTimeout = 10 * time.Second
 // Listener accepts the connections of the client under test on a loopback
 // port.
 type Listener struct {
-	t        testing.TB
+	t        TB
 	ln       *net.TCPListener
 	tls      *tls.Config
 	recorder recorder
@@ -33,14 +32,14 @@ type Listener struct {
 
 // Listen starts a listener. When the test ends it and all its connections are
 // closed, and its scripts are waited for.
-func Listen(tb testing.TB) *Listener {
+func Listen(tb TB) *Listener {
 	tb.Helper()
 	return ListenTLS(tb, nil)
 }
 
 // ListenTLS is Listen with TLS; a failed handshake shows as the error of the
 // first read. A nil config means plain TCP.
-func ListenTLS(tb testing.TB, config *tls.Config) *Listener {
+func ListenTLS(tb TB, config *tls.Config) *Listener {
 	tb.Helper()
 	ln, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {

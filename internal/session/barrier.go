@@ -46,7 +46,8 @@ type barrier struct {
 	stored  bool      // the store may hold exchanges
 	saving  bool      // a save is under way
 	began   time.Time // when it began
-	lost    bool      // the session is not ours any more: nothing is written
+	lost    bool      // a save has failed: nothing is written any more
+	foreign bool      // since the session is not ours any more, and so is the last word
 	passed  time.Time // when the last slow save ended
 	saves   chan save // holds one
 	states  []persist.PacketState
@@ -258,8 +259,8 @@ func (e *Engine) packets(dst []persist.PacketState) []persist.PacketState {
 	return dst
 }
 
-// Packets is the packet state of the session, and whether the store may hold
-// another. Used once the connection has ended for good.
+// Packets is the packet state of the session, and whether it is worth saving: the store
+// may hold another, and the session is ours. Used once the connection has ended for good.
 func (e *Engine) Packets() (states []persist.PacketState, stored bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -269,7 +270,7 @@ func (e *Engine) Packets() (states []persist.PacketState, stored bool) {
 			o.packetID, o.step = 0, 0
 		}
 	}
-	return e.packets(nil), e.barrier.stored && !e.barrier.lost
+	return e.packets(nil), e.barrier.stored && !e.barrier.foreign
 }
 
 // collect has what changed in the books saved, unless a save is under way already: the
@@ -305,7 +306,7 @@ func (e *Engine) commit(s save, err error) {
 	b := &e.barrier
 	b.saving = false
 	if err != nil {
-		b.changed, b.lost = true, true
+		b.changed, b.lost, b.foreign = true, true, !errors.Is(err, context.Canceled)
 	} else {
 		b.saved, b.stored = s.number, len(s.states) > 0
 		if now := time.Now(); now.Sub(b.began) > slowSave {

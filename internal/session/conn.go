@@ -98,9 +98,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		switch first := c.in[c.r]; first >> 4 {
 		case typePublish, typePuback, typePubrec, typePubrel, typePubcomp:
 			if first>>4 == typePublish && first&6 != 0 {
-				if err = c.engine.awaitRoom(c); err != nil {
-					break
-				}
+				c.engine.awaitRoom(c)
 			}
 			taken, err = c.engine.handle(c, first, c.in[c.r+header:c.r+size])
 		case typeConnack:

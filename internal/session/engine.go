@@ -56,8 +56,9 @@ type EngineConfig struct {
 	// place of what was saved before. It is called by a goroutine of its own, one
 	// call after another, and may block for as long as the store is away: what
 	// depends on it is not written before it returns, while the rest is. After an
-	// error nothing is written any more. It must not keep the slice. Nil keeps the
-	// state in memory.
+	// error nothing is written any more; one that wraps context.Canceled says that it
+	// was given up, of a session that is still ours. It must not keep the slice. Nil
+	// keeps the state in memory.
 	Save func(ctx context.Context, states []persist.PacketState) error
 	// Restored is what was saved last, in its order. A message whose exchange is
 	// among them goes on where that stands once the source hands it out.
@@ -102,6 +103,8 @@ type Engine struct {
 	controlled uint64    // the connection on which an experiment has begun; see trial
 
 	inbox   inbox
+	crowded bool         // the reader waits for room in it
+	roomy   time.Time    // when it last got some
 	done    []Completion // ended in this read batch
 	arrived []*Delivery  // received in this read batch
 	stir    bool         // the writer has something to do once the batch ends
@@ -197,7 +200,7 @@ func (e *Engine) ConnectionLost(dp *packets.Disconnect) error {
 		e.mu.Unlock()
 		return nil
 	}
-	if e.flights.len > 0 {
+	if e.active > 0 { // what was not sent is not what was too much
 		e.pace = max(e.pace/2, 1)
 	}
 	ended := append(e.done, e.judge(dp)...)
@@ -340,6 +343,9 @@ type Snapshot struct {
 	Cause      error
 	// Unacked counts received messages that are not acknowledged yet.
 	Unacked int
+	// Crowded tells that so many are that nothing more is read: an answer of the
+	// server that does not come may be there.
+	Crowded bool
 }
 
 // Snapshot returns the engine's state.
@@ -348,7 +354,7 @@ func (e *Engine) Snapshot() Snapshot {
 	defer e.mu.Unlock()
 	return Snapshot{
 		Connected: e.conn != nil, Generation: e.gen, Present: e.present, Limits: e.limits, InFlight: e.flights.len,
-		Progress: e.progress, Cause: e.cause, Unacked: e.inbox.unacked(),
+		Progress: e.progress, Cause: e.cause, Unacked: e.inbox.unacked(), Crowded: e.crowded,
 	}
 }
 
@@ -382,7 +388,8 @@ func (e *Engine) dropStalled(now time.Time, limit time.Duration) bool {
 	e.mu.Lock()
 	c, o := e.conn, e.flights.head
 	stalled := c != nil && o != nil && o.gen == e.gen && now.Sub(o.sentAt) > limit &&
-		(!e.barrier.saving || now.Sub(e.barrier.began) < slowSave) && now.Sub(e.barrier.passed) > limit
+		(!e.barrier.saving || now.Sub(e.barrier.began) < slowSave) && now.Sub(e.barrier.passed) > limit &&
+		!e.crowded && now.Sub(e.roomy) > limit // else the answer may stand behind what was not read
 	if stalled && e.cause == nil {
 		e.cause = fmt.Errorf("no acknowledgement within %s", limit)
 	}

@@ -2,7 +2,7 @@ package session
 
 import (
 	"context"
-	"fmt"
+	"time"
 
 	"github.com/oncemq/oncemq/persist"
 )
@@ -131,29 +131,31 @@ func (e *Engine) published(d *Delivery) error {
 
 // awaitRoom is called by the reader before it takes in a PUBLISH of QoS 1 or 2.
 // A server must not have more of them unacknowledged than our Receive Maximum
-// [MQTT-3.3.4-9], and mosquitto 2.0 does, once it has a queue for us. Ending the
-// connection with 0x93 at once, as section 3.3.4 has it, would bring the same
-// messages and the same end again; so some more are taken in, and then the
-// reader waits until there is room, which bounds our memory and is felt by the
-// server as a slow reader. Only if there is none for as long as a write may take
-// the connection ends.
-func (e *Engine) awaitRoom(c *conn) error {
+// [MQTT-3.3.4-9], and mosquitto 2.0 does: on a session that was resumed with a queue
+// it sends as many as that again for each acknowledgement. Ending the connection with
+// 0x93, as section 3.3.4 has it, would bring the same messages and the same end again,
+// and with handlers slower than that no acknowledgement would ever be of use; so some
+// more are taken in, and then the reader waits until there is room, however long that
+// takes, which bounds our memory and is felt by the server as a slow reader. It is no
+// longer than a server that heeds the maximum would wait with its next message.
+// Whoever waits for an answer meanwhile does not know whether it stands behind what
+// is not read, see Snapshot.Crowded. That the server has gone shows when something is
+// written: acknowledgements, and PINGREQ.
+func (e *Engine) awaitRoom(c *conn) {
 	e.mu.Lock()
 	full := e.conn == c && !e.inbox.room(e.cfg.ReceiveMaximum)
+	e.crowded = full
 	e.mu.Unlock()
 	if !full {
-		return nil
+		return
 	}
 	e.batchEnd() // what has arrived is what makes room
-	ctx, cancel := context.WithTimeout(context.Background(), e.cfg.WriteTimeout)
-	defer cancel()
-	if e.wait(ctx, func() bool {
+	_ = e.wait(context.Background(), func() bool {
 		return e.conn != c || c.leaving.Load() || e.inbox.room(e.cfg.ReceiveMaximum)
-	}) != nil {
-		return &protocolError{code: 0x93, text: fmt.Sprintf(
-			"more than our Receive Maximum of %d messages unacknowledged", e.cfg.ReceiveMaximum)}
-	}
-	return nil
+	})
+	e.mu.Lock()
+	e.crowded, e.roomy = false, time.Now()
+	e.mu.Unlock()
 }
 
 // again handles a QoS 2 PUBLISH whose exchange is under way: it is the same

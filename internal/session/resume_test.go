@@ -252,6 +252,21 @@ func TestPace(t *testing.T) {
 	}
 }
 
+// Only what was sent on a connection can have been too much for it.
+func TestPaceOfWhatWasNotSent(t *testing.T) {
+	t.Parallel()
+	e := NewEngine(testConfig("mqtt://x").Engine)
+	e.flights.push(&Outgoing{Message: message("t", 1, "m")})
+	for range 3 {
+		e.conn = &conn{engine: e}
+		require.NoError(t, e.ConnectionLost(nil))
+		require.Equal(t, e.cfg.Window, e.pace)
+	}
+	e.conn, e.active = &conn{engine: e}, 1
+	require.NoError(t, e.ConnectionLost(nil))
+	require.Equal(t, e.cfg.Window/2, e.pace)
+}
+
 // Neither the number of messages nor their bytes in flight goes over the bounds,
 // but for one message that may always go.
 func TestWindowBytes(t *testing.T) {

@@ -1,6 +1,9 @@
 package session
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -122,4 +125,32 @@ func TestUnsentIsNotLeftInTheSession(t *testing.T) {
 	require.True(t, stored)
 	require.Equal(t, []persist.PacketState{state(id, persist.StepPublished, 1)}, states)
 	require.Equal(t, all, p.link.Engine().Withdraw())
+}
+
+// A save that was given up with the link is not the last word: what is left is saved
+// once more, unless the session is another's.
+func TestPacketsAfterASaveThatFailed(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		err  error
+		ours bool
+	}{
+		"given up":  {fmt.Errorf("drain stops: %w", context.Canceled), true},
+		"another's": {errors.New("lease was lost"), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p, book, _, _, _, id, release := startWaiting(t)
+			book.mu.Lock()
+			book.err = test.err
+			book.mu.Unlock()
+			release()
+			e := p.link.Engine()
+			require.NoError(t, e.WaitIdle(within(t, patience)))
+			require.NoError(t, p.link.Close(within(t, patience)))
+			states, worth := e.Packets()
+			require.Equal(t, test.ours, worth)
+			require.Equal(t, []persist.PacketState{state(id, persist.StepPublished, 1)}, states)
+		})
+	}
 }

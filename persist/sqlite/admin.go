@@ -8,9 +8,8 @@ import (
 	"github.com/oncemq/oncemq/persist"
 )
 
-// Stats counts what the store holds; see [persist.Admin]. Completed and InWork
-// are counted; finding the oldest pending message passes over older ones that
-// await a receipt.
+// Stats counts what the store holds; see [persist.Admin]. Finding the oldest
+// pending message passes over older ones that await a receipt.
 func (s *Store) Stats(ctx context.Context) (persist.Stats, error) {
 	var st persist.Stats
 	err := s.browse(ctx, "stats", s.name, func(ctx context.Context, r runner) error {
@@ -41,16 +40,12 @@ func (s *Store) Stats(ctx context.Context) (persist.Stats, error) {
 				st.OldestPending = max(st.OldestPending, age)
 			}
 		}
-		var dest [3]driver.Value
+		var dest [5]driver.Value
 		if _, err := queryRow(ctx, r, dest[:], s.q.totals); err != nil {
 			return err
 		}
 		st.Failed, st.Expired, st.ConsumerDead = asInt(dest[0]), asInt(dest[1]), asInt(dest[2])
-		_, err = queryRow(ctx, r, dest[:2], s.q.processedCount)
-		st.Completed, st.InWork = asInt(dest[0]), asInt(dest[1])
-		if err != nil {
-			return err
-		}
+		st.Completed, st.InWork = asInt(dest[3]), asInt(dest[4])
 		rows, err := r.query(ctx, s.q.groupList)
 		return eachRow(rows, err, dest[:1], func() error {
 			st.Groups = append(st.Groups, asText(dest[0]))

@@ -28,7 +28,8 @@ type txn struct {
 	q *queries
 	// now is the store's time, the same for all of the transaction, in
 	// milliseconds since 1970.
-	now int64
+	now  int64
+	keys keyCounts
 }
 
 // queryRow reads the first row of a result into dest and tells whether there

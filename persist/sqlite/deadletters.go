@@ -219,9 +219,11 @@ func (t *retryTask) run(ctx context.Context, tx *txn) error {
 		if key == "" || r.KeepMark {
 			continue
 		}
-		if _, err := tx.exec(ctx, tx.q.claimForgetDead, group, storedKey(key)); err != nil { // [DEAD-4]
+		forgotten, err := tx.exec(ctx, tx.q.claimForgetDead, group, storedKey(key)) // [DEAD-4]
+		if err != nil {
 			return err
 		}
+		tx.keys.moved(keyDead, keyAbsent, forgotten)
 	}
 	return nil
 }

@@ -12,14 +12,6 @@ import (
 	"github.com/oncemq/oncemq/persist"
 )
 
-// The states of a processed key, as they are stored.
-const (
-	keyInWork    = 0
-	keyCompleted = 1
-	keyReleased  = 2
-	keyDead      = 3 // completed, with a dead letter
-)
-
 // maxKeyBytes is up to which length a dedup key is stored as it is. Of a longer
 // one its SHA-256 is stored in its stead.
 const maxKeyBytes = 64
@@ -107,6 +99,7 @@ func (t *claimTask) run(ctx context.Context, tx *txn) error {
 			t.args = append(t.args, storedKey(key))
 		}
 		added, err := tx.exec(ctx, stmt, t.args...)
+		tx.keys.moved(keyAbsent, keyInWork, added)
 		if err != nil || added == int64(to-from) {
 			return err
 		}
@@ -130,7 +123,7 @@ func (t *claimTask) look(ctx context.Context, tx *txn, claim *persist.Claim, unt
 	if !known.decide(tx.now, claim) {
 		return nil
 	}
-	return putKey(ctx, tx, t.group, claim, keyInWork, t.req.Owner, until)
+	return putKey(ctx, tx, t.group, known, claim, keyInWork, t.req.Owner, until)
 }
 
 // knownKey is a row of the processed keys.
@@ -148,10 +141,18 @@ func getKey(ctx context.Context, tx *txn, group int64, key string) (k knownKey, 
 	return k, err
 }
 
-// putKey stores what was granted.
-func putKey(ctx context.Context, tx *txn, group int64, claim *persist.Claim, state int64, owner any, until int64) error {
+// putKey stores what was granted in place of what is known.
+func putKey(ctx context.Context, tx *txn, group int64, known knownKey, claim *persist.Claim, state int64, owner any, until int64) error {
 	_, err := tx.exec(ctx, tx.q.claimPut, group, storedKey(claim.Key), state, claim.Epoch, owner, until, int64(claim.Attempts))
-	return err
+	if err != nil {
+		return err
+	}
+	from := int64(keyAbsent)
+	if known.found {
+		from = known.state
+	}
+	tx.keys.moved(from, state, 1)
+	return nil
 }
 
 // decide fills in the answer to a claim and tells whether it is granted.
@@ -287,11 +288,17 @@ func (t *keysTask) run(ctx context.Context, tx *txn) error {
 		case releaseKeys:
 			c := &t.claims[i]
 			t.done[i], err = changes(tx.exec(ctx, tx.q.claimRelease, t.group, storedKey(c.Key), c.Epoch, int64(max(0, c.Attempts))))
+			if t.done[i] {
+				tx.keys.moved(keyInWork, keyReleased, 1)
+			}
 		case completeKeys:
 			t.done[i], err = t.complete(ctx, tx, &t.completions[i], until)
 		case forgetKeys:
 			var dest [1]driver.Value
 			t.done[i], err = queryRow(ctx, tx, dest[:], tx.q.claimForget, t.group, storedKey(t.keys[i]))
+			if t.done[i] {
+				tx.keys.moved(keyCompleted, keyAbsent, 1)
+			}
 			t.done[i] = t.done[i] && asInt(dest[0]) > tx.now
 		}
 		if err != nil {
@@ -322,7 +329,14 @@ func (t *keysTask) complete(ctx context.Context, tx *txn, c *persist.Completion,
 		}
 		first = known.state == keyInWork
 	}
-	done, err := changes(tx.exec(ctx, tx.q.claimComplete, t.group, storedKey(c.Claim.Key), c.Claim.Epoch, until, state))
+	args := []any{t.group, storedKey(c.Claim.Key), c.Claim.Epoch, until, state}
+	done, err := changes(tx.exec(ctx, tx.q.claimComplete, args...))
+	switch {
+	case done:
+		tx.keys.moved(keyInWork, state, 1)
+	case err == nil:
+		done, err = changes(tx.exec(ctx, tx.q.claimCompleteAgain, args...))
+	}
 	if err == nil && done && first && c.Dead != nil {
 		err = addDeadLetter(ctx, tx, c.Dead)
 	}
@@ -363,14 +377,20 @@ func (t *sweepTask) run(ctx context.Context, tx *txn) error {
 	if err != nil {
 		return err
 	}
-	var n int64
+	var rows driver.Rows
 	if more {
-		n, err = tx.exec(ctx, tx.q.sweepDelete, from[0], from[1], to[0], to[1], tx.now, uncompleted)
+		rows, err = tx.query(ctx, tx.q.sweepDelete, from[0], from[1], to[0], to[1], tx.now, uncompleted)
 	} else {
-		n, err = tx.exec(ctx, tx.q.sweepDeleteRest, from[0], from[1], tx.now, uncompleted)
+		rows, err = tx.query(ctx, tx.q.sweepDeleteRest, from[0], from[1], tx.now, uncompleted)
 		to = [2]driver.Value{int64(0), ""}
 	}
-	t.forgotten = int(n)
+	t.forgotten = 0
+	var state [1]driver.Value
+	err = eachRow(rows, err, state[:], func() error {
+		t.forgotten++
+		tx.keys.moved(asInt(state[0]), keyAbsent, 1)
+		return nil
+	})
 	if err != nil || to == from {
 		return err
 	}

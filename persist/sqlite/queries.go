@@ -44,7 +44,7 @@ type queries struct {
 	sweepSave, claimAdd, claimDead, claimForgetDead   *statement
 	sessionLoad, sessionSave                          *statement
 	deadAdd, deadList, deadKey, deadDelete, deadPurge *statement
-	totals, processedCount                            *statement
+	totals, keysCount, claimCompleteAgain             *statement
 	relayList, relayPut, relayDelete                  *statement
 
 	insertPlain, insertFull, insertClaims chunks
@@ -144,6 +144,7 @@ func (q *queries) files() map[string]**statement {
 		"claim_put":          &q.claimPut,
 		"claim_renew":        &q.claimRenew,
 		"claim_complete":     &q.claimComplete,
+		"claim_done_again":   &q.claimCompleteAgain,
 		"claim_release":      &q.claimRelease,
 		"claim_forget":       &q.claimForget,
 		"claim_forget_dead":  &q.claimForgetDead,
@@ -161,7 +162,7 @@ func (q *queries) files() map[string]**statement {
 		"dead_key":           &q.deadKey,
 		"dead_purge":         &q.deadPurge,
 		"totals":             &q.totals,
-		"processed_count":    &q.processedCount,
+		"keys_count":         &q.keysCount,
 		"relay_list":         &q.relayList,
 		"relay_put":          &q.relayPut,
 		"relay_delete":       &q.relayDelete,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"flag"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -21,6 +22,7 @@ func harness(sync Synchronous) persisttest.Harness {
 		New: func(t persisttest.T, opts persisttest.Options) persisttest.Backend {
 			b := &backend{t: t, path: filepath.Join(t.TempDir(), "store.db"), opts: opts, sync: sync, clock: newClock()}
 			b.Handle = b.open
+			t.Cleanup(b.recount)
 			return b
 		},
 		Durable: true, Shared: true, FrozenClock: true, Notifies: true, Transacts: true, Corrupts: true,
@@ -77,6 +79,21 @@ type backend struct {
 
 func (b *backend) Open(ctx context.Context) (persist.Store, error) {
 	return Open(ctx, b.path, Options{Lanes: b.opts.Lanes, MaxMessages: b.opts.Limits.Messages, MaxBytes: b.opts.Limits.Bytes, MaxAge: b.opts.Limits.Age, Synchronous: b.sync, Clock: b.clock.now})
+}
+
+// recount looks, after each test, whether the counters of processed keys are right.
+func (b *backend) recount() {
+	if _, err := os.Stat(b.path); err != nil {
+		return // it was never opened
+	}
+	db, err := sql.Open("sqlite", "file:"+b.path)
+	require.NoError(b.t, err)
+	defer func() { require.NoError(b.t, db.Close()) }()
+	var completed, inWork, wantCompleted, wantInWork int
+	require.NoError(b.t, db.QueryRowContext(context.Background(), `SELECT completed, in_work,
+		(SELECT count(*) FROM oncemq_processed WHERE state IN (1, 3)), (SELECT count(*) FROM oncemq_processed WHERE state = 0)
+		FROM oncemq_totals`).Scan(&completed, &inWork, &wantCompleted, &wantInWork))
+	require.Equal(b.t, []int{wantCompleted, wantInWork}, []int{completed, inWork}, "counters of processed keys, completed and in work")
 }
 
 func (b *backend) Advance(d time.Duration) { b.clock.advance(d) }

@@ -72,6 +72,9 @@ func (s *Store) ProcessTx(ctx context.Context, fn func(ctx context.Context, p pe
 	if err := p.usable(); err != nil {
 		return translate(op, s.name, err)
 	}
+	if err := p.use(func(tx *txn) error { return tx.keys.write(context.WithoutCancel(ctx), tx) }); err != nil {
+		return translate(op, s.name, err)
+	}
 	if err := p.tx.Commit(); err != nil {
 		return translate(op, s.name, &commitError{err})
 	}
@@ -145,6 +148,7 @@ type process struct {
 	now       int64
 	epoch     int64 // of all its marks
 	over      atomic.Bool
+	keys      keyCounts // used with the connection locked; see use
 }
 
 var _ persist.TxProcess[*sql.Tx] = (*process)(nil)
@@ -167,7 +171,10 @@ func (p *process) use(fn func(tx *txn) error) error {
 		if p.over.Load() {
 			return errUndone // the connection may be in another transaction by now
 		}
-		return fn(&txn{runner: c, q: p.s.q, now: p.now})
+		tx := &txn{runner: c, q: p.s.q, now: p.now, keys: p.keys}
+		err := fn(tx)
+		p.keys = tx.keys // after an error too: what was done before it stays
+		return err
 	})
 }
 
@@ -220,6 +227,7 @@ func (p *process) begin(ctx context.Context, tx *txn, id int64, claim *persist.C
 		return err
 	}
 	if added > 0 {
+		tx.keys.moved(keyAbsent, keyCompleted, added)
 		claim.State, claim.Attempts = persist.ClaimGranted, 1
 		return nil
 	}
@@ -227,7 +235,7 @@ func (p *process) begin(ctx context.Context, tx *txn, id int64, claim *persist.C
 	if err != nil || !known.decide(tx.now, claim) {
 		return err
 	}
-	return putKey(ctx, tx, id, claim, keyCompleted, nil, until)
+	return putKey(ctx, tx, id, known, claim, keyCompleted, nil, until)
 }
 
 // ready looks whether a statement may run, and gives it a context that does not
@@ -257,7 +265,22 @@ func (p *process) Step(ctx context.Context, fn func() error) error {
 	}
 	var failed error
 	err = step(ctx, p, p.s.q, func() error {
-		failed = fn()
+		var before keyCounts
+		err := p.use(func(tx *txn) error {
+			before = tx.keys
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if failed = fn(); failed == nil {
+			return nil
+		}
+		// What is undone was not counted. Without a transaction there is nothing to count.
+		_ = p.use(func(tx *txn) error {
+			tx.keys = before
+			return nil
+		})
 		return failed
 	})
 	if failed != nil {

@@ -311,7 +311,11 @@ func (w *writer) finish(ctx context.Context, c *conn, batch []task) (err error, 
 		t.base().err = nil
 	}
 	tx := &txn{runner: c, q: w.s.q, now: w.s.now()}
-	if err := w.run(ctx, tx, batch); err != nil {
+	err = w.run(ctx, tx, batch)
+	if err == nil {
+		err = tx.keys.write(ctx, tx)
+	}
+	if err != nil {
 		return both(err, w.rollback(ctx, c)), true
 	}
 	if _, err := c.exec(ctx, w.s.q.commit); err != nil {

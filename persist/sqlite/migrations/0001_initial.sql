@@ -9,13 +9,16 @@ CREATE TABLE oncemq_meta (
 ) STRICT, WITHOUT ROWID;
 
 -- One row: what is counted for the whole store. claim_epoch is the highest
--- epoch of a claim; sweep_* is how far ExpireProcessed has come.
+-- epoch of a claim; completed and in_work count processed keys; sweep_* is how far
+-- ExpireProcessed has come.
 CREATE TABLE oncemq_totals (
   one           INTEGER PRIMARY KEY CHECK (one = 1),
   claim_epoch   INTEGER NOT NULL DEFAULT 0,
   failed        INTEGER NOT NULL DEFAULT 0,
   expired       INTEGER NOT NULL DEFAULT 0,
   consumer_dead INTEGER NOT NULL DEFAULT 0,
+  completed     INTEGER NOT NULL DEFAULT 0,
+  in_work       INTEGER NOT NULL DEFAULT 0,
   sweep_group   INTEGER NOT NULL DEFAULT 0,
   sweep_key     ANY NOT NULL DEFAULT ''
 ) STRICT;

@@ -1,4 +1,4 @@
 -- Purpose: the counters of the whole store.
 -- Parameters: none.
--- Result: one row: failed, expired, consumer_dead.
-SELECT failed, expired, consumer_dead FROM oncemq_totals
+-- Result: one row: failed, expired, consumer_dead, completed, in_work.
+SELECT failed, expired, consumer_dead, completed, in_work FROM oncemq_totals

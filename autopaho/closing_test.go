@@ -1,0 +1,98 @@
+package autopaho_test
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/oncemq/oncemq/autopaho"
+	"github.com/oncemq/oncemq/internal/brokertest"
+)
+
+// A message that was on its way to a subscription when that closed is given back: it
+// held up every acknowledgement after it, and nothing made the connection anew.
+func TestMessageMeetsClosingSubscription(t *testing.T) {
+	t.Parallel()
+	for _, level := range []byte{1, 2} {
+		t.Run(fmt.Sprint(level), func(t *testing.T) {
+			t.Parallel()
+			b := startBroker(t, brokertest.Options{})
+			ctx := within(t, 60*time.Second)
+			c := client(t, autopaho.Config{Servers: []string{b.URL()}, ClientID: "c"})
+			c.SetUnroutedWait(time.Millisecond)
+			nothing := func(context.Context, *autopaho.Received) error { return nil }
+			reached, goOn := make(chan struct{}), make(chan struct{})
+			first := true
+			closing, err := c.Subscribe(ctx, autopaho.SubscribeConfig{
+				Filters: []string{"a"}, QoS: 2, Handler: nothing,
+				OrderBy: func(*autopaho.Message) string { // by the reader, who has chosen the subscription
+					if first {
+						first = false
+						close(reached)
+						<-goOn
+					}
+					return ""
+				},
+			})
+			require.NoError(t, err)
+			_, err = c.Subscribe(ctx, autopaho.SubscribeConfig{Filters: []string{"b"}, QoS: 2, Handler: nothing})
+			require.NoError(t, err)
+			b.Publish(brokertest.Packet{Topic: "a", QoS: level})
+			<-reached
+			require.NoError(t, closing.Close(ctx))
+			close(goOn)
+			b.Publish(brokertest.Packet{Topic: "b", QoS: level})
+			eventually(t, func() bool {
+				n := c.Counters()
+				return n.Processed >= 1 && n.Unrouted == 1 && c.Status(ctx).Connections[0].Unacked == 0
+			}, 30*time.Second, 5*time.Millisecond, "all is acknowledged")
+		})
+	}
+}
+
+// Close waits for a subscription that is being closed by somebody else: its handler's
+// message is acknowledged, and its goroutines end.
+func TestCloseWaitsForClosingSubscription(t *testing.T) {
+	t.Parallel()
+	var acks atomic.Int32
+	b := startBroker(t, brokertest.Options{Intercept: func(_ string, d brokertest.Direction, p *brokertest.Packet) brokertest.Action {
+		if d == brokertest.In && p.Type == brokertest.PUBACK {
+			acks.Add(1)
+		}
+		return brokertest.Pass
+	}})
+	ctx := within(t, 60*time.Second)
+	c, err := autopaho.New(ctx, autopaho.Config{Servers: []string{b.URL()}})
+	require.NoError(t, err)
+	running, goOn := make(chan struct{}), make(chan struct{})
+	sub, err := c.Subscribe(ctx, autopaho.SubscribeConfig{
+		Filters: []string{"a"}, Handler: func(context.Context, *autopaho.Received) error {
+			close(running)
+			<-goOn
+			return nil
+		},
+	})
+	require.NoError(t, err)
+	b.Publish(brokertest.Packet{Topic: "a", QoS: 1})
+	<-running
+	subClosed, closed := make(chan error, 1), make(chan error, 1)
+	go func() { subClosed <- sub.Close(ctx) }()
+	eventually(t, func() bool { return len(c.Subscriptions()) == 0 }, 30*time.Second, time.Millisecond, "it is being closed")
+	go func() { closed <- c.Close(ctx) }()
+	early := time.NewTimer(200 * time.Millisecond)
+	defer early.Stop()
+	select {
+	case <-closed:
+		close(goOn)
+		require.Fail(t, "Close has returned, and the handler has not")
+	case <-early.C:
+	}
+	close(goOn)
+	require.NoError(t, <-subClosed)
+	require.NoError(t, <-closed)
+	require.EqualValues(t, 1, acks.Load())
+}

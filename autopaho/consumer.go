@@ -210,14 +210,16 @@ func (in *consumer) abandon(s *Subscription) {
 // wait.
 func (in *consumer) leave(ctx context.Context, s *Subscription) {
 	in.mu.Lock()
-	if in.closed || s.told != nil {
+	if in.closed {
 		in.mu.Unlock()
 		in.abandon(s)
 		return
 	}
-	told := make(chan struct{})
-	s.told = told
-	in.unwanted = append(in.unwanted, s.wireFilters...)
+	if s.told == nil { // else somebody else has begun to close it
+		s.told = make(chan struct{})
+		in.unwanted = append(in.unwanted, s.wireFilters...)
+	}
+	told := s.told
 	in.mu.Unlock()
 	in.signal()
 	select {

@@ -123,6 +123,7 @@ func (d *drain) judge(c *session.Completion, now time.Time) ending {
 			s.Outcome, e.over = persist.OutcomeRetry, false
 			d.queue.retry(o, now.Add(d.client.cfg.Policies.For(m.Topic).Backoff.Delay(o.Attempts)))
 			d.client.status.counters.retried.Add(1)
+			d.dated = d.dated || !o.NotAfter.IsZero() || !o.ExpiresAt.IsZero()
 			return e // its key, if strict, stays held
 		}
 		s.Outcome = persist.OutcomeFailed

@@ -325,6 +325,9 @@ func (s *Subscription) closeWork(ctx context.Context) error {
 	select {
 	case <-s.empty:
 	case <-ctx.Done():
+		if s.isEmpty() {
+			break
+		}
 		err = fmt.Errorf("subscription closed with handlers still running: %w", ctx.Err())
 		s.consumer.reconnect() // what they hold must not hold up the others
 	}
@@ -339,6 +342,13 @@ func (s *Subscription) closeWork(ctx context.Context) error {
 		err = errors.Join(err, s.tx.Close(ctx))
 	}
 	return err
+}
+
+// isEmpty tells whether all that was taken is settled.
+func (s *Subscription) isEmpty() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.items.len == 0
 }
 
 // Close ends the subscription: the broker is told, and what it sends until it has

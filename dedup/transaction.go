@@ -350,7 +350,7 @@ func (c *TxConsumer[T]) processFailed(ctx context.Context, w *transaction[T], er
 		w.failure = ErrHandlerTimeout
 	}
 	suspected := (w.failure != nil || isRefusal(err)) && ctx.Err() == nil
-	if !suspected || len(w.nodes) > 1 {
+	if !suspected || len(w.nodes) != 1 { // none if all were set aside
 		if suspected {
 			w.single = len(w.nodes)
 			err = nil

@@ -13,6 +13,9 @@ import (
 // tellPause is how long this process waits between two wake-ups of the others.
 const tellPause = 5 * time.Millisecond
 
+// tellPatience is how long Close waits until the others are told.
+const tellPatience = time.Second
+
 // How long the listening connection waits before it is made anew.
 const (
 	listenFirst = 50 * time.Millisecond
@@ -36,6 +39,8 @@ type notifier struct {
 	telling   bool // a goroutine tells the others
 	again     bool // there is more to tell than it has begun to
 	closed    bool
+	hurry     chan struct{} // closed when the store is
+	told      chan struct{} // closed when that goroutine ends
 }
 
 // Notify subscribes to commits that may have made messages due; see
@@ -105,8 +110,26 @@ func (n *notifier) tell() {
 		n.again = true
 		return
 	}
-	n.telling = true
+	n.telling, n.told = true, make(chan struct{})
 	n.s.work.Go(n.tellOthers)
+}
+
+// finish waits until what was to be told is, if the server answers soon: a process
+// that stores a message and ends is not to leave it to the next poll.
+func (n *notifier) finish() {
+	n.mu.Lock()
+	close(n.hurry)
+	telling, told := n.telling, n.told
+	n.mu.Unlock()
+	if !telling {
+		return
+	}
+	patience := time.NewTimer(tellPatience)
+	defer patience.Stop()
+	select {
+	case <-told:
+	case <-patience.C:
+	}
 }
 
 func (n *notifier) tellOthers() {
@@ -117,12 +140,15 @@ func (n *notifier) tellOthers() {
 		pause := time.NewTimer(tellPause)
 		select {
 		case <-pause.C:
+		case <-n.hurry:
+			pause.Stop()
 		case <-s.life.Done():
 			pause.Stop()
 		}
 		n.mu.Lock()
 		if !n.again || s.life.Err() != nil {
 			n.telling = false
+			close(n.told)
 			n.mu.Unlock()
 			return
 		}

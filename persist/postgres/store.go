@@ -67,7 +67,7 @@ func newStore(pool *pgxpool.Pool, opts Options, name string) *Store {
 	s.life, s.end = context.WithCancel(context.Background())
 	s.plain = collector{s: s, limit: plainCommits}
 	s.conditional = collector{s: s, limit: conditionalCommits}
-	s.notifier.s = s
+	s.notifier.s, s.notifier.hurry = s, make(chan struct{})
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // it never fails
 	s.notifier.instance = hex.EncodeToString(id[:])
@@ -157,6 +157,7 @@ func (s *Store) Close(ctx context.Context) error {
 
 // shutdown gives up what the store holds, in the order: goroutines, the pool.
 func (s *Store) shutdown() {
+	s.notifier.finish()
 	s.end()
 	s.work.Wait()
 	s.notifier.close()

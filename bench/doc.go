@@ -3,6 +3,8 @@
 //	go run . publish            # accepted to settled, by contender
 //	go run . publish -qos 2
 //	go run . publish -metrics   # with and without metrics and traces
+//	go run . measuring          # what the measuring of oncemq bench costs
+//	go run . measuring -plain   # the same without a store
 //	go run . consume            # received to acknowledged
 //	go run . enqueue            # commits a second
 //	go run . backlog            # memory and speed of a relay with a long outbox

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 )
@@ -22,6 +23,7 @@ type options struct {
 	window   int
 	only     string
 	metrics  bool
+	plain    bool
 	postgres string
 	redis    string
 	pprof    string
@@ -39,7 +41,7 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("name a benchmark: publish, consume, enqueue, backlog, outbox, ingest, claims, size")
+		return fmt.Errorf("name a benchmark: publish, consume, enqueue, backlog, outbox, ingest, claims, size, measuring")
 	}
 	var o options
 	fs := flag.NewFlagSet(args[0], flag.ContinueOnError)
@@ -51,6 +53,7 @@ func run(ctx context.Context, args []string) error {
 	fs.IntVar(&o.window, "window", 0, "Receive Maximum: 0 for unlimited, 20 is mosquitto's default")
 	fs.StringVar(&o.only, "only", "", "run the contenders whose names contain this, and the one that all are compared to")
 	fs.BoolVar(&o.metrics, "metrics", false, "publish: compare oncemq with and without metrics and traces")
+	fs.BoolVar(&o.plain, "plain", false, "measuring: publish without a store")
 	fs.StringVar(&o.pprof, "cpuprofile", "", "write a CPU profile")
 	fs.StringVar(&o.allocs, "allocprofile", "", "write a profile of all allocations, which slows everything down")
 	fs.StringVar(&o.postgres, "postgres", "", "PostgreSQL URL; a server is started if it is empty and one is needed")
@@ -93,6 +96,8 @@ func run(ctx context.Context, args []string) error {
 		return compare(ctx, o, "river no-op jobs", b.drains())
 	case "ingest":
 		return compare(ctx, o, plainConsumer, b.ingesters())
+	case "measuring":
+		return compare(ctx, o, unmeasured, b.measured(!o.plain))
 	case "size":
 		return b.size(ctx, o)
 	case "claims":
@@ -118,6 +123,7 @@ type contender struct {
 func compare(ctx context.Context, o options, base string, cs []contender) error {
 	rates := make([][]float64, len(cs))
 	allocs := make([][]float64, len(cs))
+	cpus := make([][]float64, len(cs))
 	for round := range o.rounds {
 		for i, c := range cs {
 			if o.only != "" && !strings.Contains(c.name, o.only) && c.name != base {
@@ -129,7 +135,9 @@ func compare(ctx context.Context, o options, base string, cs []contender) error 
 			}
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
+			cpu := cpuTime()
 			took, err := c.run(ctx, o, n)
+			cpu = cpuTime() - cpu
 			runtime.ReadMemStats(&after)
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
@@ -137,11 +145,12 @@ func compare(ctx context.Context, o options, base string, cs []contender) error 
 			rate := float64(n) / took.Seconds()
 			rates[i] = append(rates[i], rate)
 			allocs[i] = append(allocs[i], float64(after.Mallocs-before.Mallocs)/float64(n))
+			cpus[i] = append(cpus[i], float64(cpu.Nanoseconds())/1000/float64(n))
 			fmt.Fprintf(os.Stderr, "round %d  %-28s %9.0f msg/s  (%d messages)\n", round+1, c.name, rate, n)
 		}
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "contender\tmedian msg/s\tmin\tmax\tallocations/msg\ttimes %s (median of pairs)\n", base)
+	fmt.Fprintf(w, "contender\tmedian msg/s\tmin\tmax\tallocations/msg\tµs of CPU/msg\ttimes %s (median of pairs)\n", base)
 	peer := slices.IndexFunc(cs, func(c contender) bool { return c.name == base })
 	for i, c := range cs {
 		if len(rates[i]) == 0 {
@@ -153,10 +162,17 @@ func compare(ctx context.Context, o options, base string, cs []contender) error 
 				ratios = append(ratios, rates[i][r]/rates[peer][r])
 			}
 		}
-		fmt.Fprintf(w, "%s\t%.0f\t%.0f\t%.0f\t%.1f\t%.2f ×\n", c.name, median(rates[i]),
-			slices.Min(rates[i]), slices.Max(rates[i]), median(allocs[i]), median(ratios))
+		fmt.Fprintf(w, "%s\t%.0f\t%.0f\t%.0f\t%.1f\t%.2f\t%.2f ×\n", c.name, median(rates[i]),
+			slices.Min(rates[i]), slices.Max(rates[i]), median(allocs[i]), median(cpus[i]), median(ratios))
 	}
 	return w.Flush()
+}
+
+// cpuTime is what this process has had of the processors; servers are not in it.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // it does not fail for oneself
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func median(v []float64) float64 {

@@ -147,7 +147,9 @@ func (r *run) newReplica(ctx context.Context, server string, number int) (*repli
 	}
 	subscription := autopaho.SubscribeConfig{
 		Filters: []string{r.topic + "/#"}, Group: r.name, Receipts: true,
-		Lease: r.opts.scaled(10*time.Second, 2*time.Second),
+		// No process dies here: what is claimed ends by itself, and a lease that ran out on a
+		// busy machine would be taken for a fault of ours.
+		Lease: r.opts.scaled(10*time.Second, 10*time.Second),
 		// However busy the machine is, no message shall die of it.
 		Attempts: 1000,
 	}

@@ -21,6 +21,8 @@ type shell struct {
 	lookup func(name string) (value string, ok bool)
 	// log writes to stderr.
 	log *reporter
+	// traces is nil unless the command has some to send.
+	traces *traces
 }
 
 // run carries out a command line and returns the exit code. It is all of
@@ -43,6 +45,7 @@ func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 		err = writeHelp(stdout, app, r)
 	default:
 		err = app.RunContext(ctx, r.args)
+		sh.traces.close()
 	}
 	return sh.finish(err)
 }

@@ -66,6 +66,9 @@ Examples:
   oncemq pub -t door/1/state -m open -r --supersede
   oncemq pub -L mqtts://broker.example/alarms -m fire --no-wait
 
+Traces: if OTEL_EXPORTER_OTLP_ENDPOINT is set, such as to http://localhost:4318, spans
+are sent there by OTLP over HTTP; other variables of OpenTelemetry count as well.
+
 Exit codes: 0 all delivered or superseded, 1 a message failed, expired or was
 dropped from a full outbox, 2 usage, 3 stored and not delivered in time, 4 refused
 by the broker, 5 the store cannot be used, 130 and 143 ended by a signal before all
@@ -107,6 +110,7 @@ func pub(ctx context.Context, sh *shell, o *pubOptions) error {
 	defer closeStore(sh, store)
 	relayIdentity(&cfg, &o.connection, store)
 	cfg.Store, cfg.Relay.Off = store, o.noWait
+	sh.trace(ctx, &cfg)
 	p := &publication{sh: sh, o: o, store: store, template: template, notBefore: o.message.notBefore, trouble: newTrouble(sh.log)}
 	return p.run(ctx, cfg, source)
 }

@@ -54,6 +54,9 @@ Examples:
   oncemq relay --once --timeout 1m
   oncemq relay -h broker.example --listen 127.0.0.1:9464
 
+Traces: if OTEL_EXPORTER_OTLP_ENDPOINT is set, such as to http://localhost:4318, spans
+are sent there by OTLP over HTTP; other variables of OpenTelemetry count as well.
+
 Exit codes: 0 stopped by SIGINT or SIGTERM, or the outbox is empty, 1 failed, 2
 usage, 3 --once and not empty in time, 4 refused by the broker, 5 the store
 cannot be used.`,
@@ -79,6 +82,7 @@ func relay(ctx context.Context, sh *shell, o *relayOptions) error {
 	}
 	defer m.close()
 	m.measure(&cfg)
+	sh.trace(ctx, &cfg)
 	store, err := o.store.open(ctx, sh)
 	if err != nil {
 		return err

@@ -76,6 +76,9 @@ Examples:
 
 Formats (-F) are those of oncemq sub.
 
+Traces: if OTEL_EXPORTER_OTLP_ENDPOINT is set, such as to http://localhost:4318, spans
+are sent there by OTLP over HTTP; other variables of OpenTelemetry count as well.
+
 Exit codes: 0 the responses came, 1 failed, as without a broker, or the output was
 closed, 2 usage, 4 refused by the broker, 27 the time of -W is over, 130 and 143
 ended by a signal before the responses came.`,
@@ -114,6 +117,7 @@ func rr(ctx context.Context, sh *shell, o *rrOptions) error {
 		cfg.ClientID = randomID(o.connection.idPrefix)
 	}
 	cfg.SessionExpiry = o.connection.sessionExpiry.config()
+	sh.trace(ctx, &cfg)
 	asking, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
 	t := newTrouble(sh.log)

@@ -70,6 +70,9 @@ that of oncemq, without the secrets of its options: ONCEMQ_PASSWORD, the variabl
 if there is a password in the URL. A command may run again for a message that it has
 run for: after a crash, and without --group whenever the broker sends it again.
 
+Traces: if OTEL_EXPORTER_OTLP_ENDPOINT is set, such as to http://localhost:4318, spans
+are sent there by OTLP over HTTP; other variables of OpenTelemetry count as well.
+
 Exit codes: 0 ended by -C, -E, SIGINT or SIGTERM, 1 failed or the output was
 closed, 2 usage, 4 refused by the broker, 5 the store cannot be used, 27 the time
 of -W is over, 130 and 143 ended by a signal before the messages of -C came.`,
@@ -102,6 +105,7 @@ func sub(ctx context.Context, sh *shell, o *subOptions) error {
 	}
 	defer m.close()
 	m.measure(&cfg)
+	sh.trace(ctx, &cfg)
 	o.session(&cfg)
 	if o.group != "" || o.exec.command != "" { // of which dead letters may come
 		store, err := o.store.open(ctx, sh)

@@ -64,10 +64,25 @@ func TestNobodyReads(t *testing.T) {
 	store := fileStore(t)
 	require.Equal(t, exitDone, runOnce(t, command("pub", "-L", nobody, "--no-wait", "--store", store, "-t", "a", "-m", "x")).code)
 	for _, args := range [][]string{
-		{"--help"}, {"help", "pub"}, {"version"}, {"version", "--json"}, {"completion", "bash"}, {"completion", "zsh"}, {"completion", "fish"},
-		{"man"}, {"man", "pub"}, {"chaos", "list"}, {"chaos", "list", "--json"}, {"outbox", "list", "--store", store}, {"outbox", "stats", "--store", store},
-		{"outbox", "list", "--json", "--store", store}, {"dedup", "stats", "--store", store}, {"store", "status", "--store", store},
-		{"store", "check", "--store", store}, {"status", "--store", store}, {"doctor", "--no-broker", "--store", store},
+		{"--help"},
+		{"help", "pub"},
+		{"version"},
+		{"version", "--json"},
+		{"completion", "bash"},
+		{"completion", "zsh"},
+		{"completion", "fish"},
+		{"man"},
+		{"man", "pub"},
+		{"chaos", "list"},
+		{"chaos", "list", "--json"},
+		{"outbox", "list", "--store", store},
+		{"outbox", "stats", "--store", store},
+		{"outbox", "list", "--json", "--store", store},
+		{"dedup", "stats", "--store", store},
+		{"store", "status", "--store", store},
+		{"store", "check", "--store", store},
+		{"status", "--store", store},
+		{"doctor", "--no-broker", "--store", store},
 	} {
 		r, w, err := os.Pipe()
 		require.NoError(t, err)

@@ -189,12 +189,18 @@ func TestOptionsValidate(t *testing.T) {
 		require.ErrorIs(t, err, ErrOptions)
 		require.ErrorContains(t, err, want)
 	}
-	for _, store := range []string{"mysql://host", "redis+cluster://host", "postgres://h/d?lanes=0", "memory://x", "%"} {
+	dir := t.TempDir()
+	for _, store := range []string{
+		"mysql://host", "redis+cluster://host", "postgres://h/d?lanes=0", "memory://x", "%", "sqlite://" + dir + "/none/x.db",
+	} {
 		o := good
 		o.Store = store
 		_, err := Run(t.Context(), o)
 		require.ErrorIs(t, err, persist.ErrInvalid, store)
 	}
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, left)
 }
 
 func TestRemote(t *testing.T) {

@@ -90,7 +90,7 @@ func sqliteSpace(ctx context.Context, u *url.URL, folder string) (*space, error)
 	if named != "" {
 		folder = filepath.Dir(filepath.FromSlash(named))
 		// The store would make it, and it would be left behind.
-		if _, err := os.Stat(folder); err != nil {
+		if _, err := os.Stat(folder); err != nil { //nolint:gosec // the user names it
 			return nil, fmt.Errorf("%w: there is no folder for a file: %w", persist.ErrInvalid, err)
 		}
 	}

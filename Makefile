@@ -12,7 +12,7 @@ STORE     ?=
 RATE      ?= 300
 SCALE     ?= 1
 
-.PHONY: build man test short lint fuzz fleet chaos scenarios soak bench servers clean
+.PHONY: build man test docs short lint fuzz fleet chaos scenarios soak bench servers clean
 
 build:
 	$(GO) build -trimpath -o bin/oncemq ./cmd/oncemq
@@ -27,6 +27,11 @@ test: servers
 	$(GO) vet ./...
 	cd bench && $(GO) vet ./...
 	ONCEMQ_REQUIRE_SERVERS=1 $(GO) test -race -shuffle=on -timeout 20m $(TESTFLAGS) ./...
+
+# Every command of the documentation and of the helps, as it is written, and the tests
+# that its tables name: an hour or so. make test runs what takes a few seconds.
+docs: servers
+	ONCEMQ_REQUIRE_SERVERS=1 ONCEMQ_DOCS=all $(GO) test -count=1 -timeout 0 -v -run 'TestDocs' ./cmd/oncemq
 
 short:
 	$(GO) test ./...

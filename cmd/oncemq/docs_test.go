@@ -18,29 +18,18 @@ import (
 // package and tests that there are. Links lead to files.
 func TestCommandsOfTheDocs(t *testing.T) {
 	t.Parallel()
-	const root = "../.."
-	files := []string{"README.md", "CONTRIBUTING.md", "SECURITY.md"}
-	for _, pattern := range []string{"docs/*.md", "deploy/*.md"} {
-		found, err := filepath.Glob(filepath.Join(root, pattern))
-		require.NoError(t, err)
-		for _, f := range found {
-			rel, err := filepath.Rel(root, f)
-			require.NoError(t, err)
-			files = append(files, rel)
-		}
-	}
 	known := make(testNames)
 	checked := 0
-	for _, file := range files {
-		text, err := os.ReadFile(filepath.Join(root, file))
+	for _, file := range docsFiles(t) {
+		text, err := os.ReadFile(filepath.Join(docsRoot, file))
 		require.NoError(t, err)
 		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
-			require.FileExists(t, filepath.Join(root, filepath.Dir(file), m[1]), file)
+			require.FileExists(t, filepath.Join(docsRoot, filepath.Dir(file), m[1]), file)
 		}
 		for _, line := range commandsOf(string(text)) {
 			checked++
 			if rest, ok := strings.CutPrefix(line, "go test "); ok {
-				requireTests(t, known, root, file, line, rest)
+				requireTests(t, known, docsRoot, file, line, rest)
 				continue
 			}
 			requireUnderstood(t, file, line)
@@ -55,18 +44,45 @@ func TestCommandsOfTheHelps(t *testing.T) {
 	var look func(title string, commands []*cli.Command)
 	look = func(title string, commands []*cli.Command) {
 		for _, c := range commands {
-			for line := range strings.SplitSeq(c.Description, "\n") {
-				if example, ok := strings.CutPrefix(line, "  "); ok && strings.Contains(example, "oncemq ") {
-					example, _, _ = strings.Cut(example, "   ") // what it shows
-					for _, call := range calls(example) {
-						requireUnderstood(t, "help of "+title+c.Name, call)
-					}
+			for _, example := range examplesOf(c) {
+				for _, call := range calls(example) {
+					requireUnderstood(t, "help of "+title+c.Name, call)
 				}
 			}
 			look(title+c.Name+" ", c.Subcommands)
 		}
 	}
 	look("oncemq ", newApp(&shell{}).Commands)
+}
+
+// examplesOf are the commands in a command's help.
+func examplesOf(c *cli.Command) (lines []string) {
+	for line := range strings.SplitSeq(c.Description, "\n") {
+		if example, ok := strings.CutPrefix(line, "  "); ok && strings.Contains(example, "oncemq ") {
+			example, _, _ = strings.Cut(example, "   ") // what it shows
+			lines = append(lines, strings.TrimSpace(example))
+		}
+	}
+	return lines
+}
+
+// docsRoot is the root of the module.
+const docsRoot = "../.."
+
+// docsFiles are the texts, as paths below docsRoot.
+func docsFiles(t *testing.T) []string {
+	t.Helper()
+	files := []string{"README.md", "CONTRIBUTING.md", "SECURITY.md"}
+	for _, pattern := range []string{"docs/*.md", "deploy/*.md", "examples/*/*.md"} {
+		found, err := filepath.Glob(filepath.Join(docsRoot, pattern))
+		require.NoError(t, err)
+		for _, f := range found {
+			rel, err := filepath.Rel(docsRoot, f)
+			require.NoError(t, err)
+			files = append(files, rel)
+		}
+	}
+	return files
 }
 
 var (

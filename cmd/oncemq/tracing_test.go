@@ -237,15 +237,9 @@ func TestTracesWanted(t *testing.T) {
 		{[]string{endpoint, "OTEL_TRACES_EXPORTER=none"}, false, ""},
 		{[]string{endpoint, "OTEL_TRACES_EXPORTER=zipkin"}, false, `OTEL_TRACES_EXPORTER: "zipkin" is not known here; use otlp or none`},
 		{[]string{endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"}, true, ""},
-		{
-			[]string{endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"}, false,
-			`OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" is not spoken here; use http/protobuf, for which collectors listen at port 4318`,
-		},
+		{[]string{endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"}, false, `OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" is not spoken here; use http/protobuf, for which collectors listen at port 4318`},
 		{[]string{endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=http/protobuf"}, true, ""},
-		{
-			[]string{"OTEL_EXPORTER_OTLP_ENDPOINT=user:secret@localhost:4318"}, false,
-			"OTEL_EXPORTER_OTLP_ENDPOINT: is not a URL that can be used; it looks like http://localhost:4318",
-		},
+		{[]string{"OTEL_EXPORTER_OTLP_ENDPOINT=user:secret@localhost:4318"}, false, "OTEL_EXPORTER_OTLP_ENDPOINT: is not a URL that can be used; it looks like http://localhost:4318"},
 	} {
 		wanted, err := tracesWanted(lookupIn(c.env))
 		require.Equal(t, c.wanted, wanted, c.env)

@@ -98,6 +98,7 @@ func TestRREnds(t *testing.T) {
 		"nobody there":     {[]string{"-L", nobody, "-t", "a", "-n", "-W", "3"}, exitTimeout, "oncemq rr: timed out; last: "},
 		"nobody at once":   {[]string{"-L", nobody, "-t", "a", "-n"}, exitFailed, "connect: connection refused\n"},
 		"two of nobody":    {[]string{"-L", nobody, "-L", nobody, "-t", "a", "-n"}, exitFailed, "connect: connection refused\n"},
+		"another broker":   {[]string{"-L", nobody, "-L", refusing.URL(), "-t", "forbidden", "-n"}, exitRefused, "oncemq rr: the request was refused: "},
 		"no subscriber":    {[]string{"-L", m.URL(), "-t", "a", "-n", "-W", "6"}, exitTimeout, "oncemq rr: timed out; the broker had no subscriber for the request\n"},
 		"refused request":  {[]string{"-L", refusing.URL(), "-t", "forbidden", "-n"}, exitRefused, "oncemq rr: the request was refused: "},
 		"refused response": {[]string{"-L", refusing.URL(), "-t", "a", "-e", "forbidden/answers", "-n"}, exitRefused, "oncemq rr: "},

@@ -38,8 +38,9 @@ type consumer struct {
 
 	mu       sync.Mutex // guards the following
 	subs     []*Subscription
-	stale    bool // a connection came up on which nothing is subscribed yet
-	present  bool // the broker kept the session on it
+	stale    bool   // a connection came up on which nothing is subscribed yet
+	present  bool   // the broker kept the session on it
+	seen     uint64 // the generation of the connection that up was told of last
 	unrouted []unrouted
 	giveUp   *time.Timer // of the unrouted
 	notFound Handler     // of the unrouted; nil for none
@@ -95,7 +96,7 @@ func (c *Client) startConsumer(cfg session.Config) (*consumer, error) {
 
 func (in *consumer) up(s session.Snapshot) {
 	in.mu.Lock()
-	in.stale, in.present = true, s.Present
+	in.stale, in.present, in.seen = true, s.Present, s.Generation
 	if !s.Present {
 		in.unwanted = nil // the broker has forgotten them
 	}
@@ -311,6 +312,10 @@ func (in *consumer) subscribe(s *Subscription) bool {
 		id = 0
 	}
 	in.mu.Lock()
+	if snap.Generation != in.seen { // up is still to be told, and has all made then
+		in.mu.Unlock()
+		return false
+	}
 	if !slices.Contains(in.subs, s) { // it has gone since, and nobody will tell the broker
 		in.mu.Unlock()
 		return true

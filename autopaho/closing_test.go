@@ -86,9 +86,9 @@ func TestCloseWaitsForClosingSubscription(t *testing.T) {
 	early := time.NewTimer(200 * time.Millisecond)
 	defer early.Stop()
 	select {
-	case <-closed:
+	case err := <-closed:
 		close(goOn)
-		require.Fail(t, "Close has returned, and the handler has not")
+		require.Fail(t, "Close has returned, and the handler has not", "%v", err)
 	case <-early.C:
 	}
 	close(goOn)

@@ -56,11 +56,12 @@ func TestSubscriptionsComeAndGo(t *testing.T) {
 // group nobody else gets it.
 func TestCloseTakesWhatComesMeanwhile(t *testing.T) {
 	t.Parallel()
+	var once sync.Once // it is asked again when all is settled
 	asked, answer := make(chan struct{}), make(chan struct{})
 	b := startBroker(t, brokertest.Options{
 		Intercept: func(_ string, d brokertest.Direction, p *brokertest.Packet) brokertest.Action {
 			if d == brokertest.In && p.Type == brokertest.UNSUBSCRIBE {
-				close(asked)
+				once.Do(func() { close(asked) })
 				<-answer
 			}
 			return brokertest.Pass

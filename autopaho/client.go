@@ -152,6 +152,9 @@ func (c *Client) Err() error {
 // stay in the outbox or come again from the broker. Close is idempotent and
 // joins every goroutine.
 //
+// A client without a ClientID of its own, to whose session nobody comes back, leaves its
+// groups as [Subscription.Close] does.
+//
 // It must not be called from a handler.
 func (c *Client) Close(ctx context.Context) error {
 	c.mu.Lock()
@@ -184,6 +187,9 @@ func (c *Client) Close(ctx context.Context) error {
 	// 2. Handlers finish, their marks become durable, acknowledgements and
 	// receipts leave, and the subscriptions' session is disconnected.
 	if consumer != nil {
+		if c.cfg.nameless {
+			consumer.leaveGroups(ctx)
+		}
 		errs = append(errs, consumer.close(ctx))
 	}
 	// 3. The same for what Publish has under way.

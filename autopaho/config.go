@@ -189,8 +189,9 @@ type Config struct {
 	// the default, means none.
 	Recent int
 
-	// passing tells that the session of subscriptions is this process's alone.
-	passing bool
+	// passing tells that the session of subscriptions is this process's alone, and is
+	// kept accordingly; nameless that nobody comes back to it, however long it is kept.
+	passing, nameless bool
 }
 
 // Credentials are what one connection logs in with: Username and Password, as
@@ -247,7 +248,8 @@ func (c *Config) setDefaults() {
 			*n = v
 		}
 	}
-	c.passing = c.ClientID == "" && c.SessionExpiry == 0
+	c.nameless = c.ClientID == ""
+	c.passing = c.nameless && c.SessionExpiry == 0
 	if c.ClientID == "" {
 		c.ClientID = "oncemq-" + uuid.NewString()[:13]
 	}

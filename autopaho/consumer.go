@@ -194,67 +194,6 @@ func (in *consumer) reconnect() {
 	})
 }
 
-// abandon removes a subscription, and has the broker told if it may have it. One that it
-// was never asked for may be that of an earlier process, for which somebody comes again.
-func (in *consumer) abandon(s *Subscription) {
-	in.remove(s)
-	in.mu.Lock()
-	if s.asked {
-		in.unwanted = append(in.unwanted, s.wireFilters...)
-	}
-	in.mu.Unlock()
-	in.signal()
-}
-
-// leave is abandon for a subscription that takes in what comes until the broker has
-// been told: what it sends before, nobody else gets. Without a connection it does not
-// wait.
-func (in *consumer) leave(ctx context.Context, s *Subscription) {
-	in.mu.Lock()
-	if in.closed {
-		in.mu.Unlock()
-		in.abandon(s)
-		return
-	}
-	if s.told == nil { // else somebody else has begun to close it
-		s.told = make(chan struct{})
-		in.unwanted = append(in.unwanted, s.wireFilters...)
-	}
-	told := s.told
-	in.mu.Unlock()
-	in.signal()
-	select {
-	case <-told:
-	case <-ctx.Done():
-	case <-in.client.closing:
-	case <-in.joined:
-	}
-	in.remove(s)
-}
-
-// unsubscribeMost is how many filters one UNSUBSCRIBE has, lest it is too large for the
-// broker.
-const unsubscribeMost = 100
-
-// unsubscribe tells the broker which filters are not wanted any more, as far as no
-// subscription that stays wants them. Without a connection the next one does it.
-func (in *consumer) unsubscribe(filters []string, subs []*Subscription) {
-	for _, s := range subs {
-		filters = slices.DeleteFunc(filters, func(f string) bool { return slices.Contains(s.wireFilters, f) })
-	}
-	for len(filters) > 0 {
-		n := min(len(filters), unsubscribeMost)
-		var refused *SubscribeError
-		if err := in.link.Unsubscribe(in.ctx, filters[:n]); err != nil && !errors.As(err, &refused) {
-			in.mu.Lock()
-			in.unwanted = append(in.unwanted, filters...)
-			in.mu.Unlock()
-			return
-		}
-		filters = filters[n:]
-	}
-}
-
 // keep subscribes: what is new, and on a new connection everything. If the
 // broker kept the session that is not needed, but harmless and a check.
 func (in *consumer) keep() {
@@ -276,21 +215,22 @@ func (in *consumer) keep() {
 			}
 		}
 		// Both at once: one that goes in between is in neither, or in unwanted alone.
-		var subs, leaving []*Subscription
+		var subs []*Subscription
+		var leaving []chan struct{}
 		for _, s := range in.subs {
 			if s.told == nil {
 				subs = append(subs, s)
 			} else if !s.gone {
 				s.gone = true
-				leaving = append(leaving, s)
+				leaving = append(leaving, s.told)
 			}
 		}
 		unwanted := in.unwanted
 		in.unwanted = nil
 		in.mu.Unlock()
 		in.unsubscribe(unwanted, subs)
-		for _, s := range leaving {
-			close(s.told)
+		for _, told := range leaving {
+			close(told)
 		}
 		for _, s := range subs {
 			if s.pending && !in.subscribe(s) {
@@ -393,7 +333,7 @@ func (in *consumer) close(ctx context.Context) error {
 func (s *Subscription) wire() []session.Subscription {
 	subs := make([]session.Subscription, len(s.cfg.Filters))
 	for i, f := range s.cfg.Filters {
-		if s.cfg.Group != "" && !s.cfg.Unshared {
+		if s.shared() {
 			f, _ = qos.JoinShared(s.cfg.Group, f) // validated
 		}
 		subs[i] = session.Subscription{

@@ -41,6 +41,7 @@ type Subscription struct {
 
 	told chan struct{} // closed when the broker has been told that it ends; nil while it stays. consumer.mu guards it and
 	gone bool          // that keep has seen it
+	idle chan struct{} // holds one: nothing is in work
 
 	mu      sync.Mutex // guards the following
 	items   itemList   // messages in work
@@ -53,8 +54,8 @@ func newSubscription(in *consumer, cfg SubscribeConfig) (*Subscription, error) {
 	c := in.client
 	s := &Subscription{
 		consumer: in, client: c, cfg: cfg, made: make(chan error, 1), pending: true,
-		qos0:  make(chan struct{}, qos0Most(&c.cfg)),
-		empty: make(chan struct{}), closed: make(chan struct{}), solo: make(chan struct{}, 1), filters: newFilterCounters(&cfg, in.temporary),
+		qos0: make(chan struct{}, qos0Most(&c.cfg)),
+		idle: make(chan struct{}, 1), empty: make(chan struct{}), closed: make(chan struct{}), solo: make(chan struct{}, 1), filters: newFilterCounters(&cfg, in.temporary),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background()) // ended by closeWork
 	storeError := func(err error) {
@@ -279,10 +280,13 @@ func (s *Subscription) over(it *item, o dedup.Outcome) {
 	}
 	s.mu.Lock()
 	s.items.remove(it)
-	done := s.closing && s.items.len == 0
+	idle, closing := s.items.len == 0, s.closing
 	s.mu.Unlock()
-	if done {
+	switch {
+	case idle && closing:
 		close(s.empty)
+	case idle:
+		signal(s.idle)
 	}
 }
 
@@ -344,6 +348,31 @@ func (s *Subscription) closeWork(ctx context.Context) error {
 	return err
 }
 
+// shared tells whether the broker deals messages out to the members of a group.
+func (s *Subscription) shared() bool { return s.cfg.Group != "" && !s.cfg.Unshared }
+
+// awaitIdle waits until all that was taken is settled; false if ctx or stop ends before.
+func (s *Subscription) awaitIdle(ctx context.Context, stop <-chan struct{}) bool {
+	for !s.isEmpty() {
+		select {
+		case <-s.idle:
+		case <-ctx.Done():
+			return false
+		case <-stop:
+			return false
+		}
+	}
+	return true
+}
+
+// taken is how many messages have come.
+func (s *Subscription) taken() (n uint64) {
+	for i := range s.filters {
+		n += s.filters[i].received.Load()
+	}
+	return n
+}
+
 // isEmpty tells whether all that was taken is settled.
 func (s *Subscription) isEmpty() bool {
 	s.mu.Lock()
@@ -352,10 +381,11 @@ func (s *Subscription) isEmpty() bool {
 }
 
 // Close ends the subscription: the broker is told, and what it sends until it has
-// answered is still taken in, since nobody else would get it (section 3.10.4). Then
-// what was received is finished. Without a connection the next one tells it. What the
-// context leaves no time for is given back, and the connection is made anew so that the
-// broker sends it to others.
+// answered is still taken in, since nobody else would get it (section 3.10.4). Of a
+// group so is what the broker had queued for it, for ten seconds at most. Then what was
+// received is finished. Without a connection the next one tells it. What the context
+// leaves no time for is given back, and the connection is made anew so that the broker
+// sends it again.
 func (s *Subscription) Close(ctx context.Context) error {
 	if s.client.begin() == nil { // else the client closes, which waits for it all the same
 		defer s.client.calls.Done()

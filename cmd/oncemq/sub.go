@@ -26,7 +26,9 @@ func subCommand(sh *shell) *cli.Command {
 The broker gets its acknowledgement after the message was written to standard
 output. With --group, replicas share the messages of a subscription, and with the
 same --store they remember together what was printed, so that what a publisher
-or a broker sends twice is printed once.
+or a broker sends twice is printed once. Give each replica a client ID of its own
+(-i): the broker keeps what it has dealt to a run, and nobody comes back to one
+without a name.
 
 Examples:
   oncemq sub -t 'sensors/#' -v

@@ -1,0 +1,123 @@
+package autopaho
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+)
+
+// abandon removes a subscription, and has the broker told if it may have it. One that it
+// was never asked for may be that of an earlier process, for which somebody comes again.
+func (in *consumer) abandon(s *Subscription) {
+	in.remove(s)
+	in.mu.Lock()
+	if s.asked {
+		in.unwanted = append(in.unwanted, s.wireFilters...)
+	}
+	in.mu.Unlock()
+	in.signal()
+}
+
+// leave is abandon for a subscription that takes in what comes meanwhile.
+func (in *consumer) leave(ctx context.Context, s *Subscription) {
+	in.linger(ctx, s, in.client.closing)
+	in.remove(s)
+}
+
+// leaveGroups has the subscriptions of groups linger, for a client that closes.
+func (in *consumer) leaveGroups(ctx context.Context) {
+	in.mu.Lock()
+	subs := slices.Clone(in.subs)
+	in.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, s := range subs {
+		if s.shared() {
+			wg.Go(func() { in.linger(ctx, s, nil) })
+		}
+	}
+	wg.Wait()
+}
+
+// lingerMost bounds how long a subscription that ends takes in what the broker has for
+// it.
+const lingerMost = 10 * time.Second
+
+// linger has the broker told that a subscription ends, and waits until it has answered:
+// what it sends before, nobody else gets. Of a group that is true of what it had queued
+// for it as well, which comes as it is acknowledged. So it is told again once all is, and
+// nothing is left when nothing has come by the answer. Without a connection it does not
+// wait, and stop ends the wait.
+func (in *consumer) linger(ctx context.Context, s *Subscription, stop <-chan struct{}) {
+	ctx, cancel := context.WithTimeout(ctx, lingerMost)
+	defer cancel()
+	if !in.tell(ctx, s, stop) || !s.shared() {
+		return
+	}
+	for {
+		if !s.awaitIdle(ctx, stop) || in.link.Engine().WaitFlushed(ctx) != nil {
+			return
+		}
+		taken := s.taken()
+		if !in.tell(ctx, s, stop) || s.taken() == taken {
+			return
+		}
+	}
+}
+
+// tell has the broker told that a subscription ends, and tells whether it was: so that
+// there is nothing on its way any more that was sent before.
+func (in *consumer) tell(ctx context.Context, s *Subscription, stop <-chan struct{}) bool {
+	in.mu.Lock()
+	if s.told == nil || isClosed(s.told) { // else somebody else has it told
+		s.told, s.gone = make(chan struct{}), false
+		in.unwanted = append(in.unwanted, s.wireFilters...)
+	}
+	told, waits := s.told, !in.closed
+	in.mu.Unlock()
+	in.signal()
+	if !waits || !in.link.Engine().Snapshot().Connected {
+		return false
+	}
+	select {
+	case <-told:
+		return true
+	case <-ctx.Done():
+	case <-stop:
+	case <-in.joined:
+	}
+	return false
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// unsubscribeMost is how many filters one UNSUBSCRIBE has, lest it is too large for the
+// broker.
+const unsubscribeMost = 100
+
+// unsubscribe tells the broker which filters are not wanted any more, as far as no
+// subscription that stays wants them. Without a connection the next one does it.
+func (in *consumer) unsubscribe(filters []string, subs []*Subscription) {
+	for _, s := range subs {
+		filters = slices.DeleteFunc(filters, func(f string) bool { return slices.Contains(s.wireFilters, f) })
+	}
+	for len(filters) > 0 {
+		n := min(len(filters), unsubscribeMost)
+		var refused *SubscribeError
+		if err := in.link.Unsubscribe(in.ctx, filters[:n]); err != nil && !errors.As(err, &refused) {
+			in.mu.Lock()
+			in.unwanted = append(in.unwanted, filters...)
+			in.mu.Unlock()
+			return
+		}
+		filters = filters[n:]
+	}
+}

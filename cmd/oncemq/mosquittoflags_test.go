@@ -105,7 +105,7 @@ func TestMosquittoFlags(t *testing.T) {
 			{flags: "-N"},
 			{flags: "--pretty", value: "-F %j", refused: "needs --json beside it"},
 			{flags: "--pretty", value: "--json"},
-			{flags: "--pretty", value: "--json --out /nowhere", refused: "cannot stand beside --out"},
+			{flags: "--pretty", value: "--json --out /nowhere/x", refused: "cannot stand beside --out"},
 			{flags: "-R"},
 			{flags: "--random-filter", value: "50.0"},
 			{flags: "--remove-retained"},

@@ -48,8 +48,23 @@ const lingerMost = 10 * time.Second
 // what it sends before, nobody else gets. Of a group that is true of what it had queued
 // for it as well, which comes as it is acknowledged. So it is told again once all is, and
 // nothing is left when nothing has come by the answer. Without a connection it does not
-// wait, and stop ends the wait.
+// wait, and stop ends the wait. Who comes second waits for the first.
 func (in *consumer) linger(ctx context.Context, s *Subscription, stop <-chan struct{}) {
+	in.mu.Lock()
+	left := s.left
+	if left == nil {
+		s.left = make(chan struct{})
+		defer close(s.left)
+	}
+	in.mu.Unlock()
+	if left != nil {
+		select {
+		case <-left:
+		case <-ctx.Done():
+		case <-stop:
+		}
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, lingerMost)
 	defer cancel()
 	if !in.tell(ctx, s, stop) || !s.shared() {
@@ -70,11 +85,9 @@ func (in *consumer) linger(ctx context.Context, s *Subscription, stop <-chan str
 // there is nothing on its way any more that was sent before.
 func (in *consumer) tell(ctx context.Context, s *Subscription, stop <-chan struct{}) bool {
 	in.mu.Lock()
-	if s.told == nil || isClosed(s.told) { // else somebody else has it told
-		s.told, s.gone = make(chan struct{}), false
-		in.unwanted = append(in.unwanted, s.wireFilters...)
-	}
-	told, waits := s.told, !in.closed
+	told, waits := make(chan struct{}), !in.closed
+	s.told, s.gone = told, false
+	in.unwanted = append(in.unwanted, s.wireFilters...)
 	in.mu.Unlock()
 	in.signal()
 	if !waits || !in.link.Engine().Snapshot().Connected {
@@ -88,15 +101,6 @@ func (in *consumer) tell(ctx context.Context, s *Subscription, stop <-chan struc
 	case <-in.joined:
 	}
 	return false
-}
-
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
 }
 
 // unsubscribeMost is how many filters one UNSUBSCRIBE has, lest it is too large for the

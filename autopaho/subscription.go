@@ -41,6 +41,7 @@ type Subscription struct {
 
 	told chan struct{} // closed when the broker has been told that it ends; nil while it stays. consumer.mu guards it and
 	gone bool          // that keep has seen it
+	left chan struct{} // closed when the broker has no more for it; nil before it ends. consumer.mu guards it
 	idle chan struct{} // holds one: nothing is in work
 
 	mu      sync.Mutex // guards the following

@@ -156,6 +156,7 @@ func (in *consumer) add(ctx context.Context, s *Subscription, added func()) erro
 		in.remove(s)
 		return in.link.Err()
 	case <-in.client.closing:
+		in.leaveClosing(ctx, s) // the broker may have dealt to it already
 		in.remove(s)
 		return ErrClosed
 	}

@@ -22,8 +22,25 @@ func (in *consumer) abandon(s *Subscription) {
 
 // leave is abandon for a subscription that takes in what comes meanwhile.
 func (in *consumer) leave(ctx context.Context, s *Subscription) {
-	in.linger(ctx, s, in.client.closing)
+	stop := in.client.closing
+	if in.outlives(s) {
+		stop = nil
+	}
+	in.linger(ctx, s, stop)
 	in.remove(s)
+}
+
+// outlives tells whether the broker would keep messages for a subscription to whose
+// session nobody comes back, so that also a client that closes has it linger.
+func (in *consumer) outlives(s *Subscription) bool {
+	return in.client.cfg.nameless && s.shared()
+}
+
+// leaveClosing has a subscription linger whose client closes, if that is called for.
+func (in *consumer) leaveClosing(ctx context.Context, s *Subscription) {
+	if in.outlives(s) {
+		in.linger(ctx, s, nil)
+	}
 }
 
 // leaveGroups has the subscriptions of groups linger, for a client that closes.
@@ -33,9 +50,7 @@ func (in *consumer) leaveGroups(ctx context.Context) {
 	in.mu.Unlock()
 	var wg sync.WaitGroup
 	for _, s := range subs {
-		if s.shared() {
-			wg.Go(func() { in.linger(ctx, s, nil) })
-		}
+		wg.Go(func() { in.leaveClosing(ctx, s) })
 	}
 	wg.Wait()
 }

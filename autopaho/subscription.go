@@ -388,9 +388,11 @@ func (s *Subscription) isEmpty() bool {
 // leaves no time for is given back, and the connection is made anew so that the broker
 // sends it again.
 func (s *Subscription) Close(ctx context.Context) error {
-	if s.client.begin() == nil { // else the client closes, which waits for it all the same
+	if s.client.begin() == nil {
 		defer s.client.calls.Done()
 		s.consumer.leave(ctx, s)
+	} else { // the client closes, which waits for it all the same
+		s.consumer.leaveClosing(ctx, s)
 	}
 	return s.closeWork(ctx)
 }

@@ -236,6 +236,8 @@ func (r *batchRun) run(items []*item) (alone []*item, lost bool) {
 	kept := items[:0]
 	for _, it := range items {
 		switch {
+		case it.dead != nil: // what is left to do is to store that
+			alone = append(alone, it)
 		case s.isVoid(it):
 			s.release(it)
 		case it.grant.Lost():

@@ -149,7 +149,7 @@ func (s *Subscription) take(del *session.Delivery, sh *share, by *filterCounters
 	it := &item{sub: s, del: del, share: sh, by: by, received: Received{
 		Message: del.Message, Dup: del.Dup, PacketID: del.PacketID(), Group: s.cfg.Group, At: now,
 	}}
-	it.order = s.cfg.OrderBy(&it.received.Message)
+	it.ask("OrderBy", func(m *Message) { it.order = s.cfg.OrderBy(m) })
 	s.mu.Lock()
 	if s.closing {
 		s.mu.Unlock()
@@ -163,7 +163,7 @@ func (s *Subscription) take(del *session.Delivery, sh *share, by *filterCounters
 	}
 
 	key, sent := s.keyOf(it)
-	if key == "" && (s.leased != nil || s.tx != nil) {
+	if key == "" && it.spoilt == nil && (s.leased != nil || s.tx != nil) {
 		s.client.status.counters.unkeyed.Add(1)
 	}
 	var err error
@@ -185,8 +185,9 @@ func (s *Subscription) keyOf(it *item) (key string, sent time.Time) {
 	if s.leased == nil && s.tx == nil {
 		return "", time.Time{}
 	}
-	key, ok := s.cfg.DedupKey(&it.received.Message)
-	if !ok {
+	ok := false
+	it.ask("DedupKey", func(m *Message) { key, ok = s.cfg.DedupKey(m) })
+	if !ok || it.spoilt != nil {
 		return "", time.Time{}
 	}
 	sent, _ = dedup.SentTo(&it.received.Message, s.cfg.Group)

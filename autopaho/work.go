@@ -199,6 +199,18 @@ func (s *Subscription) complete(it *item, dead *persist.DeadLetter) (again time.
 	return 0
 }
 
+// giveUp ends a message that no handler is to have, since it is spoilt.
+func (s *Subscription) giveUp(it *item) {
+	it.failed(it.spoilt)
+	dead := s.letter(it, it.spoilt, it.received.Attempt)
+	if s.leased != nil {
+		s.complete(it, dead)
+		return
+	}
+	it.dead = dead
+	s.pool.put(it) // the store is a worker's to wait for
+}
+
 // buryWait is how long to wait before a dead letter is stored again.
 const buryWait = time.Second
 

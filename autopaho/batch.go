@@ -270,7 +270,17 @@ func (r *batchRun) run(items []*item) (alone []*item, lost bool) {
 		r.batcher.takeOverMany(append(alone, kept...))
 	})
 	within, h := s.handling(ctx, kept...)
+	went := true
+	defer func() {
+		if went && returned() {
+			h.end(errGoexit)
+			r.msgs, r.grants = nil, nil // this goroutine has still to clear them
+			s.batchFailed(kept, errGoexit)
+			r.batcher.takeOverMany(append(alone, kept...))
+		}
+	}()
 	err := call(within, func(ctx context.Context) error { return s.cfg.BatchHandler(ctx, msgs) })
+	went = false
 	h.end(err)
 	if !returned() {
 		return nil, true

@@ -78,7 +78,15 @@ func (s *Subscription) work(it *item) (again time.Duration) {
 		s.pool.takeOver(it, func() time.Duration { return s.judge(ctx, it, ErrHandlerTimeout) })
 	})
 	run, h := s.handling(ctx, it)
+	went := true
+	defer func() {
+		if went && returned() {
+			h.end(errGoexit)
+			s.pool.takeOver(it, func() time.Duration { return s.judge(ctx, it, errGoexit) })
+		}
+	}()
 	err := call(run, func(ctx context.Context) error { return s.handle(ctx, m) })
+	went = false
 	h.end(err)
 	failpoint.Hit(failpoint.ConsumerAfterEffect)
 	if !returned() {

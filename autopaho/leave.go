@@ -63,7 +63,7 @@ const lingerMost = 10 * time.Second
 // what it sends before, nobody else gets. Of a group that is true of what it had queued
 // for it as well, which comes as it is acknowledged. So it is told again once all is, and
 // nothing is left when nothing has come by the answer. Without a connection it does not
-// wait, and stop ends the wait. Who comes second waits for the first.
+// wait, but for one that is lost meanwhile, and stop ends the wait. Who comes second waits for the first.
 func (in *consumer) linger(ctx context.Context, s *Subscription, stop <-chan struct{}) {
 	in.mu.Lock()
 	left := s.left
@@ -124,7 +124,7 @@ const unsubscribeMost = 100
 
 // unsubscribe tells the broker which filters are not wanted any more, as far as no
 // subscription that stays wants them. Without a connection the next one does it.
-func (in *consumer) unsubscribe(filters []string, subs []*Subscription) {
+func (in *consumer) unsubscribe(filters []string, subs []*Subscription) (told bool) {
 	for _, s := range subs {
 		filters = slices.DeleteFunc(filters, func(f string) bool { return slices.Contains(s.wireFilters, f) })
 	}
@@ -135,8 +135,24 @@ func (in *consumer) unsubscribe(filters []string, subs []*Subscription) {
 			in.mu.Lock()
 			in.unwanted = append(in.unwanted, filters...)
 			in.mu.Unlock()
-			return
+			return false
 		}
 		filters = filters[n:]
+	}
+	return true
+}
+
+// haveTold ends the wait of those that the broker was told of. If it was not, since the
+// connection was lost, a member of a group waits for the next one, which brings what the
+// broker had dealt to it.
+func (in *consumer) haveTold(leaving []*Subscription, told bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, s := range leaving {
+		if told || !s.shared() {
+			close(s.told)
+		} else {
+			s.gone = false
+		}
 	}
 }

@@ -25,14 +25,17 @@ func TestFunctionOfMessagePanics(t *testing.T) {
 			return nil
 		},
 		"no group": func(t *testing.T, eff *effects, cfg *autopaho.SubscribeConfig) persist.Store {
+			t.Helper()
 			cfg.Handler = eff.handle
 			return memoryStore(t)
 		},
 		"leased": func(t *testing.T, eff *effects, cfg *autopaho.SubscribeConfig) persist.Store {
+			t.Helper()
 			cfg.Group, cfg.Handler = "g", eff.handle
 			return memoryStore(t)
 		},
 		"batch": func(t *testing.T, eff *effects, cfg *autopaho.SubscribeConfig) persist.Store {
+			t.Helper()
 			cfg.BatchHandler = func(ctx context.Context, msgs []*autopaho.Received) error {
 				for _, m := range msgs {
 					_ = eff.handle(ctx, m)
@@ -42,11 +45,13 @@ func TestFunctionOfMessagePanics(t *testing.T) {
 			return memoryStore(t)
 		},
 		"transaction": func(t *testing.T, eff *effects, cfg *autopaho.SubscribeConfig) persist.Store {
+			t.Helper()
 			cfg.Group = "g"
 			cfg.TxHandler = autopaho.InTx(func(ctx context.Context, _ *sql.Tx, m *autopaho.Received) error { return eff.handle(ctx, m) })
 			return sqliteStore(t, filepath.Join(t.TempDir(), "store.db"))
 		},
 		"transaction batch": func(t *testing.T, eff *effects, cfg *autopaho.SubscribeConfig) persist.Store {
+			t.Helper()
 			cfg.Group = "g"
 			cfg.TxHandler = autopaho.BatchInTx(func(ctx context.Context, _ *sql.Tx, msgs []*autopaho.Received) error {
 				for _, m := range msgs {

@@ -88,3 +88,31 @@ func TestHandlerEndsItsGoroutine(t *testing.T) {
 		})
 	}
 }
+
+// A NotFound that ends its goroutine has failed: the message is put aside, and those
+// behind it have their turn.
+func TestNotFoundEndsItsGoroutine(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, brokertest.Options{})
+	ctx := within(t, 60*time.Second)
+	keepSubscription(t, b, "router", "old/#")
+	publish(t, client(t, autopaho.Config{Servers: []string{b.URL()}}), "old/1", "old/2")
+	store := memoryStore(t)
+	c := client(t, autopaho.Config{Servers: []string{b.URL()}, ClientID: "router", Store: store, Relay: autopaho.RelayConfig{Off: true}})
+	c.SetUnroutedWait(10 * time.Millisecond)
+	r := autopaho.NewRouter(autopaho.SubscribeConfig{})
+	r.Handle("new/#", func(context.Context, *autopaho.Received) error { return nil })
+	r.NotFound(func(_ context.Context, m *autopaho.Received) error {
+		if m.Topic == "old/1" {
+			runtime.Goexit()
+		}
+		return nil
+	})
+	_, err := r.Start(ctx, c)
+	require.NoError(t, err)
+	eventually(t, func() bool { return c.Counters().Unrouted == 1 && c.Counters().Processed == 1 }, 20*time.Second, 5*time.Millisecond, "both are through")
+	letters, err := store.ListDeadLetters(ctx, persist.DeadLetterFilter{}, 10)
+	require.NoError(t, err)
+	require.Len(t, letters, 1)
+	require.Contains(t, letters[0].Reason, "its handler failed: handler ended its goroutine")
+}

@@ -91,3 +91,14 @@ func call(ctx context.Context, run func(context.Context) error) (err error) {
 	}()
 	return run(ctx)
 }
+
+// callApart is call on a goroutine of the handler's own, which it may end.
+func callApart(ctx context.Context, run func(context.Context) error) error {
+	returned := make(chan error, 1)
+	go func() {
+		err := errGoexit
+		defer func() { returned <- err }()
+		err = call(ctx, run)
+	}()
+	return <-returned
+}

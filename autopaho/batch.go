@@ -236,6 +236,8 @@ func (r *batchRun) run(items []*item) (alone []*item, lost bool) {
 	kept := items[:0]
 	for _, it := range items {
 		switch {
+		case it.dead != nil: // what is left to do is to store that
+			alone = append(alone, it)
 		case s.isVoid(it):
 			s.release(it)
 		case it.grant.Lost():
@@ -268,7 +270,17 @@ func (r *batchRun) run(items []*item) (alone []*item, lost bool) {
 		r.batcher.takeOverMany(append(alone, kept...))
 	})
 	within, h := s.handling(ctx, kept...)
+	went := true
+	defer func() {
+		if went && returned() {
+			h.end(errGoexit)
+			r.msgs, r.grants = nil, nil // this goroutine has still to clear them
+			s.batchFailed(kept, errGoexit)
+			r.batcher.takeOverMany(append(alone, kept...))
+		}
+	}()
 	err := call(within, func(ctx context.Context) error { return s.cfg.BatchHandler(ctx, msgs) })
+	went = false
 	h.end(err)
 	if !returned() {
 		return nil, true

@@ -187,9 +187,7 @@ func (c *Client) Close(ctx context.Context) error {
 	// 2. Handlers finish, their marks become durable, acknowledgements and
 	// receipts leave, and the subscriptions' session is disconnected.
 	if consumer != nil {
-		if c.cfg.nameless {
-			consumer.leaveGroups(ctx)
-		}
+		consumer.leaveGroups(ctx)
 		errs = append(errs, consumer.close(ctx))
 	}
 	// 3. The same for what Publish has under way.

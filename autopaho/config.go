@@ -175,7 +175,7 @@ type Config struct {
 	Propagator propagation.TextMapPropagator
 
 	// OnEvent is told what happens, from several goroutines. It must not block:
-	// while it does, connections and acknowledgements wait.
+	// while it does, connections and acknowledgements wait. Its panic ends the process.
 	OnEvent func(Event)
 
 	// OnBreaker is told that a circuit breaker has opened, and that it is closed

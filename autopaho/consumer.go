@@ -156,6 +156,7 @@ func (in *consumer) add(ctx context.Context, s *Subscription, added func()) erro
 		in.remove(s)
 		return in.link.Err()
 	case <-in.client.closing:
+		in.leaveClosing(ctx, s) // the broker may have dealt to it already
 		in.remove(s)
 		return ErrClosed
 	}
@@ -216,22 +217,19 @@ func (in *consumer) keep() {
 		}
 		// Both at once: one that goes in between is in neither, or in unwanted alone.
 		var subs []*Subscription
-		var leaving []chan struct{}
+		var leaving []*Subscription
 		for _, s := range in.subs {
 			if s.told == nil {
 				subs = append(subs, s)
 			} else if !s.gone {
 				s.gone = true
-				leaving = append(leaving, s.told)
+				leaving = append(leaving, s)
 			}
 		}
 		unwanted := in.unwanted
 		in.unwanted = nil
 		in.mu.Unlock()
-		in.unsubscribe(unwanted, subs)
-		for _, told := range leaving {
-			close(told)
-		}
+		in.haveTold(leaving, in.unsubscribe(unwanted, subs))
 		for _, s := range subs {
 			if s.pending && !in.subscribe(s) {
 				break // the next connection goes on

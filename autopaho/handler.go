@@ -34,7 +34,8 @@ type Received struct {
 // Handler processes one message. Nil completes it: the mark becomes durable,
 // then the broker gets its acknowledgement. An error has it tried again, with
 // back-off, up to the subscription's attempts; then, or at once if the error
-// wraps [Permanent], it becomes a dead letter. A panic is an error.
+// wraps [Permanent], it becomes a dead letter. A panic is an error, and so is
+// runtime.Goexit.
 //
 // The context ends when the client closes and its patience is over, when the
 // HandlerTimeout is, or when the claim was lost to another replica.
@@ -77,6 +78,10 @@ type PanicError struct {
 // Error tells the value, without the stack.
 func (e *PanicError) Error() string { return fmt.Sprintf("handler panicked: %v", e.Value) }
 
+// errGoexit is the error of a handler that has ended its goroutine by runtime.Goexit,
+// as FailNow of package testing does. Another goroutine takes the place of that one.
+var errGoexit = errors.New("handler ended its goroutine")
+
 // call runs a handler and turns a panic into an error.
 func call(ctx context.Context, run func(context.Context) error) (err error) {
 	defer func() {
@@ -85,4 +90,15 @@ func call(ctx context.Context, run func(context.Context) error) (err error) {
 		}
 	}()
 	return run(ctx)
+}
+
+// callApart is call on a goroutine of the handler's own, which it may end.
+func callApart(ctx context.Context, run func(context.Context) error) error {
+	returned := make(chan error, 1)
+	go func() {
+		err := errGoexit
+		defer func() { returned <- err }()
+		err = call(ctx, run)
+	}()
+	return <-returned
 }

@@ -112,6 +112,11 @@ func (h *txHandler[T]) start(s *Subscription, settings txSettings) (transactiona
 			if len(items) == 1 && items[0].given {
 				return ErrRelease
 			}
+			for _, it := range items {
+				if it.spoilt != nil {
+					return it.spoilt // the others are handled alone
+				}
+			}
 			failpoint.Hit(failpoint.ConsumerAfterClaim)
 			within, run := s.handling(ctx, items...)
 			err := errPanicked
@@ -152,6 +157,9 @@ type txItem[T any] struct{ *item }
 // Process runs the handler in the transaction.
 func (t txItem[T]) Process(ctx context.Context, tx T, g dedup.Grant) error {
 	t.begun(g)
+	if t.spoilt != nil {
+		return t.spoilt
+	}
 	h, _ := t.sub.cfg.TxHandler.(*txHandler[T]) // it has made this item
 	failpoint.Hit(failpoint.ConsumerAfterClaim)
 	within, run := t.sub.handling(ctx, t.item)
@@ -170,6 +178,11 @@ func (t txItem[T]) Failed(err error, attempts int) dedup.Verdict {
 	}
 	var abandoned *dedup.AbandonedError
 	if errors.As(err, &t.tooOld) || errors.As(err, &abandoned) {
+		t.dead = s.letter(t.item, err, attempts)
+		return dedup.Verdict{Dead: t.dead}
+	}
+	if t.spoilt != nil && errors.Is(err, t.spoilt) {
+		t.failed(err)
 		t.dead = s.letter(t.item, err, attempts)
 		return dedup.Verdict{Dead: t.dead}
 	}

@@ -1,6 +1,7 @@
 package autopaho
 
 import (
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -42,6 +43,7 @@ type item struct {
 	grant    dedup.Grant
 	dead     *persist.DeadLetter
 	tooOld   *dedup.TooOldError // why it is dead, if that is why
+	spoilt   error              // a function of the user's that was asked about it panicked
 	first    persist.Failure    // of the handler here, by this process's clock
 	last     persist.Failure
 	solo     bool // it keeps others that may kill from beginning
@@ -85,6 +87,10 @@ func (it *item) Granted(g dedup.Grant) {
 	failpoint.Hit(failpoint.ConsumerAfterClaim)
 	it.grant = g
 	it.begun(g)
+	if it.spoilt != nil {
+		it.sub.giveUp(it)
+		return
+	}
 	if g.TooOld != nil {
 		it.tooOld = g.TooOld
 		it.sub.complete(it, it.sub.letter(it, g.TooOld, g.Attempts))
@@ -95,6 +101,18 @@ func (it *item) Granted(g dedup.Grant) {
 		return
 	}
 	it.sub.pool.put(it)
+}
+
+// ask has a function of the user's look at the message. Its panic is the message's fault,
+// since the function had no trouble with others, and must not end every process that gets
+// it: no handler has the message then, and it becomes a dead letter.
+func (it *item) ask(name string, f func(*Message)) {
+	defer func() {
+		if v := recover(); v != nil {
+			it.spoilt = fmt.Errorf("%s panicked: %v", name, v)
+		}
+	}()
+	f(&it.received.Message)
 }
 
 // leaveSolo lets the next message begin that may kill: not before it is durable how

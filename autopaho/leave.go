@@ -22,8 +22,25 @@ func (in *consumer) abandon(s *Subscription) {
 
 // leave is abandon for a subscription that takes in what comes meanwhile.
 func (in *consumer) leave(ctx context.Context, s *Subscription) {
-	in.linger(ctx, s, in.client.closing)
+	stop := in.client.closing
+	if in.outlives(s) {
+		stop = nil
+	}
+	in.linger(ctx, s, stop)
 	in.remove(s)
+}
+
+// outlives tells whether the broker would keep messages for a subscription to whose
+// session nobody comes back, so that also a client that closes has it linger.
+func (in *consumer) outlives(s *Subscription) bool {
+	return in.client.cfg.nameless && s.shared()
+}
+
+// leaveClosing has a subscription linger whose client closes, if that is called for.
+func (in *consumer) leaveClosing(ctx context.Context, s *Subscription) {
+	if in.outlives(s) {
+		in.linger(ctx, s, nil)
+	}
 }
 
 // leaveGroups has the subscriptions of groups linger, for a client that closes.
@@ -33,9 +50,7 @@ func (in *consumer) leaveGroups(ctx context.Context) {
 	in.mu.Unlock()
 	var wg sync.WaitGroup
 	for _, s := range subs {
-		if s.shared() {
-			wg.Go(func() { in.linger(ctx, s, nil) })
-		}
+		wg.Go(func() { in.leaveClosing(ctx, s) })
 	}
 	wg.Wait()
 }
@@ -48,8 +63,23 @@ const lingerMost = 10 * time.Second
 // what it sends before, nobody else gets. Of a group that is true of what it had queued
 // for it as well, which comes as it is acknowledged. So it is told again once all is, and
 // nothing is left when nothing has come by the answer. Without a connection it does not
-// wait, and stop ends the wait.
+// wait, but for one that is lost meanwhile, and stop ends the wait. Who comes second waits for the first.
 func (in *consumer) linger(ctx context.Context, s *Subscription, stop <-chan struct{}) {
+	in.mu.Lock()
+	left := s.left
+	if left == nil {
+		s.left = make(chan struct{})
+		defer close(s.left)
+	}
+	in.mu.Unlock()
+	if left != nil {
+		select {
+		case <-left:
+		case <-ctx.Done():
+		case <-stop:
+		}
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, lingerMost)
 	defer cancel()
 	if !in.tell(ctx, s, stop) || !s.shared() {
@@ -70,11 +100,9 @@ func (in *consumer) linger(ctx context.Context, s *Subscription, stop <-chan str
 // there is nothing on its way any more that was sent before.
 func (in *consumer) tell(ctx context.Context, s *Subscription, stop <-chan struct{}) bool {
 	in.mu.Lock()
-	if s.told == nil || isClosed(s.told) { // else somebody else has it told
-		s.told, s.gone = make(chan struct{}), false
-		in.unwanted = append(in.unwanted, s.wireFilters...)
-	}
-	told, waits := s.told, !in.closed
+	told, waits := make(chan struct{}), !in.closed
+	s.told, s.gone = told, false
+	in.unwanted = append(in.unwanted, s.wireFilters...)
 	in.mu.Unlock()
 	in.signal()
 	if !waits || !in.link.Engine().Snapshot().Connected {
@@ -90,22 +118,13 @@ func (in *consumer) tell(ctx context.Context, s *Subscription, stop <-chan struc
 	return false
 }
 
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
-}
-
 // unsubscribeMost is how many filters one UNSUBSCRIBE has, lest it is too large for the
 // broker.
 const unsubscribeMost = 100
 
 // unsubscribe tells the broker which filters are not wanted any more, as far as no
 // subscription that stays wants them. Without a connection the next one does it.
-func (in *consumer) unsubscribe(filters []string, subs []*Subscription) {
+func (in *consumer) unsubscribe(filters []string, subs []*Subscription) (told bool) {
 	for _, s := range subs {
 		filters = slices.DeleteFunc(filters, func(f string) bool { return slices.Contains(s.wireFilters, f) })
 	}
@@ -116,8 +135,24 @@ func (in *consumer) unsubscribe(filters []string, subs []*Subscription) {
 			in.mu.Lock()
 			in.unwanted = append(in.unwanted, filters...)
 			in.mu.Unlock()
-			return
+			return false
 		}
 		filters = filters[n:]
+	}
+	return true
+}
+
+// haveTold ends the wait of those that the broker was told of. If it was not, since the
+// connection was lost, a member of a group waits for the next one, which brings what the
+// broker had dealt to it.
+func (in *consumer) haveTold(leaving []*Subscription, told bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, s := range leaving {
+		if told || !s.shared() {
+			close(s.told)
+		} else {
+			s.gone = false
+		}
 	}
 }

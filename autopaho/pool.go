@@ -67,10 +67,10 @@ func (p *pool) makeReady(it *item) {
 
 func (p *pool) worker() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	for {
 		for p.head == len(p.ready) {
 			if p.closed {
+				p.mu.Unlock()
 				return
 			}
 			p.more.Wait()
@@ -79,11 +79,11 @@ func (p *pool) worker() {
 		p.ready[p.head] = nil
 		p.head++
 		p.mu.Unlock()
-		again := p.run(it)
-		p.mu.Lock()
+		again := p.run(it) // which does not return from a handler that ends the goroutine
 		if again == abandoned {
 			return // another has its place
 		}
+		p.mu.Lock()
 		p.ran(it, again)
 	}
 }

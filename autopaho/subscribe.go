@@ -55,7 +55,8 @@ type SubscribeConfig struct {
 	Unshared bool
 
 	// DedupKey finds what makes two deliveries the same message. Default:
-	// dedup.ByMessageID. A message without a key is processed without dedup.
+	// dedup.ByMessageID. A message without a key is processed without dedup; one of
+	// which it panics becomes a dead letter, and no handler has it.
 	DedupKey dedup.KeyFunc
 	// Window is how old a message may be, from when it was first sent: for that
 	// long, at least, a processed key is remembered. An older one may have been
@@ -84,7 +85,8 @@ type SubscribeConfig struct {
 	// BatchHandler has one as well.
 	Workers int
 	// OrderBy finds the ordering key. Default: the property "ordering-key",
-	// else the topic.
+	// else the topic. A message of which it panics becomes a dead letter, and no
+	// handler has it.
 	OrderBy func(*Message) string
 
 	// Attempts is how often a message is tried before it becomes a dead

@@ -41,6 +41,7 @@ type Subscription struct {
 
 	told chan struct{} // closed when the broker has been told that it ends; nil while it stays. consumer.mu guards it and
 	gone bool          // that keep has seen it
+	left chan struct{} // closed when the broker has no more for it; nil before it ends. consumer.mu guards it
 	idle chan struct{} // holds one: nothing is in work
 
 	mu      sync.Mutex // guards the following
@@ -148,7 +149,7 @@ func (s *Subscription) take(del *session.Delivery, sh *share, by *filterCounters
 	it := &item{sub: s, del: del, share: sh, by: by, received: Received{
 		Message: del.Message, Dup: del.Dup, PacketID: del.PacketID(), Group: s.cfg.Group, At: now,
 	}}
-	it.order = s.cfg.OrderBy(&it.received.Message)
+	it.ask("OrderBy", func(m *Message) { it.order = s.cfg.OrderBy(m) })
 	s.mu.Lock()
 	if s.closing {
 		s.mu.Unlock()
@@ -162,7 +163,7 @@ func (s *Subscription) take(del *session.Delivery, sh *share, by *filterCounters
 	}
 
 	key, sent := s.keyOf(it)
-	if key == "" && (s.leased != nil || s.tx != nil) {
+	if key == "" && it.spoilt == nil && (s.leased != nil || s.tx != nil) {
 		s.client.status.counters.unkeyed.Add(1)
 	}
 	var err error
@@ -184,8 +185,9 @@ func (s *Subscription) keyOf(it *item) (key string, sent time.Time) {
 	if s.leased == nil && s.tx == nil {
 		return "", time.Time{}
 	}
-	key, ok := s.cfg.DedupKey(&it.received.Message)
-	if !ok {
+	ok := false
+	it.ask("DedupKey", func(m *Message) { key, ok = s.cfg.DedupKey(m) })
+	if !ok || it.spoilt != nil {
 		return "", time.Time{}
 	}
 	sent, _ = dedup.SentTo(&it.received.Message, s.cfg.Group)
@@ -387,9 +389,11 @@ func (s *Subscription) isEmpty() bool {
 // leaves no time for is given back, and the connection is made anew so that the broker
 // sends it again.
 func (s *Subscription) Close(ctx context.Context) error {
-	if s.client.begin() == nil { // else the client closes, which waits for it all the same
+	if s.client.begin() == nil {
 		defer s.client.calls.Done()
 		s.consumer.leave(ctx, s)
+	} else { // the client closes, which waits for it all the same
+		s.consumer.leaveClosing(ctx, s)
 	}
 	return s.closeWork(ctx)
 }

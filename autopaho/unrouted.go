@@ -116,7 +116,7 @@ func (in *consumer) notFoundBy(h Handler, dropped []unrouted) (left []unrouted) 
 			continue
 		}
 		m := &Received{Message: del.Message, Dup: del.Dup, PacketID: del.PacketID(), Attempt: 1, At: time.Now()}
-		err := call(in.ctx, func(ctx context.Context) error { return h(ctx, m) })
+		err := callApart(in.ctx, func(ctx context.Context) error { return h(ctx, m) })
 		switch {
 		case err == nil:
 			del.Ack(0)

@@ -78,7 +78,15 @@ func (s *Subscription) work(it *item) (again time.Duration) {
 		s.pool.takeOver(it, func() time.Duration { return s.judge(ctx, it, ErrHandlerTimeout) })
 	})
 	run, h := s.handling(ctx, it)
+	went := true
+	defer func() {
+		if went && returned() {
+			h.end(errGoexit)
+			s.pool.takeOver(it, func() time.Duration { return s.judge(ctx, it, errGoexit) })
+		}
+	}()
 	err := call(run, func(ctx context.Context) error { return s.handle(ctx, m) })
+	went = false
 	h.end(err)
 	failpoint.Hit(failpoint.ConsumerAfterEffect)
 	if !returned() {
@@ -197,6 +205,18 @@ func (s *Subscription) complete(it *item, dead *persist.DeadLetter) (again time.
 		return s.bury(it)
 	}
 	return 0
+}
+
+// giveUp ends a message that no handler is to have, since it is spoilt.
+func (s *Subscription) giveUp(it *item) {
+	it.failed(it.spoilt)
+	dead := s.letter(it, it.spoilt, it.received.Attempt)
+	if s.leased != nil {
+		s.complete(it, dead)
+		return
+	}
+	it.dead = dead
+	s.pool.put(it) // the store is a worker's to wait for
 }
 
 // buryWait is how long to wait before a dead letter is stored again.

@@ -50,14 +50,37 @@ func (e *handlerError) Unwrap() error { return e.err }
 // runTransactions takes what is queued, in batches of what came while the last
 // transaction ran.
 func (c *TxConsumer[T]) runTransactions(ctx context.Context) {
-	var w transaction[T]
+	c.transact(ctx, new(transaction[T]), false)
+}
+
+// transact is runTransactions, and has another goroutine go on if a handler ends this
+// one, which that does with again: the transaction of w is rolled back by then.
+func (c *TxConsumer[T]) transact(ctx context.Context, w *transaction[T], again bool) {
+	ended := false
+	defer func() {
+		if !ended {
+			c.goroutines.Go(func() { c.transact(ctx, w, true) })
+		}
+	}()
+	c.loop(ctx, w, again)
+	ended = true
+}
+
+func (c *TxConsumer[T]) loop(ctx context.Context, w *transaction[T], again bool) {
 	var retry backoff
 	for {
-		next := c.take(&w)
+		var next time.Duration
+		if !again {
+			next = c.take(w)
+		}
 		var err error
 		switch {
+		case again:
+			again = false
+			w.failure = errGoexit
+			err = c.processFailed(ctx, w, errGoexit)
 		case len(w.nodes) > 0:
-			err = c.process(ctx, &w)
+			err = c.process(ctx, w)
 		case c.health.isFailing(loopProcess):
 			err = c.probe(ctx)
 		default:

@@ -31,6 +31,10 @@ const HandlerGrace = time.Second
 // its time limit. It may still be running.
 var ErrHandlerTimeout = errors.New("handler did not return in time")
 
+// errGoexit is the error of a handler that has ended its goroutine by runtime.Goexit,
+// as FailNow of package testing does. Another goroutine goes on.
+var errGoexit = errors.New("handler ended its goroutine")
+
 // errLate is what comes of a handler that returns when it was left behind.
 var errLate = errors.New("handler returned too late")
 
@@ -86,7 +90,14 @@ func (c *TxConsumer[T]) run(ctx context.Context, w *transaction[T], place int, h
 	defer cancel()
 	overseer := w.overseer
 	since := overseer.begin(c.now(), place)
+	went := true
+	defer func() {
+		if went && !overseer.returned(since) {
+			c.cfg.OnStuck(-1)
+		}
+	}()
 	err := handle(ctx)
+	went = false
 	if !overseer.returned(since) {
 		c.cfg.OnStuck(-1)
 		return errLate
@@ -101,7 +112,16 @@ func (c *TxConsumer[T]) oversee(ctx context.Context, w *transaction[T], p persis
 	theirs := *w
 	theirs.overseer = o
 	ended := make(chan error, 1)
-	go func() { ended <- c.steps(ctx, &theirs, p) }()
+	go func() {
+		err := errGoexit
+		defer func() {
+			if errors.Is(err, errGoexit) {
+				theirs.failure = err
+			}
+			ended <- err
+		}()
+		err = c.steps(ctx, &theirs, p)
+	}()
 
 	limit := c.cfg.HandlerTimeout + HandlerGrace
 	timer := time.NewTimer(limit)

@@ -44,11 +44,29 @@ func (d *drain) finish(link *session.Link, cause error) (kept bool) {
 	// store's writes have their own.
 	last, cancel = context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
-	if err := d.settle(last, true); err != nil && !errors.Is(err, persist.ErrLeaseLost) {
+	if err := d.settleLast(last); err != nil && !errors.Is(err, persist.ErrLeaseLost) {
 		d.relay.trouble("settle", err)
 	}
 	d.saveLast(last, engine)
 	return d.release(nil)
+}
+
+// settleLast settles all that has ended. It tries again until the store has done it or
+// the context ends: what is not settled now is sent again by whoever drains the lane
+// next.
+func (d *drain) settleLast(ctx context.Context) error {
+	for {
+		if err := d.settle(ctx, true); err != nil || !d.waiting() {
+			return err
+		}
+		rest := time.NewTimer(storeRest)
+		select {
+		case <-rest.C:
+		case <-ctx.Done():
+			rest.Stop()
+			return nil // settle has told why
+		}
+	}
 }
 
 // release gives the lane back, and is false if it was another's.

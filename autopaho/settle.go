@@ -116,6 +116,9 @@ func (d *drain) judge(c *session.Completion, now time.Time) ending {
 			s.ReceiptTimeout = receiptTimeout(d.client.cfg.Policies.For(m.Topic).ReceiptTimeout, o.Attempts)
 			d.keepStamp(o)
 		}
+	case c.Class == qos.Retry && d.states.outdated(o):
+		// Sent again it would come after the newer one, and be taken for the news.
+		s.Outcome, s.ReasonCode, s.Reason = persist.OutcomeSuperseded, 0, persist.ReasonSuperseded
 	case c.Class == qos.Retry:
 		o.Attempts++
 		s.Reason = reasonText(c)
@@ -132,6 +135,7 @@ func (d *drain) judge(c *session.Completion, now time.Time) ending {
 		s.Outcome, s.Reason = persist.OutcomeFailed, reasonText(c)
 	}
 	d.queue.done(o)
+	d.states.over(o)
 	e.report = reportOf(m.ID, s)
 	return e
 }

@@ -152,6 +152,7 @@ func (d *drain) end(o *session.Outgoing, s persist.Settlement) {
 	s.Position = o.Ref.Position
 	d.out--
 	d.states.over(o)
+	delete(d.stamps, o.Message.ID)
 	d.ended = append(d.ended, ending{settlement: s, report: reportOf(o.Message.ID, &s), over: true})
 	d.signal()
 }

@@ -44,5 +44,5 @@ func TestCloseOverAHangingStoreDisconnects(t *testing.T) {
 	<-last.Reached()
 	conn.ExpectDisconnect()
 	conn.Close()
-	<-closed
+	_ = <-closed // it may say that its time was over
 }

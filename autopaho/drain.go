@@ -59,8 +59,9 @@ type drain struct {
 	out     int // handed out by the lane and not ended
 	ended   []ending
 	stamps  map[string]int64 // by message ID, of those that await a receipt
-	dated   bool             // some of the queue must be sent within a time
-	begun   map[int64]bool   // by position, of those that an earlier holder has sent at QoS 2
+	states  states
+	dated   bool           // some of the queue must be sent within a time
+	begun   map[int64]bool // by position, of those that an earlier holder has sent at QoS 2
 	stopped bool
 }
 
@@ -75,7 +76,8 @@ type ending struct {
 func newDrain(r *relay, lane persist.Lane, t *tenure) *drain {
 	d := &drain{
 		relay: r, client: r.client, lane: lane, work: make(chan struct{}, 1), tenure: t, yield: make(chan struct{}),
-		lost: make(chan error, 2), // one of the lease, one of the session
+		lost:   make(chan error, 2), // one of the lease, one of the session
+		states: make(states),
 	}
 	d.queue.init()
 	d.receipts = newReceiptInbox(d)

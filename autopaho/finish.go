@@ -27,7 +27,7 @@ func (d *drain) finish(link *session.Link, cause error) (kept bool) {
 		cancel()
 	}
 	// The user's patience may be over; the last writes are still worth a try.
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	last, cancel := closingContext(ctx)
 	defer cancel()
 	lostLease := errors.Is(cause, persist.ErrLeaseLost)
 	if !lostLease && d.receipts.record(last) == nil && engine.Snapshot().Connected {
@@ -35,20 +35,46 @@ func (d *drain) finish(link *session.Link, cause error) (kept bool) {
 		_ = engine.WaitFlushed(flushed) // the receipts' PUBACKs; they come again if not
 		cancel()
 	}
+	// A store that hangs may have used the time up, and a broker that is slow to close
+	// its side may do so: each has its own.
+	last, cancel = closingContext(ctx)
+	defer cancel()
 	_ = link.Close(last)
 	defer engine.Withdraw()
 	if lostLease {
 		return false
 	}
-	// A broker that is slow to close its side may have used the time up; the
-	// store's writes have their own.
-	last, cancel = context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	last, cancel = closingContext(ctx)
 	defer cancel()
-	if err := d.settle(last, true); err != nil && !errors.Is(err, persist.ErrLeaseLost) {
+	if err := d.settleLast(last); err != nil && !errors.Is(err, persist.ErrLeaseLost) {
 		d.relay.trouble("settle", err)
 	}
 	d.saveLast(last, engine)
 	return d.release(nil)
+}
+
+// closingContext bounds one of the last steps, whatever has become of the drain's own
+// context.
+func closingContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+}
+
+// settleLast settles all that has ended. It tries again until the store has done it or
+// the context ends: what is not settled now is sent again by whoever drains the lane
+// next.
+func (d *drain) settleLast(ctx context.Context) error {
+	for {
+		if err := d.settle(ctx, true); err != nil || !d.waiting() {
+			return err
+		}
+		rest := time.NewTimer(storeRest)
+		select {
+		case <-rest.C:
+		case <-ctx.Done():
+			rest.Stop()
+			return nil // settle has told why
+		}
+	}
 }
 
 // release gives the lane back, and is false if it was another's.
@@ -56,7 +82,7 @@ func (d *drain) release(cause error) (kept bool) {
 	if errors.Is(cause, persist.ErrLeaseLost) {
 		return false
 	}
-	last, cancel := context.WithTimeout(context.WithoutCancel(d.relay.ctx), closeTimeout)
+	last, cancel := closingContext(d.relay.ctx)
 	defer cancel()
 	if d.relay.closing() {
 		select {

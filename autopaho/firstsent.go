@@ -84,17 +84,23 @@ func wasRetried(m *persist.Message) bool {
 	return ok
 }
 
-// keepStamp remembers the stamp of a delivered message that may have to be sent
-// once more because its receipt does not come; d.mu is held.
-func (d *drain) keepStamp(o *session.Outgoing) {
-	if o.FirstSent == 0 || len(d.stamps) >= stampLimit {
-		return
+// keepStamps remembers the stamps of a batch that is sent, of messages that may have to
+// be sent once more because their receipt does not come: it may come before the
+// broker's answer does. d.mu is held.
+func (d *drain) keepStamps(batch []*session.Outgoing) {
+	for _, o := range batch {
+		if o.FirstSent == 0 || !o.Message.Receipt || len(d.stamps) >= stampLimit {
+			continue
+		}
+		if _, kept := d.stamps[o.Message.ID]; kept {
+			continue
+		}
+		if d.stamps == nil {
+			d.stamps = make(map[string]int64)
+		}
+		// The ID may be part of a row that is not to be kept with it.
+		d.stamps[strings.Clone(o.Message.ID)] = o.FirstSent
 	}
-	if d.stamps == nil {
-		d.stamps = make(map[string]int64)
-	}
-	// The ID may be part of a row that is not to be kept with it.
-	d.stamps[strings.Clone(o.Message.ID)] = o.FirstSent
 }
 
 func (d *drain) keptStamp(id string) int64 {

@@ -105,6 +105,7 @@ func (d *drain) put(entries []persist.Entry) {
 	for i := range page {
 		if page[i].Message != nil {
 			d.queue.push(&page[i])
+			d.states.add(&page[i])
 		}
 	}
 	d.out += len(page) - len(given)
@@ -123,23 +124,6 @@ func (d *drain) put(entries []persist.Entry) {
 		d.endOverdue(now)
 	}
 	d.wakeEngine()
-}
-
-// supersede ends the messages of the queue that a newer one of their key there takes
-// the place of [OUTBOX-16]: the store leaves that to who has read them. One that an
-// earlier holder has sent is on its way. d.mu is held.
-func (d *drain) supersede() {
-	newest := make(map[string]int64)
-	for _, o := range d.queue.fresh[d.queue.head:] {
-		if o.Message.Supersede {
-			newest[o.Message.Key()] = max(newest[o.Message.Key()], o.Ref.Position)
-		}
-	}
-	for _, o := range d.queue.remove(func(o *session.Outgoing) bool {
-		return o.Message.Supersede && o.Ref.Position < newest[o.Message.Key()] && !d.begun[o.Ref.Position]
-	}) {
-		d.end(o, persist.Settlement{Outcome: persist.OutcomeSuperseded, Reason: persist.ReasonSuperseded})
-	}
 }
 
 // endOverdue ends the messages of the queue whose time has passed. Those that are on
@@ -167,6 +151,8 @@ func (d *drain) endOverdue(now time.Time) {
 func (d *drain) end(o *session.Outgoing, s persist.Settlement) {
 	s.Position = o.Ref.Position
 	d.out--
+	d.states.over(o)
+	delete(d.stamps, o.Message.ID)
 	d.ended = append(d.ended, ending{settlement: s, report: reportOf(o.Message.ID, &s), over: true})
 	d.signal()
 }

@@ -29,6 +29,7 @@ func (d *drain) Take(dst []*session.Outgoing, limit int) []*session.Outgoing {
 	dst = d.queue.take(dst, breaker.permit(limit))
 	breaker.spend(len(dst) - taken)
 	stamp(dst[taken:], now)
+	d.keepStamps(dst[taken:])
 	low := d.queue.len() < pageSize/2
 	d.mu.Unlock()
 	if low && d.mayBeMore.Load() {
@@ -114,8 +115,10 @@ func (d *drain) judge(c *session.Completion, now time.Time) ending {
 		}
 		if m.Receipt {
 			s.ReceiptTimeout = receiptTimeout(d.client.cfg.Policies.For(m.Topic).ReceiptTimeout, o.Attempts)
-			d.keepStamp(o)
 		}
+	case c.Class == qos.Retry && d.states.outdated(o):
+		// Sent again it would come after the newer one, and be taken for the news.
+		s.Outcome, s.ReasonCode, s.Reason = persist.OutcomeSuperseded, 0, persist.ReasonSuperseded
 	case c.Class == qos.Retry:
 		o.Attempts++
 		s.Reason = reasonText(c)
@@ -131,7 +134,11 @@ func (d *drain) judge(c *session.Completion, now time.Time) ending {
 	default:
 		s.Outcome, s.Reason = persist.OutcomeFailed, reasonText(c)
 	}
+	if m.Receipt && s.Outcome != persist.OutcomeDelivered {
+		delete(d.stamps, m.ID) // nothing is sent any more
+	}
 	d.queue.done(o)
+	d.states.over(o)
 	e.report = reportOf(m.ID, s)
 	return e
 }

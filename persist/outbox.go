@@ -104,7 +104,8 @@ const (
 	// message stays pending, and Next hands it out again in its place.
 	OutcomeReturned
 	// OutcomeSuperseded: a newer message of its key took its place before it was
-	// sent [OUTBOX-16]. It is deleted, counted in Stats, and remembered.
+	// sent, or sent again after a refusal [OUTBOX-16]. It is deleted, counted in
+	// Stats, and remembered.
 	OutcomeSuperseded
 )
 

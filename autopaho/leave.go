@@ -63,7 +63,8 @@ const lingerMost = 10 * time.Second
 // what it sends before, nobody else gets. Of a group that is true of what it had queued
 // for it as well, which comes as it is acknowledged. So it is told again once all is, and
 // nothing is left when nothing has come by the answer. Without a connection it does not
-// wait, but for one that is lost meanwhile, and stop ends the wait. Who comes second waits for the first.
+// wait, but for one that is lost meanwhile, and stop ends the wait. Who comes second
+// waits for the first.
 func (in *consumer) linger(ctx context.Context, s *Subscription, stop <-chan struct{}) {
 	in.mu.Lock()
 	left := s.left
@@ -135,6 +136,9 @@ func (in *consumer) unsubscribe(filters []string, subs []*Subscription) (told bo
 			in.mu.Lock()
 			in.unwanted = append(in.unwanted, filters...)
 			in.mu.Unlock()
+			if isTimeout(err) {
+				in.signal() // the connection may well stay
+			}
 			return false
 		}
 		filters = filters[n:]

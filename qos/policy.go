@@ -34,7 +34,8 @@ const (
 	Pipelined Order = iota
 	// Strict has one message of a key in flight at a time, and many keys at
 	// once. The order holds always. A key gets one message a round trip, and a
-	// message that is refused for now holds up its key.
+	// message that is refused for now holds up its key, and the rest of its lane
+	// as well once some hundred messages wait behind it.
 	Strict
 )
 

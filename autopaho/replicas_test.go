@@ -51,7 +51,9 @@ func replica() error {
 	if err != nil {
 		return err
 	}
-	cfg := autopaho.SubscribeConfig{Filters: []string{"twice/#"}, Group: "replicas", Lease: 2 * time.Second}
+	// A lease that a busy machine does not let run out: whose claim is taken over while it
+	// lives has an effect more.
+	cfg := autopaho.SubscribeConfig{Filters: []string{"twice/#"}, Group: "replicas", Lease: 10 * time.Second}
 	if path := os.Getenv(envEffects); path != "" {
 		f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 		if err != nil {

@@ -57,6 +57,7 @@ func TestFailoverTakesCommitsBack(t *testing.T) {
 		// What a promotion does to an unlogged table.
 		_, err = pool.Exec(t.Context(), "TRUNCATE oncemq.life")
 		require.NoError(t, err)
+		require.Zero(t, remaining(t, s), "whoever looks for a free lane finds it")
 		var successor *lane
 		if loss == "lease is lost" {
 			_, err = pool.Exec(t.Context(), "UPDATE oncemq.lanes SET epoch = epoch - 1, holder = 0")
@@ -75,10 +76,20 @@ func TestFailoverTakesCommitsBack(t *testing.T) {
 		if successor == nil {
 			successor = acquire(t, s) // at once, although the lease was long
 		}
+		require.Positive(t, remaining(t, s), loss)
 		require.Equal(t, []string{"mine"}, next(t, successor), loss)
 		require.NoError(t, successor.Settle(t.Context(), settlements))
 		require.NoError(t, successor.Release(t.Context()))
 	}
+}
+
+// remaining is what the list of lanes says of the lease.
+func remaining(t *testing.T, s *Store) time.Duration {
+	t.Helper()
+	infos, err := s.Lanes(t.Context())
+	require.NoError(t, err)
+	require.Len(t, infos, 1)
+	return infos[0].Remaining
 }
 
 // A renewal that says that its holder does not send comes late, after one that says

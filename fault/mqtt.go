@@ -14,7 +14,8 @@ type MQTT struct {
 }
 
 // NewMQTT is [New] for an MQTT broker. Clients connect to the proxy without TLS and
-// WebSocket; see [Proxy.UseTLS] for a broker that wants TLS.
+// WebSocket; see [Proxy.UseTLS] and [Proxy.UseDial] for a broker that wants
+// them.
 func NewMQTT(broker string) (*MQTT, error) {
 	p, err := New(broker)
 	if err != nil {

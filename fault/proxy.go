@@ -42,8 +42,9 @@ type Proxy struct {
 
 	mu       sync.Mutex
 	target   string
-	tls      *tls.Config      // to the server; nil for none
-	ln       *net.TCPListener // nil while refusing or closed
+	tls      *tls.Config                                 // to the server; nil for none
+	own      func(ctx context.Context) (net.Conn, error) // see UseDial; nil for target
+	ln       *net.TCPListener                            // nil while refusing or closed
 	conns    map[*conn]struct{}
 	faults   faults
 	changed  chan struct{} // closed and replaced when faults change

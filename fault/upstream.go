@@ -23,15 +23,31 @@ func (s tcpStream) reset() {
 	_ = s.Close()
 }
 
-// tlsStream is one with TLS, over tcp.
-type tlsStream struct {
-	*tls.Conn
-	tcp *net.TCPConn
+// serverStream is a connection to the server, whatever carries it.
+type serverStream struct{ net.Conn }
+
+// CloseWrite closes all of one that has no half.
+func (s serverStream) CloseWrite() error {
+	if half, ok := s.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return s.Close()
 }
 
-func (s tlsStream) reset() {
-	_ = s.tcp.SetLinger(0)
-	_ = s.tcp.Close()
+// reset goes down to what the connection is made on: those above would take leave.
+func (s serverStream) reset() {
+	nc := s.Conn
+	for {
+		above, ok := nc.(interface{ NetConn() net.Conn })
+		if !ok {
+			break
+		}
+		nc = above.NetConn()
+	}
+	if tcp, ok := nc.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = nc.Close()
 }
 
 // UseTLS has later connections to the server use TLS; clients connect to the proxy
@@ -43,30 +59,33 @@ func (p *Proxy) UseTLS(config *tls.Config) {
 	p.tls = config
 }
 
+// UseDial has later connections to the server made by dial, in place of the target and
+// of UseTLS: for a broker behind a WebSocket, on a Unix domain socket, or beyond a proxy
+// of the network's. What dial returns carries the bytes of the MQTT connection; nil ends
+// it. Where that has no CloseWrite, a client's FIN closes all of it.
+func (p *Proxy) UseDial(dial func(ctx context.Context) (net.Conn, error)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.own = dial
+}
+
 // dial connects to the server.
 func (p *Proxy) dial(ctx context.Context) (stream, error) {
 	p.mu.Lock()
-	target, config := p.target, p.tls
+	target, config, own := p.target, p.tls, p.own
 	p.mu.Unlock()
-	nc, err := new(net.Dialer).DialContext(ctx, "tcp", target)
+	var nc net.Conn
+	var err error
+	switch {
+	case own != nil:
+		nc, err = own(ctx)
+	case config != nil:
+		nc, err = (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", target)
+	default:
+		nc, err = new(net.Dialer).DialContext(ctx, "tcp", target)
+	}
 	if err != nil {
 		return nil, err
 	}
-	tcp := nc.(*net.TCPConn)
-	if config == nil {
-		return tcpStream{tcp}, nil
-	}
-	if config.ServerName == "" {
-		config = config.Clone()
-		if config.ServerName, _, err = net.SplitHostPort(target); err != nil {
-			_ = tcp.Close()
-			return nil, err
-		}
-	}
-	secure := tls.Client(tcp, config)
-	if err := secure.HandshakeContext(ctx); err != nil {
-		_ = tcp.Close()
-		return nil, err
-	}
-	return tlsStream{secure, tcp}, nil
+	return serverStream{nc}, nil
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -24,10 +23,10 @@ import (
 
 // chaosOptions are those of the command line.
 type chaosOptions struct {
-	brokers, stores []string
-	mosquitto       bool
-	restart         string
-	tls             tlsOptions
+	connection connectionOptions
+	mosquitto  bool
+	restart    string
+	stores     []string
 
 	rate     int
 	scale    float64
@@ -42,19 +41,20 @@ type chaosOptions struct {
 // command line, and no broker or store is taken that was meant for something else.
 func (o *chaosOptions) options() []*option {
 	const catCourse = "Course"
-	return append([]*option{
-		{
-			name: "broker", also: []string{"url", "L"}, category: catConnection, set: list(&o.brokers), def: "one within the process",
-			usage: "`URL` of the broker: mqtt:// or mqtts:// with host and port; user name and password may be in it. What it keeps of the " +
-				"clients' sessions is removed in the end",
-		},
+	broker := o.connection.several("session-expiry", "receive-maximum", "max-packet-size", "max-inflight", "id-prefix", "keepalive",
+		"connect-timeout", "nodelay")
+	for _, option := range broker {
+		option.env = ""
+	}
+	o.connection.orOwn(". What it keeps of the clients' sessions is removed in the end")
+	return append(broker, []*option{
 		{
 			name: "mosquitto", category: catConnection, set: on(&o.mosquitto),
 			usage: "start a mosquitto for it, from PATH or /usr/sbin, on a port of its own",
 		},
 		{
 			name: "restart-command", category: catConnection, set: name(&o.restart),
-			usage: "`COMMAND` of the shell that restarts the broker of --broker, for the scenario broker-restart, which is left out without it",
+			usage: "`COMMAND` of the shell that restarts the broker that was named, for the scenario broker-restart, which is left out without it",
 		},
 		{
 			name: "store", category: catStore, set: list(&o.stores), def: "a SQLite file in a temporary folder",
@@ -88,7 +88,7 @@ func (o *chaosOptions) options() []*option {
 			name: "quiet", category: catOutput, set: on(&o.quiet), usage: "do not say what is going on",
 			settle: func(log *reporter) { log.configure(&reportOptions{quiet: o.quiet}) },
 		},
-	}, o.tls.options()...)
+	}...)
 }
 
 // sabotageWords tells whether the next argument is the value of --sabotage, and not
@@ -159,23 +159,18 @@ Examples:
 
 // check looks for what cannot stand together.
 func (o *chaosOptions) check() error {
-	for _, l := range []struct {
-		option string
-		values *[]string
-	}{{"--broker", &o.brokers}, {"--store", &o.stores}} {
-		*l.values = slices.Compact(slices.Sorted(slices.Values(*l.values)))
-		if len(*l.values) > 1 {
-			return &usageError{option: l.option, problem: "is given twice, and not with the same value; one run has one"}
-		}
-		if len(*l.values) == 1 && (*l.values)[0] == "" {
-			return &usageError{option: l.option, problem: "is empty"}
-		}
+	o.stores = slices.Compact(slices.Sorted(slices.Values(o.stores)))
+	switch {
+	case len(o.stores) > 1:
+		return &usageError{option: "--store", problem: "is given twice, and not with the same value; one run has one"}
+	case len(o.stores) == 1 && o.stores[0] == "":
+		return &usageError{option: "--store", problem: "is empty"}
 	}
 	switch {
-	case o.mosquitto && len(o.brokers) > 0:
-		return &usageError{option: "--mosquitto", problem: "cannot stand beside --broker; one run has one broker"}
-	case o.restart != "" && len(o.brokers) == 0:
-		return &usageError{option: "--restart-command", problem: "needs --broker beside it; others are restarted without"}
+	case o.mosquitto && o.connection.named():
+		return &usageError{option: "--mosquitto", problem: "cannot stand beside a broker that is named; one run has one broker"}
+	case o.restart != "" && !o.connection.named():
+		return &usageError{option: "--restart-command", problem: "needs --url or --host beside it; others are restarted without"}
 	case o.limit != 0 && o.limit < time.Second:
 		return &usageError{option: "--limit", problem: fmt.Sprintf("%s is too short; use 1s or more", o.limit)}
 	}
@@ -191,20 +186,21 @@ func (o *chaosOptions) broker(ctx context.Context, sh *shell, folder string) (dr
 			return nil, &usageError{option: "--mosquitto", problem: err.Error() + "; install it, or leave the option out"}
 		}
 		return b, err
-	case len(o.brokers) == 0:
+	case !o.connection.named():
 		return drill.Embedded(ctx)
 	}
-	var config *tls.Config
-	base, files, err := o.tls.config(ctx, sh)
-	if err != nil {
+	cfg, topic, err := o.connection.config(ctx, sh)
+	switch {
+	case err != nil:
 		return nil, err
+	case len(cfg.Servers) > 1:
+		return nil, &usageError{option: "--url", problem: "is given several times; one run has one broker"}
+	case topic != "":
+		return nil, &usageError{option: "--url", problem: "has a topic; topics are made for each run"}
 	}
-	if config, err = files.Apply(base); err != nil {
-		return nil, &usageError{option: "--cafile", problem: err.Error()}
-	}
-	b, err := drill.Remote(o.brokers[0], o.restart, config)
+	b, err := drill.Remote(cfg, o.restart)
 	if err != nil {
-		return nil, &usageError{option: "--broker", problem: err.Error()}
+		return nil, &usageError{option: "--url", problem: err.Error()}
 	}
 	return b, nil
 }
@@ -257,7 +253,7 @@ func restartable(sh *shell, broker drill.Broker, scenarios []fault.Scenario, all
 		case all:
 			sh.log.info("%s is left out: the broker is not ours to restart; %s", s.Name, way)
 		default:
-			return nil, &usageError{option: s.Name, problem: "the broker of --broker is not ours to restart; " + way}
+			return nil, &usageError{option: s.Name, problem: "the broker that was named is not ours to restart; " + way}
 		}
 	}
 	return left, nil

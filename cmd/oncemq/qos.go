@@ -84,7 +84,8 @@ func (o *qosOptions) options() []*option {
 		},
 		{name: "json", category: catOutput, set: on(&o.json), usage: "print JSON, an object a line for each level, or topic"},
 	}, "advise", "persistent-session")
-	options = append(options, o.connection.brief()...)
+	options = append(options, o.connection.several("session-expiry", "receive-maximum", "max-packet-size", "id-prefix", "nodelay")...)
+	o.connection.orOwn("; the path of mqtt and mqtts is the topic unless -t is given")
 	return append(options, o.report.options()...)
 }
 
@@ -98,8 +99,8 @@ func qosCommand(sh *shell) *cli.Command {
 		Description: `
 Sends telemetry, alerts and commands (seven, two and one of ten) through an outbox in
 memory at each level: over a plain link, and over one that is cut again and again. A
-subscriber that is connected to the broker itself counts what arrives. Without -h, -p
-or --url a broker of its own is started.
+subscriber that is connected to the broker itself counts what arrives. Without -h, -p,
+--url or --unix a broker of its own is started.
 
 What the rows say, of each level; sent = confirmed + pending + lost:
   sent           messages that the client accepted
@@ -195,7 +196,7 @@ func (o *qosOptions) comparison(ctx context.Context, sh *shell) (comparison.Opti
 	if opts.Topic == "" {
 		opts.Topic = topic
 	}
-	if g := &o.connection.given; !g.host.given && !g.port.given && !g.urls.given {
+	if !o.connection.named() {
 		cfg.Servers, cfg.Username, cfg.Password = nil, "", nil
 	}
 	opts.Client = cfg

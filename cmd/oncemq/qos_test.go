@@ -113,7 +113,7 @@ func TestQoSBadInput(t *testing.T) {
 		{[]string{"--cut-every", "2"}, "--cut-every: 2 is out of range; use 10 to 1000000"},
 		{[]string{"--link", "slow"}, `--link: "slow" is not a choice; use plain, faulty or both`},
 		{[]string{"--timeout", "1ms"}, "timeout: 1ms is too short; use 100ms or more"},
-		{[]string{"--broker", "mqtts://localhost"}, "broker: is not mqtt://"},
+		{[]string{"--broker", "mqtt://a", "--broker", "mqtt://b"}, "broker: there are several; packets are counted on the way to one, so name one"},
 		{[]string{"-t", "a/+"}, "has the wildcard"},
 		{[]string{"--advise", needs}, needs + ":3: los_tolerable: is not a known field; did you mean loss_tolerable?"},
 		{[]string{"--advise", needs + "x"}, "--advise: open "},

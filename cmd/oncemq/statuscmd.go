@@ -33,7 +33,7 @@ func (o *lookOptions) options() []*option {
 		},
 	}}, "watch")
 	options = append(options, o.outboxOptions.options()...)
-	options = append(options, o.connection.brief("cafile", "capath", "cert", "key", "insecure", "tls-use-os-certs")...)
+	options = append(options, o.connection.several("session-expiry", "receive-maximum", "max-packet-size", "max-inflight", "id-prefix", "nodelay")...)
 	// The order of the help: what belongs to standard error stands last.
 	var last []*option
 	options = deleteOf(options, catReport, &last)
@@ -46,11 +46,11 @@ func statusCommand(sh *shell) *cli.Command {
 	return &cli.Command{
 		Name:      "status",
 		Usage:     "show what a store holds, who works on it, and whether the broker answers",
-		UsageText: "oncemq status [--store URL] [-h HOST | --broker URL] [--watch[=INTERVAL]] [--json]",
+		UsageText: "oncemq status [--store URL] [-h HOST | -L URL] [--watch[=INTERVAL]] [--json]",
 		Description: `
 Shows the outbox and its lanes with the relays that hold them, dead letters and
-processed keys, of any store, while others work on it. With -h, -p or --url it
-connects to the broker as well, under a client ID of its own and without a session.
+processed keys, of any store, while others work on it. With -h, -p, --url or --unix
+it connects to the broker as well, under a client ID of its own and without a session.
 sub --stats and relay --stats show the connection and the messages of a command that
 runs.
 
@@ -87,7 +87,7 @@ func (o *lookOptions) run(ctx context.Context, sh *shell) error {
 	}
 	defer closeStore(sh, store)
 	var p *brokerProbe
-	if g := &o.connection.given; g.host.given || g.port.given || g.urls.given {
+	if o.connection.named() {
 		if p, err = startProbe(ctx, sh, &o.connection); err != nil {
 			return err
 		}

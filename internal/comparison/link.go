@@ -1,9 +1,13 @@
 package comparison
 
 import (
+	"context"
 	"fmt"
+	"net"
 
+	"github.com/oncemq/oncemq/autopaho"
 	"github.com/oncemq/oncemq/fault"
+	"github.com/oncemq/oncemq/internal/session"
 )
 
 // link is the way between the publisher and the broker: a proxy that counts
@@ -13,12 +17,19 @@ type link struct {
 	wire  *wire
 }
 
-// startLink puts a link in front of a broker ("host:port").
-func startLink(broker, kind string, o *Options) (*link, error) {
-	p, err := fault.New(broker)
+// startLink puts a link in front of the broker. Packets are counted where they are
+// neither encrypted nor wrapped: the publisher connects to it as to an mqtt:// broker.
+func (r *run) startLink(kind string) (*link, error) {
+	p, err := fault.New(r.server.Host)
 	if err != nil {
 		return nil, fmt.Errorf("start the %s link: %w", kind, err)
 	}
+	c, o := &r.client, &r.opts
+	p.UseDial(func(ctx context.Context) (net.Conn, error) {
+		return session.DialServer(ctx, r.server, &session.Config{
+			TLS: c.TLS, TLSFiles: c.TLSFiles, Header: c.Header, Dial: c.Dial,
+		})
+	})
 	l := &link{proxy: p, wire: newWire()}
 	if kind == Faulty {
 		l.wire.cutEvery = o.CutEvery
@@ -31,7 +42,12 @@ func startLink(broker, kind string, o *Options) (*link, error) {
 	return l, nil
 }
 
-func (l *link) url() string { return l.proxy.URL() }
+// through has a client connect to the link.
+func (l *link) through(cfg autopaho.Config) autopaho.Config {
+	cfg.Servers = []string{l.proxy.URL()}
+	cfg.TLS, cfg.TLSFiles, cfg.Header, cfg.Dial = nil, autopaho.TLSFiles{}, nil, nil
+	return cfg
+}
 
 // connections is how many the publisher has made.
 func (l *link) connections() int { return l.proxy.Accepted() }

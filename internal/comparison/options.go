@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/oncemq/oncemq/autopaho"
+	"github.com/oncemq/oncemq/internal/session"
 	"github.com/oncemq/oncemq/persist"
 	"github.com/oncemq/oncemq/qos"
 )
@@ -40,7 +41,7 @@ const (
 // Options say what to do. NewStore is required.
 type Options struct {
 	// Client is what all clients have in common: the broker, which must be one
-	// mqtt:// URL, and the credentials. Without Servers a broker of the
+	// server, the way to it and the credentials. Without Servers a broker of the
 	// package's own is started, and ends with the run.
 	Client autopaho.Config
 	// NewStore makes the store of one publisher's outbox; it is closed after use.
@@ -118,7 +119,7 @@ func (o Options) Validate() error {
 		}
 	}
 	if len(o.Client.Servers) > 0 {
-		if _, err := brokerAddress(o.Client.Servers); err != nil {
+		if _, err := oneServer(o.Client.Servers); err != nil {
 			bad("broker", "%s", err)
 		}
 	}
@@ -133,19 +134,12 @@ func problem(err error) string {
 	return err.Error()
 }
 
-// brokerAddress is the host and port of the one server.
-func brokerAddress(servers []string) (string, error) {
+// oneServer is the server of a run.
+func oneServer(servers []string) (*url.URL, error) {
 	if len(servers) > 1 {
-		return "", errors.New("there are several; packets are counted on the way to one, so name one")
+		return nil, errors.New("there are several; packets are counted on the way to one, so name one")
 	}
-	u, err := url.Parse(servers[0])
-	if err != nil || u.Host == "" || u.Scheme != "mqtt" {
-		return "", errors.New("is not mqtt://; packets are counted on the wire, which TLS, WebSockets and sockets of the file system hide")
-	}
-	if u.Port() == "" {
-		return u.Hostname() + ":1883", nil
-	}
-	return u.Host, nil
+	return session.ParseServer(servers[0])
 }
 
 func (o Options) withDefaults() Options {

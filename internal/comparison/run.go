@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -21,7 +22,7 @@ const closeTimeout = 2 * time.Second
 type run struct {
 	opts   Options
 	name   string // differs between runs
-	broker string // host:port
+	server *url.URL
 	own    *ownBroker
 	client autopaho.Config // what all clients have in common; Servers is the broker
 }
@@ -39,7 +40,7 @@ func begin(o Options) (*run, error) {
 		r.own, r.client.Servers = own, []string{own.URL()}
 	}
 	var err error
-	r.broker, err = brokerAddress(r.client.Servers)
+	r.server, err = oneServer(r.client.Servers)
 	return r, err
 }
 
@@ -84,7 +85,7 @@ func (r *run) root(link string, level qos.Level) string {
 
 // level sends the messages of one level over one link.
 func (r *run) level(ctx context.Context, w *watcher, kind string, level qos.Level) (*Result, error) {
-	l, err := startLink(r.broker, kind, &r.opts)
+	l, err := r.startLink(kind)
 	if err != nil {
 		return nil, err
 	}
@@ -132,8 +133,7 @@ type publisher struct {
 }
 
 func (r *run) publisher(ctx context.Context, l *link, level qos.Level, t *tally) (*publisher, error) {
-	cfg := r.client
-	cfg.Servers = []string{l.url()}
+	cfg := l.through(r.client)
 	cfg.ClientID = "oncemq-qos-" + r.name
 	cfg.Relay.ClientID = cfg.ClientID + "-" + level.String()
 	cfg.SessionExpiry = time.Minute

@@ -2,7 +2,6 @@ package drill
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -11,8 +10,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/oncemq/oncemq/autopaho"
 	"github.com/oncemq/oncemq/fault"
 	"github.com/oncemq/oncemq/internal/mochi"
+	"github.com/oncemq/oncemq/internal/session"
 )
 
 // Broker is the broker behind the proxies. Its methods are called by one goroutine.
@@ -20,10 +21,10 @@ type Broker interface {
 	fault.Broker
 	fmt.Stringer
 
-	// Addr is the host and port.
-	Addr() string
-	// Login is how clients log in, and TLS with what; empty and nil for not at all.
-	Login() (username, password string, config *tls.Config)
+	// Dial connects to it; what it returns carries MQTT's packets.
+	Dial(ctx context.Context) (net.Conn, error)
+	// Login is how clients log in; empty for not at all.
+	Login() (username, password string)
 	// Restarts tells whether Kill and Start can be called.
 	Restarts() bool
 	// Close ends what was started.
@@ -46,55 +47,52 @@ func (b *embedded) Restarts() bool             { return true }
 func (b *embedded) Kill(context.Context) error { return b.Broker.Kill() }
 func (b *embedded) Close() error               { return b.Broker.Kill() }
 
-func (b *embedded) Login() (username, password string, config *tls.Config) { return "", "", nil }
+func (b *embedded) Login() (username, password string) { return "", "" }
 
-// Remote is a broker that is there. Restart is a command of the shell that restarts
-// it; empty if it cannot be restarted.
-func Remote(rawURL, restart string, config *tls.Config) (Broker, error) {
-	u, err := url.Parse(rawURL)
+func (b *embedded) Dial(ctx context.Context) (net.Conn, error) { return dial(ctx, b.Addr()) }
+
+func dial(ctx context.Context, addr string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "tcp", addr)
+}
+
+// Remote is the broker of a configuration, which must name one server: over TLS, a
+// WebSocket or whatever else its fields say. Restart is a command of the shell that
+// restarts it; empty if it cannot be restarted.
+func Remote(cfg autopaho.Config, restart string) (Broker, error) {
+	if len(cfg.Servers) != 1 {
+		return nil, errors.New("one run has one broker")
+	}
+	server, err := session.ParseServer(cfg.Servers[0])
 	if err != nil {
-		return nil, errors.New("cannot be parsed; it looks like mqtt://host:1883")
+		return nil, err
 	}
-	b := &remote{restart: restart}
-	port := "1883"
-	switch u.Scheme {
-	case "mqtt", "tcp":
-	case "mqtts", "ssl":
-		port, b.tls = "8883", config
-		if b.tls == nil {
-			b.tls = &tls.Config{MinVersion: tls.VersionTLS12}
-		}
-	default:
-		return nil, fmt.Errorf("has the scheme %q; the proxies understand mqtt:// and mqtts://", u.Scheme)
-	}
-	if u.Hostname() == "" {
-		return nil, errors.New("has no host; it looks like mqtt://host:1883")
-	}
-	if strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
-		return nil, errors.New("has more than a host and a port; it looks like mqtt://host:1883")
-	}
-	if u.Port() != "" {
-		port = u.Port()
-	}
-	b.addr = net.JoinHostPort(u.Hostname(), port)
-	b.username = u.User.Username()
-	b.password, _ = u.User.Password()
-	return b, nil
+	return &remote{cfg: cfg, server: server, restart: restart}, nil
 }
 
 type remote struct {
-	addr, restart      string
-	username, password string
-	tls                *tls.Config
+	cfg     autopaho.Config
+	server  *url.URL
+	restart string
 }
 
-func (b *remote) String() string { return b.addr }
-func (b *remote) Addr() string   { return b.addr }
+func (b *remote) String() string {
+	if b.server.Scheme == "unix" {
+		return b.server.Path
+	}
+	return b.server.Host
+}
+
 func (b *remote) Restarts() bool { return b.restart != "" }
 func (b *remote) Close() error   { return nil }
 
-func (b *remote) Login() (username, password string, config *tls.Config) {
-	return b.username, b.password, b.tls
+func (b *remote) Login() (username, password string) {
+	return b.cfg.Username, string(b.cfg.Password)
+}
+
+func (b *remote) Dial(ctx context.Context) (net.Conn, error) {
+	return session.DialServer(ctx, b.server, &session.Config{
+		TLS: b.cfg.TLS, TLSFiles: b.cfg.TLSFiles, Header: b.cfg.Header, Dial: b.cfg.Dial,
+	})
 }
 
 // Kill runs the command that restarts the broker; Start waits for it. An interrupt
@@ -111,7 +109,7 @@ func (b *remote) Kill(ctx context.Context) error {
 	return nil
 }
 
-func (b *remote) Start(ctx context.Context) error { return accepts(ctx, b.addr, nil) }
+func (b *remote) Start(ctx context.Context) error { return accepts(ctx, b, nil) }
 
 // lastLine is the end of what a command has said.
 func lastLine(text []byte) string {
@@ -119,25 +117,25 @@ func lastLine(text []byte) string {
 	return lines[len(lines)-1]
 }
 
-// accepts waits until somebody listens at an address; ended, if there is such, tells
-// that nobody will.
-func accepts(ctx context.Context, addr string, ended <-chan struct{}) error {
+// accepts waits until a broker takes connections; ended, if there is such, tells that
+// it never will.
+func accepts(ctx context.Context, b Broker, ended <-chan struct{}) error {
 	const most = time.Minute
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	retry := time.NewTicker(5 * time.Millisecond)
 	defer retry.Stop()
 	for {
-		nc, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+		nc, err := b.Dial(ctx)
 		if err == nil {
 			return nc.Close()
 		}
 		select {
 		case <-retry.C:
 		case <-ended:
-			return fmt.Errorf("broker at %s: it has ended", addr)
+			return fmt.Errorf("%s: it has ended", b)
 		case <-ctx.Done():
-			return fmt.Errorf("broker at %s: %w", addr, err)
+			return fmt.Errorf("%s: %w", b, err)
 		}
 	}
 }
@@ -148,14 +146,7 @@ func probe(ctx context.Context, b Broker) error {
 	const most = 10 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
-	_, _, config := b.Login()
-	var nc net.Conn
-	var err error
-	if config == nil {
-		nc, err = new(net.Dialer).DialContext(ctx, "tcp", b.Addr())
-	} else {
-		nc, err = (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", b.Addr())
-	}
+	nc, err := b.Dial(ctx)
 	if err != nil {
 		return fmt.Errorf("the broker cannot be reached: %w", err)
 	}

@@ -30,7 +30,7 @@ const (
 
 // config is what all clients have in common.
 func (r *run) config(server string) autopaho.Config {
-	username, password, _ := r.opts.Broker.Login()
+	username, password := r.opts.Broker.Login()
 	return autopaho.Config{
 		Servers: []string{server}, Username: username, Password: []byte(password), OnEvent: r.events.take,
 		// A network that is gone is noticed soon, and one that is back as well; but a

@@ -2,7 +2,6 @@ package drill
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -83,11 +82,12 @@ type mosquitto struct {
 }
 
 func (b *mosquitto) String() string { return "mosquitto" }
-func (b *mosquitto) Addr() string   { return b.addr }
 func (b *mosquitto) Restarts() bool { return true }
 func (b *mosquitto) Close() error   { return b.Kill(context.Background()) }
 
-func (b *mosquitto) Login() (username, password string, config *tls.Config) { return "", "", nil }
+func (b *mosquitto) Login() (username, password string) { return "", "" }
+
+func (b *mosquitto) Dial(ctx context.Context) (net.Conn, error) { return dial(ctx, b.addr) }
 
 func (b *mosquitto) Kill(context.Context) error {
 	if b.cmd == nil {
@@ -115,7 +115,7 @@ func (b *mosquitto) Start(ctx context.Context) error {
 		close(done)
 	}()
 	b.cmd, b.done = cmd, done
-	if err := accepts(ctx, b.addr, done); err != nil {
+	if err := accepts(ctx, b, done); err != nil {
 		return errors.Join(err, b.Kill(ctx))
 	}
 	return nil

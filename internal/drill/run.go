@@ -100,13 +100,12 @@ func (r *run) open(ctx context.Context) (err error) {
 		return err
 	}
 	r.sent, r.received = newWire(fault.ToServer), newWire(fault.ToClient)
-	_, _, config := r.opts.Broker.Login()
 	for _, w := range []*wire{r.sent, r.received} {
-		p, err := fault.NewMQTT(r.opts.Broker.Addr())
+		p, err := fault.NewMQTT(r.opts.Broker.String())
 		if err != nil {
 			return err
 		}
-		p.UseTLS(config)
+		p.UseDial(r.opts.Broker.Dial)
 		p.Inspect(w)
 		r.proxies = append(r.proxies, p)
 	}

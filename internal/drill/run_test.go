@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/oncemq/oncemq/autopaho"
 	"github.com/oncemq/oncemq/fault"
 	"github.com/oncemq/oncemq/internal/demo"
 	"github.com/oncemq/oncemq/internal/testenv"
@@ -143,7 +144,7 @@ func TestInterrupted(t *testing.T) {
 			},
 		})
 		require.ErrorIs(t, err, reason)
-		require.NoError(t, accepts(t.Context(), broker.Addr(), nil))
+		require.NoError(t, accepts(t.Context(), broker, nil))
 	}
 	require.Empty(t, strings.TrimSpace(pg.Exec(`SELECT nspname FROM pg_namespace WHERE nspname LIKE 'oncemq%'`)))
 	keys, err := client.DBSize(t.Context()).Result()
@@ -171,7 +172,7 @@ func TestOptionsValidate(t *testing.T) {
 	t.Parallel()
 	good := Options{Scenario: scenario(t, "cut"), Broker: embeddedBroker(t), Folder: t.TempDir()}
 	require.NoError(t, good.Validate())
-	remote, err := Remote("mqtt://localhost", "", nil)
+	remote, err := Remote(autopaho.Config{Servers: []string{"mqtt://localhost"}}, "")
 	require.NoError(t, err)
 	for want, change := range map[string]func(*Options){
 		"rate: 10001 is out of range": func(o *Options) { o.Rate = 10_001 },
@@ -205,23 +206,21 @@ func TestOptionsValidate(t *testing.T) {
 
 func TestRemote(t *testing.T) {
 	t.Parallel()
-	b, err := Remote("mqtts://ann:secret@broker.example", "true", nil)
+	b, err := Remote(autopaho.Config{Servers: []string{"mqtts://broker.example"}, Username: "ann", Password: []byte("secret")}, "true")
 	require.NoError(t, err)
-	require.Equal(t, "broker.example:8883", b.Addr())
-	require.NotContains(t, b.String(), "secret")
-	username, password, config := b.Login()
+	require.Equal(t, "broker.example:8883", b.String())
+	username, password := b.Login()
 	require.Equal(t, "ann", username)
 	require.Equal(t, "secret", password)
-	require.NotNil(t, config)
 	require.True(t, b.Restarts())
 	require.NoError(t, b.Kill(t.Context()))
-	for raw, want := range map[string]string{
-		"ws://host": "scheme", "mqtt://": "no host", "mqtt://host/topic": "more than a host", "mqtt://%": "cannot be parsed",
+	for want, servers := range map[string][]string{
+		"scheme": {"http://host"}, "no host": {"mqtt://"}, "one broker": {"mqtt://a", "mqtt://b"}, "one": nil,
 	} {
-		_, err := Remote(raw, "", nil)
+		_, err := Remote(autopaho.Config{Servers: servers}, "")
 		require.ErrorContains(t, err, want)
 	}
-	broken, err := Remote("mqtt://host", "echo no such thing >&2; exit 3", nil)
+	broken, err := Remote(autopaho.Config{Servers: []string{"mqtt://host"}}, "echo no such thing >&2; exit 3")
 	require.NoError(t, err)
 	require.ErrorContains(t, broken.Kill(t.Context()), "exit status 3: no such thing")
 }

@@ -51,6 +51,16 @@ func ParseServer(raw string) (*url.URL, error) {
 // Dial makes a network connection as net.Dialer.DialContext does.
 type Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
+// DialServer makes a connection that carries MQTT's packets, as a Link does before its
+// CONNECT: over what the scheme of u names, with the TLS, TLSFiles, Header and Dial of cfg.
+func DialServer(ctx context.Context, u *url.URL, cfg *Config) (net.Conn, error) {
+	tlsConfig, err := cfg.TLSFiles.Apply(cfg.TLS)
+	if err != nil {
+		return nil, err
+	}
+	return dial(ctx, u, tlsConfig, cfg.Header, cfg.Dial)
+}
+
 // dial makes the connection to a server, by own if that is not nil; ctx bounds all of
 // it, handshakes included.
 func dial(ctx context.Context, u *url.URL, tlsConfig *tls.Config, header http.Header, own Dial) (net.Conn, error) {

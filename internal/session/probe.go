@@ -126,11 +126,7 @@ func (p *Probe) handshake(ctx context.Context, connect []byte, expiry uint32) er
 
 // takesOld tells whether the server takes a CONNECT of MQTT 3.1.1.
 func takesOld(ctx context.Context, cfg *Config, u *url.URL) bool {
-	tlsConfig, err := cfg.TLSFiles.Apply(cfg.TLS)
-	if err != nil {
-		return false
-	}
-	nc, err := dial(ctx, u, tlsConfig, cfg.Header, cfg.Dial)
+	nc, err := DialServer(ctx, u, cfg)
 	if err != nil {
 		return false
 	}

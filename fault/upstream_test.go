@@ -1,9 +1,12 @@
 package fault_test
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
+	"net"
 	"net/http/httptest"
 	"sync"
 	"syscall"
@@ -49,4 +52,37 @@ func TestUseTLS(t *testing.T) {
 	client = dial(t, p)
 	require.NoError(t, client.SetDeadline(time.Now().Add(limit)))
 	ended(t, client, syscall.ECONNRESET)
+}
+
+// The server is reached by a way of the caller's own, which knows no half of a
+// connection: a client's end is the end of all of it.
+func TestUseDial(t *testing.T) {
+	t.Parallel()
+	servers := make(chan net.Conn, 1)
+	p := fault.Start(t, "nowhere")
+	p.UseDial(func(context.Context) (net.Conn, error) {
+		near, far := net.Pipe()
+		servers <- far
+		return near, nil
+	})
+	client := dial(t, p)
+	server := <-servers
+	send(t, client, "hello")
+	receive(t, server, "hello")
+	send(t, server, "yes")
+	receive(t, client, "yes")
+	require.NoError(t, client.CloseWrite())
+	ended(t, server, io.EOF)
+	ended(t, client, io.EOF)
+
+	client = dial(t, p)
+	server = <-servers
+	send(t, client, "hello")
+	receive(t, server, "hello")
+	p.CutAll(fault.RST)
+	ended(t, client, syscall.ECONNRESET)
+	ended(t, server, io.EOF)
+
+	p.UseDial(func(context.Context) (net.Conn, error) { return nil, errors.New("no way") })
+	ended(t, dial(t, p), syscall.ECONNRESET)
 }

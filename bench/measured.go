@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/oncemq/oncemq/autopaho"
-	"github.com/oncemq/oncemq/internal/load"
+	"github.com/oncemq/oncemq/load"
 	"github.com/oncemq/oncemq/persist"
 )
 

@@ -15,7 +15,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/oncemq/oncemq/internal/load"
+	"github.com/oncemq/oncemq/load"
 	"github.com/oncemq/oncemq/persist"
 )
 

@@ -18,8 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oncemq/oncemq/internal/brokertest"
-	"github.com/oncemq/oncemq/internal/load"
 	"github.com/oncemq/oncemq/internal/testenv"
+	"github.com/oncemq/oncemq/load"
 )
 
 // TestBench: runs against mosquitto, durable and plain, count everything, compare with an

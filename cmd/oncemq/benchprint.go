@@ -12,7 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/oncemq/oncemq/internal/load"
+	"github.com/oncemq/oncemq/load"
 )
 
 // live shows how a run goes, a line on a terminal.

@@ -9,7 +9,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/oncemq/oncemq/fault"
-	"github.com/oncemq/oncemq/internal/drill"
 )
 
 func chaosCommand(sh *shell) *cli.Command {
@@ -75,10 +74,7 @@ func listScenarios(sh *shell) error {
 	var b strings.Builder
 	if is, width, _ := terminal(sh.stdout); is && width > 0 && width < 100 {
 		for _, s := range fault.Scenarios() {
-			fmt.Fprintf(&b, "%s\n", s.Name)
-			for _, line := range drill.Wrap(s.Summary, width-2) {
-				fmt.Fprintf(&b, "  %s\n", line)
-			}
+			b.WriteString(s.Name + "\n" + wrap(s.Summary, 2, width))
 		}
 	} else {
 		table := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)

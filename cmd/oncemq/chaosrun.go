@@ -9,15 +9,13 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/oncemq/oncemq/autopaho"
 	"github.com/oncemq/oncemq/fault"
-	"github.com/oncemq/oncemq/internal/demo"
-	"github.com/oncemq/oncemq/internal/drill"
+	"github.com/oncemq/oncemq/fault/drill"
 	"github.com/oncemq/oncemq/persist"
 )
 
@@ -32,7 +30,7 @@ type chaosOptions struct {
 	scale    float64
 	limit    time.Duration
 	seed     *uint64 // nil: drawn
-	sabotage demo.Sabotage
+	sabotage drill.Sabotage
 
 	json, quiet bool
 }
@@ -104,7 +102,7 @@ func (o *chaosOptions) setSabotage(s string) error {
 	if s == "" || s == "true" || s == "all" {
 		s = "both"
 	}
-	sabotage, err := demo.ParseSabotage(s)
+	sabotage, err := drill.ParseSabotage(s)
 	if err != nil {
 		return fmt.Errorf("%q is not a choice; use receipts, dedup or all", s)
 	}
@@ -291,11 +289,7 @@ func (o *chaosOptions) playAll(ctx context.Context, sh *shell, opts drill.Option
 		}
 	}
 	if !o.json {
-		verdict := drill.Verdict(results, *o.seed)
-		if width > 0 {
-			verdict = strings.Join(drill.Wrap(verdict, width), "\n")
-		}
-		if _, err := fmt.Fprintln(sh.stdout, verdict); err != nil {
+		if err := table.Verdict(results, *o.seed); err != nil {
 			return outputError(err)
 		}
 	}

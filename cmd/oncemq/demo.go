@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
+	"github.com/oncemq/oncemq/fault/drill"
 	"github.com/oncemq/oncemq/internal/demo"
 )
 
@@ -21,7 +22,7 @@ import (
 type demoOptions struct {
 	messages, kills int
 	seed            *uint64 // nil: drawn
-	sabotage        demo.Sabotage
+	sabotage        drill.Sabotage
 	keep            bool
 	json, quiet     bool
 }
@@ -63,7 +64,7 @@ func (o *demoOptions) setSabotage(s string) error {
 	if s == "" || s == "true" {
 		s = "both"
 	}
-	sabotage, err := demo.ParseSabotage(s)
+	sabotage, err := drill.ParseSabotage(s)
 	if err != nil {
 		return fmt.Errorf("%q is not a choice; use receipts, dedup or both", s)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/urfave/cli/v2"
 
+	"github.com/oncemq/oncemq/fault/drill"
 	"github.com/oncemq/oncemq/internal/demo"
 	"github.com/oncemq/oncemq/internal/testenv"
 )
@@ -32,22 +33,22 @@ func parseDemo(args ...string) (*demoOptions, error) {
 // --sabotage may stand alone, with a value behind it, or with "=".
 func TestDemoSabotageForms(t *testing.T) {
 	t.Parallel()
-	both := demo.Sabotage{Receipts: true, Dedup: true}
+	both := drill.Sabotage{Receipts: true, Dedup: true}
 	for _, c := range []struct {
 		args string
-		want demo.Sabotage
+		want drill.Sabotage
 		json bool
 	}{
-		{"", demo.Sabotage{}, false},
-		{"--json", demo.Sabotage{}, true},
+		{"", drill.Sabotage{}, false},
+		{"--json", drill.Sabotage{}, true},
 		{"--sabotage", both, false},
 		{"--sabotage --json", both, true},
 		{"--json --sabotage", both, true},
-		{"--sabotage receipts", demo.Sabotage{Receipts: true}, false},
-		{"--sabotage receipts --json", demo.Sabotage{Receipts: true}, true},
-		{"--sabotage=receipts --json", demo.Sabotage{Receipts: true}, true},
-		{"--sabotage dedup", demo.Sabotage{Dedup: true}, false},
-		{"--sabotage=dedup", demo.Sabotage{Dedup: true}, false},
+		{"--sabotage receipts", drill.Sabotage{Receipts: true}, false},
+		{"--sabotage receipts --json", drill.Sabotage{Receipts: true}, true},
+		{"--sabotage=receipts --json", drill.Sabotage{Receipts: true}, true},
+		{"--sabotage dedup", drill.Sabotage{Dedup: true}, false},
+		{"--sabotage=dedup", drill.Sabotage{Dedup: true}, false},
 		{"--sabotage both", both, false},
 		{"--sabotage=both", both, false},
 	} {

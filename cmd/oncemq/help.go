@@ -111,7 +111,7 @@ func (o *option) help() string {
 	if o.env != "" {
 		usage += " [$" + o.env + "]"
 	}
-	return "  " + head + "\n" + wrap(usage)
+	return "  " + head + "\n" + wrap(usage, helpColumn, helpWidth)
 }
 
 // valueName is what stands in backquotes in the usage.
@@ -143,21 +143,21 @@ func foreignHelp(f cli.DocGenerationFlag) string {
 			usage += " (default " + d + ")"
 		}
 	}
-	return "  " + head + "\n" + wrap(strings.ReplaceAll(usage, "`", ""))
+	return "  " + head + "\n" + wrap(strings.ReplaceAll(usage, "`", ""), helpColumn, helpWidth)
 }
 
-// wrap breaks a text into indented lines.
-func wrap(s string) string {
+// wrap breaks a text into lines of a width, indented, between words.
+func wrap(s string, indent, width int) string {
 	var b strings.Builder
 	column := 0
 	for word := range strings.FieldsSeq(s) {
 		switch {
 		case column == 0:
-			b.WriteString(strings.Repeat(" ", helpColumn))
-			column = helpColumn
-		case column+1+len(word) > helpWidth:
-			b.WriteString("\n" + strings.Repeat(" ", helpColumn))
-			column = helpColumn
+			b.WriteString(strings.Repeat(" ", indent))
+			column = indent
+		case column+1+len(word) > width:
+			b.WriteString("\n" + strings.Repeat(" ", indent))
+			column = indent
 		default:
 			b.WriteByte(' ')
 			column++

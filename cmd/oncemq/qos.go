@@ -8,9 +8,9 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/oncemq/oncemq/internal/comparison"
 	"github.com/oncemq/oncemq/persist"
 	"github.com/oncemq/oncemq/persist/memory"
+	"github.com/oncemq/oncemq/qos/comparison"
 )
 
 // qosOptions are the options of qos.

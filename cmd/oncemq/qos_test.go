@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oncemq/oncemq/internal/brokertest"
-	"github.com/oncemq/oncemq/internal/comparison"
 	"github.com/oncemq/oncemq/qos"
+	"github.com/oncemq/oncemq/qos/comparison"
 )
 
 // objects are the lines of JSON of an output.

@@ -5,7 +5,7 @@ import (
 	"io"
 	"sync"
 
-	"github.com/oncemq/oncemq/internal/comparison"
+	"github.com/oncemq/oncemq/qos/comparison"
 )
 
 // qosProgress shows how far a comparison is: a line that is refreshed in place, on

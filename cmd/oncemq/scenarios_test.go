@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oncemq/oncemq/fault"
-	"github.com/oncemq/oncemq/internal/drill"
+	"github.com/oncemq/oncemq/fault/drill"
 	"github.com/oncemq/oncemq/internal/testenv"
 )
 
@@ -41,7 +41,7 @@ func courses(t *testing.T, places ...string) (all []course) {
 	t.Helper()
 	scale := os.Getenv(scenariosScale)
 	if scale == "" {
-		t.Skip("make scenarios plays all scenarios on all stores; internal/drill plays each once, in short")
+		t.Skip("make scenarios plays all scenarios on all stores; fault/drill plays each once, in short")
 	}
 	for _, place := range places {
 		store, broker, _ := strings.Cut(place, "/")

@@ -12,9 +12,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/oncemq/oncemq/internal/comparison"
 	"github.com/oncemq/oncemq/internal/loopback"
 	"github.com/oncemq/oncemq/internal/testenv"
+	"github.com/oncemq/oncemq/qos/comparison"
 )
 
 // The commands that look at packets with a proxy, and status, work with a broker that takes no

@@ -7,52 +7,12 @@ import (
 	"os/exec"
 	"strings"
 	"time"
+
+	"github.com/oncemq/oncemq/fault/drill"
 )
 
 // ErrOptions tells that a field of [Options] is not right.
 var ErrOptions = errors.New("demo options")
-
-// Sabotage is what is taken away, to show that the demo can fail.
-type Sabotage struct {
-	// Receipts: no message asks for a receipt, so what the broker has
-	// acknowledged and then forgets is gone.
-	Receipts bool
-	// Dedup: the replicas share no state, so a message that arrives twice has
-	// two effects.
-	Dedup bool
-}
-
-// ParseSabotage reads "receipts", "dedup" or "both". The empty string and
-// "none" are no sabotage.
-func ParseSabotage(s string) (Sabotage, error) {
-	switch s {
-	case "", "none":
-		return Sabotage{}, nil
-	case "receipts":
-		return Sabotage{Receipts: true}, nil
-	case "dedup":
-		return Sabotage{Dedup: true}, nil
-	case "both":
-		return Sabotage{Receipts: true, Dedup: true}, nil
-	}
-	return Sabotage{}, fmt.Errorf("%w: %q cannot be sabotaged; use receipts, dedup or both", ErrOptions, s)
-}
-
-// String is what ParseSabotage reads.
-func (s Sabotage) String() string {
-	switch s {
-	case Sabotage{Receipts: true}:
-		return "receipts"
-	case Sabotage{Dedup: true}:
-		return "dedup"
-	case Sabotage{Receipts: true, Dedup: true}:
-		return "both"
-	}
-	return "none"
-}
-
-// MarshalText is for JSON.
-func (s Sabotage) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // The bounds and defaults of Options.
 const (
@@ -80,7 +40,7 @@ type Options struct {
 	// script, not the same run: processes are not that obedient.
 	Seed uint64
 	// Sabotage is what is taken away.
-	Sabotage Sabotage
+	Sabotage drill.Sabotage
 	// Folder is where the files are made; it must exist and be empty. It is
 	// left as it is in the end.
 	Folder string

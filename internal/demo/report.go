@@ -9,6 +9,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/oncemq/oncemq/fault/drill"
 )
 
 // WriteTable writes the counts, a row each with what it means, and the verdict.
@@ -76,11 +78,11 @@ func (r *Result) Verdict() string {
 	fmt.Fprintf(&b, "; the broker was killed %s, a replica %s; %.1f s, seed %d.",
 		times(r.BrokerKills), times(r.ReplicaKills), r.Seconds, r.Seed)
 	switch r.Sabotage {
-	case Sabotage{Receipts: true}:
+	case drill.Sabotage{Receipts: true}:
 		b.WriteString("\nThat was without receipts.")
-	case Sabotage{Dedup: true}:
+	case drill.Sabotage{Dedup: true}:
 		b.WriteString("\nThat was without dedup.")
-	case Sabotage{Receipts: true, Dedup: true}:
+	case drill.Sabotage{Receipts: true, Dedup: true}:
 		b.WriteString("\nThat was without receipts and without dedup.")
 	}
 	return b.String()

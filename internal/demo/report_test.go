@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/oncemq/oncemq/fault/drill"
 )
 
 func TestWriteTable(t *testing.T) {
@@ -48,7 +50,7 @@ func (brokenWriter) Write([]byte) (int, error) { return 0, errBroken }
 
 func TestVerdict(t *testing.T) {
 	t.Parallel()
-	r := Result{Messages: 100, Enqueued: 100, Lost: 1234, Doubled: 2, BrokerKills: 2, Sabotage: Sabotage{Receipts: true, Dedup: true}}
+	r := Result{Messages: 100, Enqueued: 100, Lost: 1234, Doubled: 2, BrokerKills: 2, Sabotage: drill.Sabotage{Receipts: true, Dedup: true}}
 	require.Equal(t, "1,234 lost, 2 doubled; the broker was killed twice, a replica 0 times; 0.0 s, seed 0.\n"+
 		"That was without receipts and without dedup.", r.Verdict())
 	r = Result{Messages: 100, Enqueued: 90, Lost: 5, Open: 5, Unknown: 1, TimedOut: true}
@@ -62,7 +64,7 @@ func TestVerdict(t *testing.T) {
 func TestWriteJSON(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	require.NoError(t, (&Result{Lost: 3, Sabotage: Sabotage{Dedup: true}}).WriteJSON(&out))
+	require.NoError(t, (&Result{Lost: 3, Sabotage: drill.Sabotage{Dedup: true}}).WriteJSON(&out))
 	require.Equal(t, 1, strings.Count(out.String(), "\n"))
 	var got map[string]any
 	require.NoError(t, json.Unmarshal(out.Bytes(), &got))
@@ -114,5 +116,5 @@ func TestIntro(t *testing.T) {
 	t.Parallel()
 	require.NotContains(t, Options{}.Intro(), "Sabotage")
 	require.Contains(t, Options{}.Intro(), "5,000 messages")
-	require.Equal(t, 2, strings.Count(Options{Sabotage: Sabotage{Receipts: true, Dedup: true}}.Intro(), "Sabotage"))
+	require.Equal(t, 2, strings.Count(Options{Sabotage: drill.Sabotage{Receipts: true, Dedup: true}}.Intro(), "Sabotage"))
 }

@@ -1,12 +1,16 @@
 package demo
 
-import "time"
+import (
+	"time"
+
+	"github.com/oncemq/oncemq/fault/drill"
+)
 
 // Result is what the demo has counted.
 type Result struct {
-	Messages int      `json:"messages"`
-	Seed     uint64   `json:"seed"`
-	Sabotage Sabotage `json:"sabotage"`
+	Messages int            `json:"messages"`
+	Seed     uint64         `json:"seed"`
+	Sabotage drill.Sabotage `json:"sabotage"`
 
 	BrokerKills  int `json:"broker_kills"`
 	ReplicaKills int `json:"replica_kills"`

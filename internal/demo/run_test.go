@@ -9,12 +9,14 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/oncemq/oncemq/fault/drill"
 )
 
 const messages = 240
 
 // small is a demo that takes a few seconds.
-func small(t *testing.T, sabotage Sabotage) Options {
+func small(t *testing.T, sabotage drill.Sabotage) Options {
 	t.Helper()
 	return Options{
 		Messages: messages, Sabotage: sabotage, Seed: 1, ReceiptTimeout: 500 * time.Millisecond,
@@ -33,13 +35,13 @@ func TestRun(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name          string
-		sabotage      Sabotage
+		sabotage      drill.Sabotage
 		lost, doubled bool
 	}{
-		{"none", Sabotage{}, false, false},
-		{"receipts", Sabotage{Receipts: true}, true, false},
-		{"dedup", Sabotage{Dedup: true}, false, true},
-		{"both", Sabotage{Receipts: true, Dedup: true}, true, true},
+		{"none", drill.Sabotage{}, false, false},
+		{"receipts", drill.Sabotage{Receipts: true}, true, false},
+		{"dedup", drill.Sabotage{Dedup: true}, false, true},
+		{"both", drill.Sabotage{Receipts: true, Dedup: true}, true, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -85,7 +87,7 @@ func TestRunInterrupted(t *testing.T) {
 	reason := errors.New("enough")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
-	o := small(t, Sabotage{})
+	o := small(t, drill.Sabotage{})
 	o.Observe = func(e Event) {
 		if e.Kind == EventBrokerKilled {
 			cancel(reason)
@@ -110,7 +112,7 @@ func TestRunInterrupted(t *testing.T) {
 // success.
 func TestRunLimit(t *testing.T) {
 	t.Parallel()
-	o := small(t, Sabotage{})
+	o := small(t, drill.Sabotage{})
 	o.Limit = time.Second
 	r, err := Run(t.Context(), o)
 	require.NoError(t, err)
@@ -122,7 +124,7 @@ func TestRunLimit(t *testing.T) {
 // A replica that cannot run ends the demo, with what it said.
 func TestRunReplicaFails(t *testing.T) {
 	t.Parallel()
-	o := small(t, Sabotage{})
+	o := small(t, drill.Sabotage{})
 	o.Replica = func(ctx context.Context, _ []string) *exec.Cmd {
 		cmd := exec.CommandContext(ctx, os.Args[0])
 		cmd.Env = append(os.Environ(), ReplicaEnv+"={")
@@ -135,7 +137,7 @@ func TestRunReplicaFails(t *testing.T) {
 
 func TestOptionsValidate(t *testing.T) {
 	t.Parallel()
-	good := small(t, Sabotage{})
+	good := small(t, drill.Sabotage{})
 	require.NoError(t, good.Validate())
 	for want, change := range map[string]func(*Options){
 		"messages: 79 is out of range": func(o *Options) { o.Messages = 79 },
@@ -155,15 +157,4 @@ func TestOptionsValidate(t *testing.T) {
 		_, err = Run(t.Context(), o)
 		require.ErrorIs(t, err, ErrOptions)
 	}
-}
-
-func TestParseSabotage(t *testing.T) {
-	t.Parallel()
-	for _, s := range []string{"none", "receipts", "dedup", "both"} {
-		got, err := ParseSabotage(s)
-		require.NoError(t, err)
-		require.Equal(t, s, got.String())
-	}
-	_, err := ParseSabotage("broker")
-	require.ErrorIs(t, err, ErrOptions)
 }

@@ -113,6 +113,16 @@ func (t *Table) Row(r *Result) error {
 	return err
 }
 
+// Verdict writes a last line, or a few: see [Verdict].
+func (t *Table) Verdict(results []*Result, seed uint64) error {
+	text := Verdict(results, seed)
+	if t.Width > 0 {
+		text = strings.Join(wrap(text, t.Width), "\n")
+	}
+	_, err := fmt.Fprintln(t.W, text)
+	return err
+}
+
 // line writes the columns, with their heads above the first time.
 func (t *Table) line(b *strings.Builder, r *Result, columns []column) {
 	if !t.began {
@@ -142,13 +152,13 @@ func (t *Table) block(b *strings.Builder, r *Result) {
 		_, _ = fmt.Fprintf(table, "  %s\t%6s\n", c.head, c.value(r)) // into memory
 	}
 	_ = table.Flush() // as above
-	for _, line := range Wrap("errors: "+r.errorText(), t.Width-2) {
+	for _, line := range wrap("errors: "+r.errorText(), t.Width-2) {
 		b.WriteString("  " + line + "\n")
 	}
 }
 
-// Wrap breaks a text into lines of a width, between words.
-func Wrap(text string, width int) []string {
+// wrap breaks a text into lines of a width, between words.
+func wrap(text string, width int) []string {
 	var lines []string
 	line := ""
 	for word := range strings.FieldsSeq(text) {

@@ -152,17 +152,17 @@ func TestRunWithoutBroker(t *testing.T) {
 func TestOptions(t *testing.T) {
 	t.Parallel()
 	for want, o := range map[string]Options{
-		"store: is missing":                     {},
-		"messages: -1 is out of range":          {Messages: -1},
-		"rate: -1 is out of range":              {Rate: -1},
-		"cut-every: 9 is out of range":          {CutEvery: 9},
-		"delay: 1m0s is too long":               {Delay: time.Minute},
-		"quiet: 1ms is too short":               {Quiet: time.Millisecond},
-		"timeout: 1ms is too short":             {Timeout: time.Millisecond},
-		`topic: "a/#" has the wildcard`:         {Topic: "a/#"},
-		`link: "slow" is not a choice`:          {Links: []string{"slow"}},
-		"broker: there are several":             {Client: autopaho.Config{Servers: []string{"mqtt://a", "mqtt://b"}}},
-		"broker: is not mqtt://; packets are c": {Client: autopaho.Config{Servers: []string{"mqtts://a"}}},
+		"store: is missing":               {},
+		"messages: -1 is out of range":    {Messages: -1},
+		"rate: -1 is out of range":        {Rate: -1},
+		"cut-every: 9 is out of range":    {CutEvery: 9},
+		"delay: 1m0s is too long":         {Delay: time.Minute},
+		"quiet: 1ms is too short":         {Quiet: time.Millisecond},
+		"timeout: 1ms is too short":       {Timeout: time.Millisecond},
+		`topic: "a/#" has the wildcard`:   {Topic: "a/#"},
+		`link: "slow" is not a choice`:    {Links: []string{"slow"}},
+		"broker: there are several":       {Client: autopaho.Config{Servers: []string{"mqtt://a", "mqtt://b"}}},
+		`broker: broker scheme "http" is`: {Client: autopaho.Config{Servers: []string{"http://a"}}},
 	} {
 		err := o.Validate()
 		require.ErrorIs(t, err, ErrOptions)

@@ -16,7 +16,6 @@ import (
 
 	"github.com/oncemq/oncemq/autopaho"
 	"github.com/oncemq/oncemq/fault"
-	"github.com/oncemq/oncemq/internal/demo"
 	"github.com/oncemq/oncemq/internal/testenv"
 	"github.com/oncemq/oncemq/persist"
 )
@@ -103,12 +102,12 @@ func TestSabotage(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		scenario string
-		sabotage demo.Sabotage
+		sabotage Sabotage
 		broker   func(t *testing.T) Broker
 		damaged  func(r *Result) bool
 	}{
-		{"session-forgotten", demo.Sabotage{Receipts: true}, mosquittoBroker, func(r *Result) bool { return r.Lost > 0 && r.Doubled == 0 }},
-		{"broker-restart", demo.Sabotage{Receipts: true}, embeddedBroker, func(r *Result) bool { return r.Lost > 0 && r.Doubled == 0 }},
+		{"session-forgotten", Sabotage{Receipts: true}, mosquittoBroker, func(r *Result) bool { return r.Lost > 0 && r.Doubled == 0 }},
+		{"broker-restart", Sabotage{Receipts: true}, embeddedBroker, func(r *Result) bool { return r.Lost > 0 && r.Doubled == 0 }},
 	} {
 		t.Run(c.scenario, func(t *testing.T) {
 			t.Parallel()

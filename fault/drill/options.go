@@ -6,11 +6,10 @@ import (
 	"time"
 
 	"github.com/oncemq/oncemq/fault"
-	"github.com/oncemq/oncemq/internal/demo"
 )
 
 // ErrOptions tells that a field of [Options] is not right.
-var ErrOptions = errors.New("chaos options")
+var ErrOptions = errors.New("drill options")
 
 // The bounds and defaults of Options.
 const (
@@ -41,7 +40,7 @@ type Options struct {
 	// same script, not the same run.
 	Seed uint64
 	// Sabotage is what is taken away.
-	Sabotage demo.Sabotage
+	Sabotage Sabotage
 	// Limit is how long after the faults everything may take to come to rest; what
 	// has no effect by then is lost. Zero means DefaultLimit.
 	Limit time.Duration

@@ -65,6 +65,9 @@ func TestVerdict(t *testing.T) {
 	all := results()
 	require.Equal(t, "Nothing lost, nothing doubled in 1 scenario; seed 7.", Verdict(all[:1], 7))
 	require.Equal(t, "10 lost, 2 doubled in 2 scenarios; seed 7.", Verdict(all, 7))
+	var b strings.Builder
+	require.NoError(t, (&Table{W: &b, Width: 30}).Verdict(all, 7))
+	require.Equal(t, "10 lost, 2 doubled in 2\nscenarios; seed 7.\n", b.String())
 	all[1].Lost, all[1].Doubled = 0, 0
 	require.Equal(t, "Nothing lost, nothing doubled; 1 did not come to rest in 2 scenarios; seed 7.", Verdict(all, 7))
 }

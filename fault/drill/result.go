@@ -2,8 +2,6 @@ package drill
 
 import (
 	"time"
-
-	"github.com/oncemq/oncemq/internal/demo"
 )
 
 // The states in which a drill can end.
@@ -18,11 +16,11 @@ const (
 
 // Result is what was counted.
 type Result struct {
-	Scenario string        `json:"scenario"`
-	Seed     uint64        `json:"seed"`
-	Broker   string        `json:"broker"`
-	Sabotage demo.Sabotage `json:"sabotage"`
-	Receipts bool          `json:"receipts"` // messages asked for them
+	Scenario string   `json:"scenario"`
+	Seed     uint64   `json:"seed"`
+	Broker   string   `json:"broker"`
+	Sabotage Sabotage `json:"sabotage"`
+	Receipts bool     `json:"receipts"` // messages asked for them
 
 	// Seconds is how long it took altogether, RecoverySeconds how long after the
 	// last fault it took until everything that had been sent by then had its effect;

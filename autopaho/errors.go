@@ -61,10 +61,14 @@ type DeliveryError struct {
 
 // Error tells the message ID, what became of it and why.
 func (e *DeliveryError) Error() string {
-	if e.Reason == "" {
-		return fmt.Sprintf("message %s %s", e.ID, e.State)
+	what := "message " + e.State.String()
+	if e.ID != "" {
+		what = "message " + e.ID + " " + e.State.String()
 	}
-	return fmt.Sprintf("message %s %s: %s", e.ID, e.State, e.Reason)
+	if e.Reason == "" {
+		return what
+	}
+	return what + ": " + e.Reason
 }
 
 // Is makes every DeliveryError match ErrNotDelivered.

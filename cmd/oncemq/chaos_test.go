@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net"
@@ -14,6 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oncemq/oncemq/fault"
+	"github.com/oncemq/oncemq/fault/drill"
+	"github.com/oncemq/oncemq/internal/brokertest"
 	"github.com/oncemq/oncemq/internal/testenv"
 )
 
@@ -36,6 +39,8 @@ func TestChaosBadInput(t *testing.T) {
 		{"run cut --store redis://a --store redis://b", "--store: is given twice, and not with the same value"},
 		{"run cut --broker mqtt://a --broker mqtt://b", "--url: is given several times; one run has one broker"},
 		{"run cut --broker mqtt://a --mosquitto", "--mosquitto: cannot stand beside a broker that is named"},
+		{"run cut -u ann", "--username: needs --url or --host beside it"},
+		{"run cut --cafile x", "--cafile: needs --url or --host beside it"},
 		{"run cut -p 1884 --mosquitto", "--mosquitto: cannot stand beside a broker that is named"},
 		{"run cut --restart-command true", "--restart-command: needs --url or --host"},
 		{"run cut --broker http://a", `--url: broker scheme "http" is unknown`},
@@ -148,6 +153,73 @@ func TestChaosInterrupted(t *testing.T) {
 	require.Empty(t, left)
 	_, err = new(net.Dialer).DialContext(t.Context(), "tcp", net.JoinHostPort("127.0.0.1", port))
 	require.Error(t, err, "mosquitto still runs")
+}
+
+// refuser makes a refusal of each SUBACK.
+type refuser struct{}
+
+func (refuser) Packet(_ int, _ fault.Direction, packet []byte) (forward []byte, cut bool) {
+	if fault.TypeOf(packet) == fault.SUBACK {
+		packet[len(packet)-1] = 0x87
+	}
+	return packet, false
+}
+
+func (refuser) Closed(int) {}
+
+// A broker that refuses is told by its reason and its code, and nothing that it has
+// refused is called lost.
+func TestChaosRefused(t *testing.T) {
+	t.Parallel()
+	fewer := []string{"--scale", "0.1", "--limit", "20s", "--json"}
+	for name, c := range map[string]struct {
+		options brokertest.Options
+		code    int
+		stderr  string
+	}{
+		"messages":      {brokertest.Options{Answers: []brokertest.Answer{{Topic: "oncemq-chaos/#", Code: 0x87}}}, exitFailed, ""},
+		"subscriptions": {brokertest.Options{}, exitRefused, "not authorized"},
+		"login":         {brokertest.Options{Credentials: map[string]string{"ann": "x"}}, exitRefused, "bad user name or password"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			front := fault.StartMQTT(t, startBroker(t, c.options).Addr())
+			if name == "subscriptions" {
+				front.Inspect(refuser{})
+			}
+			got := runOnce(t, command(append([]string{"chaos", "run", "reset", "-L", front.URL()}, fewer...)...))
+			require.Equal(t, c.code, got.code, got.stderr)
+			if c.stderr != "" {
+				require.Contains(t, got.lastLine(), c.stderr)
+				require.NotContains(t, got.stderr, "--broker")
+				require.Empty(t, got.stdout)
+				return
+			}
+			r := objects[drill.Result](t, got.stdout)
+			require.Len(t, r, 1)
+			require.Positive(t, r[0].Failed)
+			require.Equal(t, r[0].Sent, r[0].Failed)
+			require.Zero(t, r[0].Lost)
+			require.Equal(t, drill.StateFailed, r[0].State)
+			require.Contains(t, r[0].Reason, "not authorized")
+		})
+	}
+}
+
+// A broker that cannot be used is known at once, with its own address and the reason.
+func TestChaosBrokerOfNoUse(t *testing.T) {
+	t.Parallel()
+	old := brokertest.Listen(t)
+	old.Script(func(c *brokertest.Conn) {
+		if _, err := c.ReadPacket(context.Background()); err == nil {
+			c.SendRaw([]byte{0x20, 2, 0, 1}) // CONNACK of MQTT 3.1.1: the version is not acceptable
+		}
+		c.Close()
+	})
+	got := runOnce(t, command("chaos", "run", "cut", "-L", old.URL()))
+	require.Equal(t, exitFailed, got.code, got.stderr)
+	require.Contains(t, got.lastLine(), old.Addr())
+	require.Contains(t, got.lastLine(), "MQTT 3.1.1")
 }
 
 // A reader that has gone ends chaos, and its neighbours, without a word.

@@ -13,7 +13,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/oncemq/oncemq/autopaho"
 	"github.com/oncemq/oncemq/fault"
 	"github.com/oncemq/oncemq/fault/drill"
 	"github.com/oncemq/oncemq/persist"
@@ -22,6 +21,7 @@ import (
 // chaosOptions are those of the command line.
 type chaosOptions struct {
 	connection connectionOptions
+	broker     []*option // of connection
 	mosquitto  bool
 	restart    string
 	stores     []string
@@ -39,13 +39,13 @@ type chaosOptions struct {
 // command line, and no broker or store is taken that was meant for something else.
 func (o *chaosOptions) options() []*option {
 	const catCourse = "Course"
-	broker := o.connection.several("session-expiry", "receive-maximum", "max-packet-size", "max-inflight", "id-prefix", "keepalive",
+	o.broker = o.connection.several("session-expiry", "receive-maximum", "max-packet-size", "max-inflight", "id-prefix", "keepalive",
 		"connect-timeout", "nodelay")
-	for _, option := range broker {
+	for _, option := range o.broker {
 		option.env = ""
 	}
 	o.connection.orOwn(". What it keeps of the clients' sessions is removed in the end")
-	return append(broker, []*option{
+	return append(o.broker, []*option{
 		{
 			name: "mosquitto", category: catConnection, set: on(&o.mosquitto),
 			usage: "start a mosquitto for it, from PATH or /usr/sbin, on a port of its own",
@@ -169,14 +169,26 @@ func (o *chaosOptions) check() error {
 		return &usageError{option: "--mosquitto", problem: "cannot stand beside a broker that is named; one run has one broker"}
 	case o.restart != "" && !o.connection.named():
 		return &usageError{option: "--restart-command", problem: "needs --url or --host beside it; others are restarted without"}
+	case !o.connection.named() && o.stray() != "":
+		return &usageError{option: o.stray(), problem: "needs --url or --host beside it; a broker of our own is reached without"}
 	case o.limit != 0 && o.limit < time.Second:
 		return &usageError{option: "--limit", problem: fmt.Sprintf("%s is too short; use 1s or more", o.limit)}
 	}
 	return nil
 }
 
-// broker starts or finds the broker.
-func (o *chaosOptions) broker(ctx context.Context, sh *shell, folder string) (drill.Broker, error) {
+// stray is an option that says how to reach a broker.
+func (o *chaosOptions) stray() string {
+	for _, option := range o.broker {
+		if option.given {
+			return "--" + option.name
+		}
+	}
+	return ""
+}
+
+// startBroker starts or finds the broker.
+func (o *chaosOptions) startBroker(ctx context.Context, sh *shell, folder string) (drill.Broker, error) {
 	switch {
 	case o.mosquitto:
 		b, err := drill.Mosquitto(ctx, folder)
@@ -213,7 +225,7 @@ func (o *chaosOptions) run(ctx context.Context, sh *shell, scenarios []fault.Sce
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
-	broker, err := o.broker(ctx, sh, folder)
+	broker, err := o.startBroker(ctx, sh, folder)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return interrupted(ctx)
@@ -271,12 +283,10 @@ func (o *chaosOptions) playAll(ctx context.Context, sh *shell, opts drill.Option
 			return interrupted(ctx)
 		case errors.Is(err, fault.ErrScenario), errors.Is(err, drill.ErrOptions):
 			return &usageError{problem: oneLine(err)}
-		case errors.Is(err, autopaho.ErrRefused):
-			return &exitError{code: exitRefused, text: "--broker", err: err}
 		case errors.Is(err, persist.ErrInvalid), storeTrouble(err):
 			return storeError(ctx, err)
 		default:
-			return &exitError{code: exitFailed, err: err}
+			return err
 		}
 		results = append(results, r)
 		if o.json {

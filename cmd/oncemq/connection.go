@@ -77,9 +77,7 @@ func (o *connectionOptions) options(relay bool) []*option {
 	}
 	urls := &option{
 		name: "url", also: []string{"L", "broker"}, category: catConnection, many: true, set: list(&o.urls), env: "ONCEMQ_BROKER", secret: inURL,
-		usage: "the broker's `URL`, in place of host and port: mqtt://, mqtts://, ws://, wss:// with host and port, or " +
-			"unix:///path. User name and password may be in it; the path of mqtt and mqtts is the topic unless -t is given. " +
-			"Give it several times for several brokers, which are tried in turn (separated by blanks in the environment)",
+		usage: urlUsage + topicUsage + severalUsage,
 	}
 	unix := &option{
 		name: "unix", category: catConnection, set: name(&o.unix),
@@ -171,9 +169,16 @@ func (o *connectionOptions) several(but ...string) []*option {
 // none is named.
 func (o *connectionOptions) orOwn(note string) {
 	o.given.host.def, o.given.urls.def = "localhost, with --port", "a broker of the command's own"
-	o.given.urls.usage = "the broker's `URL`, in place of host and port: mqtt://, mqtts://, ws://, wss:// with host and port, or " +
-		"unix:///path. User name and password may be in it" + note
+	o.given.urls.usage = urlUsage + note
 }
+
+// What there is to say of --url.
+const (
+	urlUsage = "the broker's `URL`, in place of host and port: mqtt://, mqtts://, ws://, wss:// with host and port, or " +
+		"unix:///path. User name and password may be in it"
+	topicUsage   = "; the path of mqtt and mqtts is the topic unless -t is given"
+	severalUsage = ". Give it several times for several brokers, which are tried in turn (separated by blanks in the environment)"
+)
 
 // sessionExpiry is the value of -x.
 type sessionExpiry struct {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/oncemq/oncemq/autopaho"
 	"github.com/oncemq/oncemq/persist"
 	"github.com/oncemq/oncemq/persist/memory"
 	"github.com/oncemq/oncemq/qos/comparison"
@@ -85,7 +86,7 @@ func (o *qosOptions) options() []*option {
 		{name: "json", category: catOutput, set: on(&o.json), usage: "print JSON, an object a line for each level, or topic"},
 	}, "advise", "persistent-session")
 	options = append(options, o.connection.several("session-expiry", "receive-maximum", "max-packet-size", "id-prefix", "nodelay")...)
-	o.connection.orOwn("; the path of mqtt and mqtts is the topic unless -t is given")
+	o.connection.orOwn(topicUsage)
 	return append(options, o.report.options()...)
 }
 
@@ -197,7 +198,9 @@ func (o *qosOptions) comparison(ctx context.Context, sh *shell) (comparison.Opti
 		opts.Topic = topic
 	}
 	if !o.connection.named() {
-		cfg.Servers, cfg.Username, cfg.Password = nil, "", nil
+		// A broker of our own is reached without what leads to others.
+		cfg.Servers, cfg.Username, cfg.Password, cfg.Credentials = nil, "", nil, nil
+		cfg.TLS, cfg.TLSFiles, cfg.Header, cfg.Dial = nil, autopaho.TLSFiles{}, nil, nil
 	}
 	opts.Client = cfg
 	return opts, nil

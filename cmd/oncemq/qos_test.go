@@ -52,6 +52,9 @@ func TestQoS(t *testing.T) {
 // Without a broker one is started; the table is as wide as a narrow terminal.
 func TestQoSOwnBroker(t *testing.T) {
 	t.Parallel()
+	// What leads to other brokers does not lead to this one.
+	got := runOnce(t, command("qos", "--messages", "3", "--link", "plain", "--proxy", "socks5h://127.0.0.1:1", "-u", "x"))
+	require.Equal(t, exitDone, got.code, got.stderr)
 	for _, args := range [][]string{{"--link", "plain"}, {"--persistent-session"}} {
 		got := runOnce(t, command(append([]string{"qos", "--messages", "3", "--quiet-time", "300ms"}, args...)...))
 		require.Equal(t, exitDone, got.code, got.stderr)

@@ -34,6 +34,7 @@ func (o *lookOptions) options() []*option {
 	}}, "watch")
 	options = append(options, o.outboxOptions.options()...)
 	options = append(options, o.connection.several("session-expiry", "receive-maximum", "max-packet-size", "max-inflight", "id-prefix", "nodelay")...)
+	o.connection.given.urls.usage = urlUsage + severalUsage
 	// The order of the help: what belongs to standard error stands last.
 	var last []*option
 	options = deleteOf(options, catReport, &last)

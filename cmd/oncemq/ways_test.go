@@ -85,12 +85,17 @@ func TestEveryWayToTheBroker(t *testing.T) {
 			require.Equal(t, 3, strings.Count(got.stdout, `"lost":0,"doubled":0`), got.stdout)
 		})
 	}
-	t.Run("no certificate", func(t *testing.T) {
-		t.Parallel()
-		got := runOnce(t, command("chaos", "run", "reset", "-L", fmt.Sprintf("mqtts://127.0.0.1:%d", ports[0])))
-		require.Equal(t, exitFailed, got.code)
-		require.Contains(t, got.stderr, "the broker cannot be reached: ")
-		require.Contains(t, got.stderr, "certificate signed by unknown authority")
-		require.Equal(t, 2, strings.Count(got.stderr, "\n"), got.stderr)
-	})
+	tls := fmt.Sprintf("127.0.0.1:%d", ports[0])
+	for want, options := range map[string][]string{
+		"certificate signed by unknown authority": nil,
+		"tls: certificate required":               {"--cafile", a.file},
+	} {
+		t.Run(want, func(t *testing.T) {
+			t.Parallel()
+			got := runOnce(t, command(append([]string{"chaos", "run", "reset", "-L", "mqtts://" + tls}, options...)...))
+			require.Equal(t, exitFailed, got.code)
+			require.Contains(t, got.lastLine(), tls+" cannot be used: ")
+			require.Contains(t, got.lastLine(), want)
+		})
+	}
 }

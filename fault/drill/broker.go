@@ -23,8 +23,8 @@ type Broker interface {
 
 	// Dial connects to it; what it returns carries MQTT's packets.
 	Dial(ctx context.Context) (net.Conn, error)
-	// Login is how clients log in; empty for not at all.
-	Login() (username, password string)
+	// Login adds to a configuration how clients log in.
+	Login(cfg *autopaho.Config)
 	// Restarts tells whether Kill and Start can be called.
 	Restarts() bool
 	// Close ends what was started.
@@ -47,7 +47,7 @@ func (b *embedded) Restarts() bool             { return true }
 func (b *embedded) Kill(context.Context) error { return b.Broker.Kill() }
 func (b *embedded) Close() error               { return b.Broker.Kill() }
 
-func (b *embedded) Login() (username, password string) { return "", "" }
+func (b *embedded) Login(*autopaho.Config) {}
 
 func (b *embedded) Dial(ctx context.Context) (net.Conn, error) { return dial(ctx, b.Addr()) }
 
@@ -85,8 +85,8 @@ func (b *remote) String() string {
 func (b *remote) Restarts() bool { return b.restart != "" }
 func (b *remote) Close() error   { return nil }
 
-func (b *remote) Login() (username, password string) {
-	return b.cfg.Username, string(b.cfg.Password)
+func (b *remote) Login(cfg *autopaho.Config) {
+	cfg.Username, cfg.Password, cfg.Credentials = b.cfg.Username, b.cfg.Password, b.cfg.Credentials
 }
 
 func (b *remote) Dial(ctx context.Context) (net.Conn, error) {
@@ -140,15 +140,24 @@ func accepts(ctx context.Context, b Broker, ended <-chan struct{}) error {
 	}
 }
 
-// probe looks whether the broker can be reached at all: behind a proxy that cannot be
-// told from a fault.
-func probe(ctx context.Context, b Broker) error {
+// probe looks whether the broker can be used at all, by a connection under a name: what
+// is wrong behind a proxy cannot be told from a fault.
+func probe(ctx context.Context, b Broker, name string) error {
 	const most = 10 * time.Second
-	ctx, cancel := context.WithTimeout(ctx, most)
-	defer cancel()
-	nc, err := b.Dial(ctx)
-	if err != nil {
-		return fmt.Errorf("the broker cannot be reached: %w", err)
+	var login autopaho.Config
+	b.Login(&login)
+	cfg := session.Config{
+		ClientID: name, CleanStart: true, KeepAlive: time.Minute, ConnectTimeout: most,
+		Username: login.Username, Password: login.Password, Credentials: login.Credentials,
+		Dial:   func(ctx context.Context, _, _ string) (net.Conn, error) { return b.Dial(ctx) },
+		Engine: session.EngineConfig{ReceiveMaximum: 256, MaximumPacketSize: 1 << 20},
 	}
-	return nc.Close()
+	p, err := session.OpenProbe(ctx, cfg, &url.URL{Scheme: "mqtt", Host: b.String()})
+	switch {
+	case errors.Is(err, session.ErrOldProtocol):
+		return fmt.Errorf("%w: %s: %w", autopaho.ErrRefused, b, err)
+	case err != nil:
+		return fmt.Errorf("%s cannot be used: %w", b, err)
+	}
+	return p.End(ctx)
 }

@@ -30,9 +30,8 @@ const (
 
 // config is what all clients have in common.
 func (r *run) config(server string) autopaho.Config {
-	username, password := r.opts.Broker.Login()
-	return autopaho.Config{
-		Servers: []string{server}, Username: username, Password: []byte(password), OnEvent: r.events.take,
+	cfg := autopaho.Config{
+		Servers: []string{server}, OnEvent: r.events.take,
 		// A network that is gone is noticed soon, and one that is back as well; but a
 		// busy machine is not taken for one.
 		KeepAlive:      r.opts.scaled(2*time.Second, 2*time.Second).Round(time.Second),
@@ -43,6 +42,8 @@ func (r *run) config(server string) autopaho.Config {
 		// Long enough for the drill; what is left of a session is removed in the end.
 		SessionExpiry: 10 * time.Minute,
 	}
+	r.opts.Broker.Login(&cfg)
+	return cfg
 }
 
 // publisher is a client with an outbox, and the list of what was accepted.

@@ -23,10 +23,11 @@ type events struct {
 	delivered  int
 	errors     map[string]int // by class
 	connected  map[string]bool
+	undone     map[string]error // by message ID: why the publisher has given it up
 }
 
 func newEvents() *events {
-	return &events{errors: make(map[string]int), connected: make(map[string]bool)}
+	return &events{errors: make(map[string]int), connected: make(map[string]bool), undone: make(map[string]error)}
 }
 
 // take is the clients' OnEvent.
@@ -48,6 +49,8 @@ func (v *events) take(e autopaho.Event) {
 		v.lost++
 	case autopaho.EventDelivered:
 		v.delivered++
+	case autopaho.EventFailed:
+		v.undone[e.MessageID] = e.Err
 	default:
 	}
 }
@@ -76,6 +79,13 @@ func (v *events) allConnected() bool {
 		}
 	}
 	return true
+}
+
+// givenUp tells which messages the publisher has given up, and why.
+func (v *events) givenUp() map[string]error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return maps.Clone(v.undone)
 }
 
 // counts are the counts so far.

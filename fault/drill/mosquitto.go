@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/oncemq/oncemq/autopaho"
 	"github.com/oncemq/oncemq/internal/loopback"
 )
 
@@ -85,7 +86,7 @@ func (b *mosquitto) String() string { return "mosquitto" }
 func (b *mosquitto) Restarts() bool { return true }
 func (b *mosquitto) Close() error   { return b.Kill(context.Background()) }
 
-func (b *mosquitto) Login() (username, password string) { return "", "" }
+func (b *mosquitto) Login(*autopaho.Config) {}
 
 func (b *mosquitto) Dial(ctx context.Context) (net.Conn, error) { return dial(ctx, b.addr) }
 

@@ -80,6 +80,9 @@ func (r *Result) ending() string {
 	if r.Open > 0 {
 		return fmt.Sprintf("%d open", r.Open)
 	}
+	if r.State == StateFailed {
+		return fmt.Sprintf("%d failed", r.Failed)
+	}
 	return r.State
 }
 
@@ -88,6 +91,9 @@ func (r *Result) errorText() string {
 	var parts []string
 	for _, class := range slices.Sorted(maps.Keys(r.Errors)) {
 		parts = append(parts, fmt.Sprintf("%s %d", class, r.Errors[class]))
+	}
+	if r.Reason != "" {
+		parts = append(parts, "failed: "+r.Reason)
 	}
 	if len(parts) == 0 {
 		return "none"
@@ -176,16 +182,19 @@ func wrap(text string, width int) []string {
 
 // Verdict says in a sentence how it went altogether.
 func Verdict(results []*Result, seed uint64) string {
-	lost, doubled, unsettled := 0, 0, 0
+	lost, doubled, failed, unsettled := 0, 0, 0, 0
 	for _, r := range results {
-		lost, doubled = lost+r.Lost, doubled+r.Doubled
-		if !r.OK && !r.Damage() {
+		lost, doubled, failed = lost+r.Lost, doubled+r.Doubled, failed+r.Failed
+		if !r.OK && !r.Damage() && r.State != StateFailed {
 			unsettled++
 		}
 	}
 	text := "Nothing lost, nothing doubled"
 	if lost > 0 || doubled > 0 {
 		text = fmt.Sprintf("%d lost, %d doubled", lost, doubled)
+	}
+	if failed > 0 {
+		text += fmt.Sprintf("; %d failed and are dead letters", failed)
 	}
 	if unsettled > 0 {
 		text += fmt.Sprintf("; %d did not come to rest", unsettled)

@@ -69,6 +69,11 @@ func TestVerdict(t *testing.T) {
 	require.NoError(t, (&Table{W: &b, Width: 30}).Verdict(all, 7))
 	require.Equal(t, "10 lost, 2 doubled in 2\nscenarios; seed 7.\n", b.String())
 	all[1].Lost, all[1].Doubled = 0, 0
+	refused := &Result{Scenario: "cut", Sent: 9, Delivered: 2, Failed: 7, Reason: "not authorized (0x87)", State: StateFailed}
+	require.Equal(t, "Nothing lost, nothing doubled; 7 failed and are dead letters in 1 scenario; seed 7.", Verdict([]*Result{refused}, 7))
+	b.Reset()
+	require.NoError(t, (&Table{W: &b}).Row(refused))
+	require.Contains(t, b.String(), "7 failed    failed: not authorized (0x87)\n")
 	require.Equal(t, "Nothing lost, nothing doubled; 1 did not come to rest in 2 scenarios; seed 7.", Verdict(all, 7))
 }
 
@@ -78,6 +83,6 @@ func TestResultJSON(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, `{"scenario":"session-forgotten","seed":0,"broker":"","sabotage":"none","receipts":false,"seconds":12.04,`+
 		`"recovery_seconds":0.42,"sent":1200,"delivered":1200,"wire_duplicates":31,"resent":0,"suppressed":30,"lost":0,"doubled":0,`+
-		`"unknown":0,"open":0,"reconnects":15,"sessions_lost":0,"errors":{"closed":2,"refused":120,"reset":15,"timeout":3},`+
+		`"unknown":0,"failed":0,"open":0,"reconnects":15,"sessions_lost":0,"errors":{"closed":2,"refused":120,"reset":15,"timeout":3},`+
 		`"state":"settled","ok":true}`, string(b))
 }

@@ -8,6 +8,8 @@ import (
 const (
 	// StateSettled: everybody is connected, and the outbox is empty.
 	StateSettled = "settled"
+	// StateFailed: the same, and some messages are dead letters.
+	StateFailed = "failed"
 	// StateOpen: messages were left in the outbox when the limit had passed.
 	StateOpen = "open"
 	// StateDisconnected: somebody was not connected when the limit had passed.
@@ -38,11 +40,15 @@ type Result struct {
 	WireDuplicates int `json:"wire_duplicates"`
 	Resent         int `json:"resent"`
 	Suppressed     int `json:"suppressed"`
-	// Lost counts the messages without an effect, Doubled the effects beyond the first
+	// Lost counts the messages without an effect that did not fail, Doubled the effects beyond the first
 	// of a message, Unknown the effects of messages whose Enqueue returned an error.
 	Lost    int `json:"lost"`
 	Doubled int `json:"doubled"`
 	Unknown int `json:"unknown"`
+	// Failed counts the messages without an effect that the broker refused, or that
+	// expired: they are dead letters, and so not lost. Reason is that of one of them.
+	Failed int    `json:"failed"`
+	Reason string `json:"reason,omitempty"`
 	// Open counts messages that are still in the outbox.
 	Open int `json:"open"`
 
@@ -54,9 +60,9 @@ type Result struct {
 	SessionsLost int            `json:"sessions_lost"`
 	Errors       map[string]int `json:"errors"`
 
-	// State is in which it ended: settled, open or disconnected.
+	// State is in which it ended: settled, failed, open or disconnected.
 	State string `json:"state"`
-	// OK tells that nothing was lost or doubled, and that all came to rest.
+	// OK tells that nothing was lost or doubled, nothing failed, and all came to rest.
 	OK bool `json:"ok"`
 }
 

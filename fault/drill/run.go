@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/oncemq/oncemq/autopaho"
 	"github.com/oncemq/oncemq/fault"
 	"github.com/oncemq/oncemq/internal/effects"
 )
@@ -93,7 +94,7 @@ func seconds(d time.Duration) float64 { return math.Round(d.Seconds()*100) / 100
 
 // open starts what is needed, from the inside out.
 func (r *run) open(ctx context.Context) (err error) {
-	if err := probe(ctx, r.opts.Broker); err != nil {
+	if err := probe(ctx, r.opts.Broker, r.name+"-probe"); err != nil {
 		return err
 	}
 	if r.space, err = newSpace(ctx, r.opts.Store, r.opts.Folder); err != nil {
@@ -164,10 +165,42 @@ func (r *run) strike(ctx context.Context) error {
 // look reads the effects, and notes when those of all that was due are there.
 func (r *run) look(ctx context.Context) (ids []string, err error) {
 	ids, err = r.space.effects.IDs(ctx)
-	if err == nil && r.result.RecoverySeconds < 0 && effects.Judge(r.due, ids).Lost == 0 {
+	if err == nil && r.result.RecoverySeconds < 0 && r.judge(r.due, ids).Lost == 0 {
 		r.result.RecoverySeconds = seconds(time.Since(r.over))
 	}
 	return ids, err
+}
+
+// verdict is what effects say of messages.
+type verdict struct {
+	effects.Tally        // without what failed
+	failed        int    // without an effect, and given up by the publisher
+	reason        string // why one of these was
+}
+
+// judge compares the accepted messages with the effects.
+func (r *run) judge(accepted, ids []string) verdict {
+	v := verdict{Tally: effects.Judge(accepted, ids)}
+	undone := r.events.givenUp()
+	if v.Lost == 0 || len(undone) == 0 {
+		return v
+	}
+	for _, id := range ids {
+		delete(undone, id)
+	}
+	for _, id := range accepted {
+		err, given := undone[id]
+		if !given {
+			continue
+		}
+		v.failed++
+		var why *autopaho.DeliveryError
+		if errors.As(err, &why) {
+			v.reason = why.Reason
+		}
+	}
+	v.Lost -= v.failed
+	return v
 }
 
 // pace publishes at the rate until its context ends.
@@ -215,7 +248,7 @@ func (r *run) rest(ctx context.Context) error {
 		if now != last {
 			moved, last = time.Now(), now
 		}
-		t := effects.Judge(accepted, ids)
+		t := r.judge(accepted, ids)
 		still, patience := time.Since(moved), r.opts.scaled(restful, 500*time.Millisecond)
 		if t.Lost > 0 {
 			patience = r.opts.scaled(hopeless, 4*time.Second)
@@ -238,9 +271,10 @@ func (r *run) count(ctx context.Context) error {
 	}
 	res := &r.result
 	accepted := r.publisher.accepted()
-	t := effects.Judge(accepted, ids)
-	res.Sent, res.Delivered = len(accepted), len(accepted)-t.Lost
+	t := r.judge(accepted, ids)
+	res.Sent, res.Delivered = len(accepted), len(accepted)-t.Lost-t.failed
 	res.Lost, res.Doubled, res.Unknown = t.Lost, t.Doubled, t.Unknown
+	res.Failed, res.Reason = t.failed, t.reason
 	res.WireDuplicates, res.Resent = r.received.again(), r.sent.again()
 	for _, s := range r.replicas {
 		res.Suppressed += int(s.client.Counters().Duplicates)
@@ -251,6 +285,8 @@ func (r *run) count(ctx context.Context) error {
 		res.State = StateDisconnected
 	case res.Open > 0:
 		res.State = StateOpen
+	case res.Failed > 0:
+		res.State = StateFailed
 	default:
 		res.State = StateSettled
 	}

@@ -208,9 +208,10 @@ func TestRemote(t *testing.T) {
 	b, err := Remote(autopaho.Config{Servers: []string{"mqtts://broker.example"}, Username: "ann", Password: []byte("secret")}, "true")
 	require.NoError(t, err)
 	require.Equal(t, "broker.example:8883", b.String())
-	username, password := b.Login()
-	require.Equal(t, "ann", username)
-	require.Equal(t, "secret", password)
+	var login autopaho.Config
+	b.Login(&login)
+	require.Equal(t, "ann", login.Username)
+	require.Equal(t, "secret", string(login.Password))
 	require.True(t, b.Restarts())
 	require.NoError(t, b.Kill(t.Context()))
 	for want, servers := range map[string][]string{

@@ -3,6 +3,7 @@ package comparison
 import (
 	"bytes"
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oncemq/oncemq/autopaho"
+	"github.com/oncemq/oncemq/internal/brokertest"
 	"github.com/oncemq/oncemq/persist"
 	"github.com/oncemq/oncemq/persist/memory"
 	"github.com/oncemq/oncemq/qos"
@@ -124,6 +126,29 @@ func TestSessions(t *testing.T) {
 		require.Equal(t, none, r.Away)
 		require.Equal(t, 10, r.Lost)
 	}
+}
+
+// A run that ends while the subscribers are away leaves no session at the broker either.
+func TestSessionsInterrupted(t *testing.T) {
+	t.Parallel()
+	b, err := brokertest.NewBroker(brokertest.Options{})
+	require.NoError(t, err)
+	defer b.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	o := options(1000) // of which the phase away does not see the end
+	o.Client.Servers = []string{b.URL()}
+	ended := make(chan error, 1)
+	go func() { ended <- Sessions(ctx, o, nil) }()
+	here := func() bool {
+		return slices.ContainsFunc(b.Connected(), func(id string) bool { return strings.HasSuffix(id, Persistent) })
+	}
+	require.Eventually(t, here, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return !here() }, 20*time.Second, time.Millisecond)
+	cancel()
+	require.ErrorIs(t, <-ended, context.Canceled)
+	require.Empty(t, b.Connected())
+	require.Zero(t, b.Sessions())
 }
 
 // A broker that is not there is an error that names what was tried; an end is one

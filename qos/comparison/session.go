@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/oncemq/oncemq/autopaho"
@@ -55,6 +56,8 @@ type absentee struct {
 	filter  string
 	client  *autopaho.Client
 	present bool
+	// met tells that there was a connection: the broker may keep the session.
+	met atomic.Bool
 
 	mu  sync.Mutex // guards the following
 	got map[string]struct{}
@@ -74,6 +77,7 @@ func Sessions(ctx context.Context, o Options, each func(*SessionResult) error) e
 	root := r.opts.Topic + "/" + r.name
 	cfg := r.client
 	cfg.ClientID = "oncemq-qos-" + r.name + "-pub"
+	cfg.SessionExpiry = -1
 	publisher, err := autopaho.New(ctx, cfg)
 	if err != nil {
 		return err
@@ -124,6 +128,11 @@ func (r *run) absentee(session, root string) *absentee {
 	if session == NoSession {
 		s.cfg.SessionExpiry, s.cfg.CleanStart = -1, true
 	}
+	s.cfg.OnEvent = func(e autopaho.Event) {
+		if e.Kind == autopaho.EventConnected {
+			s.met.Store(true)
+		}
+	}
 	return s
 }
 
@@ -157,11 +166,8 @@ func (s *absentee) leave() {
 
 // end leaves nothing of the session at the broker.
 func (s *absentee) end() {
-	if s.client == nil {
-		return
-	}
 	s.leave()
-	if s.session != Persistent || s.last.IsZero() {
+	if s.session != Persistent || !s.met.Load() {
 		return
 	}
 	s.cfg.SessionExpiry, s.cfg.CleanStart = -1, true

@@ -94,5 +94,12 @@ func TestProbeAfterCancel(t *testing.T) {
 		_, err = p.Receive(ctx)
 		require.ErrorIs(t, err, context.Canceled)
 		require.NoError(t, p.Ping(within(t, time.Minute)))
+		// The end of the context and the answer may come together.
+		ctx, cancel = context.WithCancel(t.Context())
+		go cancel()
+		if err := p.Ping(ctx); err != nil {
+			require.ErrorIs(t, err, context.Canceled)
+		}
+		require.NoError(t, p.Ping(within(t, time.Minute)))
 	}
 }

@@ -23,7 +23,7 @@ func RunBoth(ctx context.Context, cfg Config) (res Result, err error) {
 		p, err = r.publishers(ctx)
 	}
 	if err != nil {
-		_ = r.close(0) // the error is why
+		_ = r.close(false) // the error is why
 		return res, err
 	}
 	stop := r.observe()
@@ -37,14 +37,8 @@ func RunBoth(ctx context.Context, cfg Config) (res Result, err error) {
 	stop()
 	res.Phases = p.phases(from)
 	err = r.end(caller, ctx, &res)
-	closed := r.close(res.Undelivered)
-	if err == nil {
-		err = closed // see RunSubscribe
-	}
-	if closed == nil {
-		s.count(&res, p.all, from)
-		res.Lost = max(res.Lost-res.Undelivered, 0) // those wait in the store
-	}
+	_ = r.close(res.waited()) // see RunSubscribe
+	s.count(&res, p.all, from)
 	return res, err
 }
 
@@ -55,15 +49,15 @@ func (s *subscribers) drain(ctx context.Context, sent int64) {
 	if s.r.cfg.Store == nil {
 		want *= int64(len(s.all)) // each gets all
 	}
-	patience := s.r.cfg.Settle
-	if ctx.Err() != nil {
-		patience = min(patience, interruptedSettle)
-	}
-	ctx = context.WithoutCancel(ctx)
 	for have := s.arrived(); have < want; {
-		s.await(ctx, min(want, have+1), patience)
+		wait, patience := ctx, s.r.cfg.Settle
+		interrupted := ctx.Err() != nil
+		if interrupted {
+			wait, patience = context.WithoutCancel(ctx), min(patience, interruptedSettle)
+		}
+		s.await(wait, min(want, have+1), patience)
 		now := s.arrived()
-		if now == have {
+		if now == have && (interrupted || ctx.Err() == nil) {
 			return
 		}
 		have = now

@@ -51,6 +51,8 @@ type Config struct {
 	// store. Default 32.
 	InFlight int
 	// Settle is how long to wait for what was sent and has not arrived. Default 10 s.
+	// A run ends before its Count is sent, too, if the broker answers nothing for that
+	// long; until Duration is over, if there is one, it may come back.
 	Settle time.Duration
 
 	// Observe, if set, is told once a second how it goes.

@@ -35,6 +35,8 @@ func TestTracker(t *testing.T) {
 	p := published{attempted: 6, failed: map[uint64]struct{}{0: {}}, skipped: map[uint64]struct{}{5: {}}}
 	require.EqualValues(t, 0, p.missing(a.sources[source{run: 1}]))
 	require.EqualValues(t, 4, p.missing(nil))
+	p.undelivered = map[uint64]struct{}{1: {}, 3: {}} // whether it has come or not
+	require.EqualValues(t, 2, p.missing(nil))
 }
 
 // TestRecorder: what several workers record is all there, in its second.

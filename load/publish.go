@@ -16,11 +16,12 @@ import (
 type published struct {
 	publisher uint32
 	// attempted is how many numbers were given out; skipped are those that were not
-	// used, failed those of messages that were refused, or of which nobody knows.
+	// used, failed those of messages that were refused, or of which nobody knows,
+	// undelivered those of messages that wait in the store.
 	attempted   int64
 	skipped     map[uint64]struct{}
 	failed      map[uint64]struct{}
-	undelivered int64
+	undelivered map[uint64]struct{}
 }
 
 // RunPublish publishes. The error is why a run could not begin, or what ended it; the
@@ -35,7 +36,7 @@ func RunPublish(ctx context.Context, cfg Config) (res Result, err error) {
 	res = r.result("pub")
 	p, err := r.publishers(ctx)
 	if err != nil {
-		_ = r.close(0) // the error is why
+		_ = r.close(false) // the error is why
 		return res, err
 	}
 	r.clock = newClock()
@@ -47,14 +48,14 @@ func RunPublish(ctx context.Context, cfg Config) (res Result, err error) {
 	}
 	res.Phases = p.phases(0)
 	err = r.end(caller, ctx, &res)
-	_ = r.close(res.Undelivered) // what was sent is counted
+	_ = r.close(res.waited()) // what was sent is counted
 	return res, err
 }
 
 func (r *Result) count(p published) {
 	r.Failed += int64(len(p.failed))
 	r.Sent += p.attempted - int64(len(p.failed)+len(p.skipped))
-	r.Undelivered += p.undelivered
+	r.Undelivered += int64(len(p.undelivered))
 }
 
 // publishers are the publishers of a run.
@@ -169,15 +170,18 @@ const batchesAhead = 16
 // else is due, and are delivered: the latency of each is measured until its whole batch
 // is.
 func (p *publishers) enqueue(ctx context.Context, i int) published {
-	out := published{publisher: uint32(i), failed: make(map[uint64]struct{})}
+	out := published{publisher: uint32(i), failed: make(map[uint64]struct{}), undelivered: make(map[uint64]struct{})}
 	cfg, clock := p.r.cfg, &p.r.clock
 	client := p.clients[0]
 	batches := make(chan batch, batchesAhead)
 	waiting, giveUp := context.WithCancel(context.WithoutCancel(ctx))
 	defer giveUp()
+	// Whoever ends the run early does not wait long, whatever it is that waits then.
+	stopTimer := context.AfterFunc(ctx, func() { time.AfterFunc(min(cfg.Settle, interruptedSettle), giveUp) })
+	defer stopTimer()
 	var collector sync.WaitGroup
-	late := make(map[uint64]struct{}) // the collector's
-	collector.Go(func() { out.undelivered = p.collect(waiting, batches, late) })
+	late := make(map[uint64]struct{}) // the collector's, as out.undelivered is
+	collector.Go(func() { p.collect(waiting, batches, late, out.undelivered) })
 
 	stored := p.stored.recorder()
 	msgs := make([]autopaho.Message, 0, cfg.Batch)
@@ -220,15 +224,18 @@ func (p *publishers) enqueue(ctx context.Context, i int) published {
 		for _, at := range due {
 			stored.record(now, now-at, 1)
 		}
-		batches <- batch{q, first, due}
+		b := batch{q, first, due}
+		if !p.hand(ctx, batches, b, pace.until) {
+			if ctx.Err() == nil {
+				giveUp() // it has waited for as long as there is to wait
+			}
+			batches <- b // the collector gives up, and takes all
+			break
+		}
 	}
 	stored.flush()
 	close(batches)
-	settle := cfg.Settle
-	if ctx.Err() != nil {
-		settle = min(settle, interruptedSettle)
-	}
-	timer := time.AfterFunc(settle, giveUp)
+	timer := time.AfterFunc(cfg.Settle, giveUp)
 	collector.Wait()
 	timer.Stop()
 	for seq := range late {
@@ -237,9 +244,47 @@ func (p *publishers) enqueue(ctx context.Context, i int) published {
 	return out
 }
 
-// collect waits for batches to be delivered. It returns how many messages were not, and
-// adds those that the broker refused to failed.
-func (p *publishers) collect(ctx context.Context, batches <-chan batch, failed map[uint64]struct{}) (undelivered int64) {
+// hand waits until the collector has room for a batch. It does so in vain if the run's
+// context ends, or nothing has been delivered for the time to settle: since it began to
+// wait, and since the end of the run by time if it has one, for a broker may come back
+// before that.
+func (p *publishers) hand(ctx context.Context, batches chan<- batch, b batch, until time.Duration) bool {
+	select {
+	case batches <- b:
+		return true
+	default:
+	}
+	settle, clock := p.r.cfg.Settle, &p.r.clock
+	look := time.NewTicker(max(settle/20, time.Millisecond))
+	defer look.Stop()
+	last, ended := clock.since(), p.ended()
+	for {
+		select {
+		case batches <- b:
+			return true
+		case <-ctx.Done():
+			return false
+		case <-look.C:
+			now := clock.since()
+			if n := p.ended(); n != ended {
+				last, ended = now, n
+			}
+			if now-max(last, until) >= settle {
+				return false
+			}
+		}
+	}
+}
+
+// ended is how many messages of all publishers the relay is done with.
+func (p *publishers) ended() uint64 {
+	c := p.clients[0].Counters()
+	return c.Delivered + c.Failed
+}
+
+// collect waits for batches to be delivered. It adds the messages that were not to
+// undelivered, and those that the broker refused to failed.
+func (p *publishers) collect(ctx context.Context, batches <-chan batch, failed, undelivered map[uint64]struct{}) {
 	rec := p.done.recorder()
 	defer rec.flush()
 	for b := range batches {
@@ -250,7 +295,7 @@ func (p *publishers) collect(ctx context.Context, batches <-chan batch, failed m
 			case results[k].Err() != nil:
 				failed[b.first+uint64(k)] = struct{}{}
 			case results[k].State == persist.StatePending:
-				undelivered++
+				undelivered[b.first+uint64(k)] = struct{}{}
 			default:
 				rec.record(now, now-b.due[k], 1)
 			}
@@ -259,7 +304,6 @@ func (p *publishers) collect(ctx context.Context, batches <-chan batch, failed m
 			p.r.fail(err) // the relay has ended
 		}
 	}
-	return undelivered
 }
 
 // failed waits a little after an error, and ends the run if there will be no connection
@@ -279,7 +323,7 @@ func (p *publishers) publish(ctx context.Context, i int) published {
 	cfg, clock := p.r.cfg, &p.r.clock
 	client, topic := p.clients[i], p.topic(i)
 	pace := cfg.pace(i, clock.since())
-	var next atomic.Int64
+	var next, answered atomic.Int64
 	var mu sync.Mutex // guards out.skipped and out.failed
 	var wg sync.WaitGroup
 	// What is under way when the time is over is waited for.
@@ -308,17 +352,22 @@ func (p *publishers) publish(ctx context.Context, i int) published {
 				}
 				h := header{p.r.id, uint32(i), uint64(n), clock.nanos(at)}
 				h.put(body)
+				before := answered.Load()
 				call, cancel := context.WithTimeout(calls, cfg.Settle)
 				_, err := client.Publish(call, autopaho.Message{Topic: topic, QoS: cfg.QoS, Payload: body})
 				cancel()
 				now = clock.since()
 				if err == nil {
+					answered.Add(1)
 					rec.record(now, now-at, 1)
 					continue
 				}
 				mu.Lock()
 				out.failed[uint64(n)] = struct{}{}
 				mu.Unlock()
+				if cfg.Duration == 0 && errors.Is(err, context.DeadlineExceeded) && answered.Load() == before {
+					return // the broker does not answer, and no time ends the run
+				}
 				body = make([]byte, cfg.Size) // the old one may be on its way
 				p.failed(ctx, client)
 			}

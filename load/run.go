@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -162,19 +161,22 @@ func (r *run) observe() (stop func()) {
 	}
 }
 
-// close ends all clients, the last one first. It waits little if there is something that
-// was waited for already.
-func (r *run) close(undelivered int64) error {
+// close ends all clients, at once: one that waits for a broker that does not answer takes
+// no time away from the others. It waits little if there is something that was waited for
+// already.
+func (r *run) close(waited bool) error {
 	patience := closeTime
-	if undelivered > 0 {
+	if waited {
 		patience = interruptedSettle
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	var errs []error
-	for _, c := range slices.Backward(r.clients) {
-		errs = append(errs, c.Close(ctx))
+	errs := make([]error, len(r.clients))
+	var wg sync.WaitGroup
+	for i, c := range r.clients {
+		wg.Go(func() { errs[i] = c.Close(ctx) })
 	}
+	wg.Wait()
 	r.clients = nil
 	return errors.Join(errs...)
 }
@@ -185,6 +187,10 @@ const closeTime = 10 * time.Second
 // interruptedSettle is for how long what is under way is waited for when a run is ended
 // before its time.
 const interruptedSettle = 2 * time.Second
+
+// waited tells whether the publishers of a run have waited in vain for something, or are
+// not to wait any more.
+func (r *Result) waited() bool { return r.Undelivered > 0 || r.Failed > 0 || r.Interrupted }
 
 // end completes the result. The error is the failure that ended the run; that the caller
 // ended it is none.

@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,20 +22,15 @@ func RunSubscribe(ctx context.Context, cfg Config) (res Result, err error) {
 	res = r.result("sub")
 	s := newSubscribers(r)
 	if err := s.start(ctx, cfg.Clients, r.cfg.Topic+"/#"); err != nil {
-		_ = r.close(0) // the error is why
+		_ = r.close(false) // the error is why
 		return res, err
 	}
 	stop := r.observe()
 	s.await(ctx, cfg.Count, cfg.Duration)
 	stop()
 	err = r.end(caller, ctx, &res)
-	closed := r.close(res.Undelivered)
-	if err == nil {
-		err = closed // handlers may be running still, and what they know is not counted
-	}
-	if closed == nil {
-		s.count(&res, nil, fromFirst)
-	}
+	_ = r.close(false) // what has come by then is counted, however the clients end
+	s.count(&res, nil, fromFirst)
 	return res, err
 }
 
@@ -49,10 +45,13 @@ type subscribers struct {
 type subscriber struct {
 	s       *subscribers
 	client  *autopaho.Client
+	arrived atomic.Int64 // what the tracker has, for others to look at
+
+	mu      sync.Mutex // guards the following: a client may end before its handler
+	counted bool       // nothing is added any more
 	tracker *tracker
 	rec     *recorder
-	foreign int64        // messages that are not of a run
-	arrived atomic.Int64 // what the tracker has, for others to look at
+	foreign int64 // messages that are not of a run
 }
 
 func newSubscribers(r *run) *subscribers { return &subscribers{r: r, series: newSeries(&r.clock)} }
@@ -93,6 +92,11 @@ func (s *subscribers) start(ctx context.Context, n int, filter string) error {
 
 func (one *subscriber) handle(_ context.Context, m *autopaho.Received) error {
 	h, ok := parseHeader(m.Payload)
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	if one.counted {
+		return nil // it came too late
+	}
 	if !ok {
 		one.foreign++
 		return nil
@@ -144,7 +148,10 @@ func (s *subscribers) await(ctx context.Context, count int64, d time.Duration) {
 func (s *subscribers) count(res *Result, sent []published, from time.Duration) {
 	trackers := make([]*tracker, 0, len(s.all))
 	for _, one := range s.all {
+		one.mu.Lock()
+		one.counted = true
 		one.rec.flush()
+		one.mu.Unlock()
 		res.Suppressed += int64(one.client.Counters().Duplicates)
 		trackers = append(trackers, one.tracker)
 	}
@@ -168,12 +175,13 @@ func (s *subscribers) count(res *Result, sent []published, from time.Duration) {
 	res.Phases = append(res.Phases, s.series.phase("received", from))
 }
 
-// missing counts what was accepted and has not come.
+// missing counts what was accepted and has not come, without what waits in the store.
 func (p *published) missing(a *arrivals) (n int64) {
 	for seq := range uint64(p.attempted) {
 		_, failed := p.failed[seq]
 		_, skipped := p.skipped[seq]
-		if !failed && !skipped && (a == nil || !a.has(seq)) {
+		_, waits := p.undelivered[seq]
+		if !failed && !skipped && !waits && (a == nil || !a.has(seq)) {
 			n++
 		}
 	}

@@ -83,13 +83,15 @@ func TestBenchExitCodes(t *testing.T) {
 		}
 		return brokertest.Pass
 	}})
-	var acks atomic.Int64
-	silent := startBroker(t, brokertest.Options{Intercept: func(_ string, d brokertest.Direction, p *brokertest.Packet) brokertest.Action {
-		if d == brokertest.Out && p.Type == brokertest.PUBACK && acks.Add(1) > 2 {
-			return brokertest.Drop
-		}
-		return brokertest.Pass
-	}})
+	silent := func() string {
+		var acks atomic.Int64
+		return startBroker(t, brokertest.Options{Intercept: func(_ string, d brokertest.Direction, p *brokertest.Packet) brokertest.Action {
+			if d == brokertest.Out && p.Type == brokertest.PUBACK && acks.Add(1) > 2 {
+				return brokertest.Drop
+			}
+			return brokertest.Pass
+		}}).URL()
+	}
 	refusing := startBroker(t, brokertest.Options{Credentials: map[string]string{}})
 	used := fileStore(t)
 	require.Equal(t, exitDone, runOnce(t, command("pub", "--store", used, "--no-wait", "-t", "a", "-m", "b")).code)
@@ -102,7 +104,8 @@ func TestBenchExitCodes(t *testing.T) {
 		says string
 	}{
 		"loss":              {[]string{"e2e", "--broker", losing.URL(), "--no-store", "-q", "0", "-L", "40", "--settle", "1"}, exitFailed, "10 messages were lost, 0 failed"},
-		"no acknowledgment": {[]string{"pub", "--broker", silent.URL(), "-L", "7", "--settle", "0.5"}, exitStored, "7 messages are stored and were not delivered in time"},
+		"no acknowledgment": {[]string{"pub", "--broker", silent(), "-L", "7", "--settle", "0.5"}, exitStored, "7 messages are stored and were not delivered in time"},
+		"none, of both":     {[]string{"e2e", "--broker", silent(), "-L", "7", "--settle", "0.5"}, exitStored, "oncemq bench e2e: 7 messages are stored and were not delivered in time"},
 		"refused":           {[]string{"pub", "--broker", refusing.URL()}, exitRefused, "broker refused the connection"},
 		"store in use":      {[]string{"store", "--store", used}, exitStore, "is not empty"},
 		"store alone":       {[]string{"store", "-L", "300", "-c", "2"}, exitDone, ""},

@@ -98,9 +98,9 @@ func (p *Probe) handshake(ctx context.Context, connect []byte, expiry uint32) er
 		return err
 	}
 	// MQTT 3.1.1 has a CONNACK of two bytes, MQTT 5 one of three or more.
-	head, err := p.r.Peek(4)
+	head, err := p.peek(ctx, 4)
 	if err != nil {
-		return p.failed(ctx, err)
+		return err
 	}
 	if head[0] == typeConnack<<4 && head[1] == 2 {
 		if head[3] == 1 {
@@ -138,7 +138,7 @@ func takesOld(ctx context.Context, cfg *Config, u *url.URL) bool {
 	if err := p.send(ctx, append(appendVarint([]byte{typeConnect << 4}, len(body)), body...)); err != nil {
 		return false
 	}
-	head, err := p.r.Peek(4)
+	head, err := p.peek(ctx, 4)
 	// Whether it lets us in without a password does not matter: code 1 would be
 	// that it does not know this version either.
 	return err == nil && head[0] == typeConnack<<4 && head[1] == 2 && head[3] != 1
@@ -147,11 +147,27 @@ func takesOld(ctx context.Context, cfg *Config, u *url.URL) bool {
 // probePacket is the largest packet that a probe takes.
 const probePacket = 1 << 20
 
-// read reads a packet.
-func (p *Probe) read(ctx context.Context) (*packets.ControlPacket, error) {
-	if err := p.limit(ctx); err != nil {
+// peek waits for bytes, and leaves them to be read.
+func (p *Probe) peek(ctx context.Context, n int) ([]byte, error) {
+	release, err := p.limit(ctx)
+	if err != nil {
 		return nil, err
 	}
+	defer release()
+	head, err := p.r.Peek(n)
+	if err != nil {
+		return nil, p.failed(ctx, err)
+	}
+	return head, nil
+}
+
+// read reads a packet.
+func (p *Probe) read(ctx context.Context) (*packets.ControlPacket, error) {
+	release, err := p.limit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	// paho would make room for as much as a packet says that it has.
 	for n := 2; n <= 5; n++ {
 		head, err := p.r.Peek(n)
@@ -180,15 +196,33 @@ func (p *Probe) read(ctx context.Context) (*packets.ControlPacket, error) {
 	return nil, errors.New("broker sent a length that MQTT does not have")
 }
 
-// limit bounds what follows by the context's deadline.
-func (p *Probe) limit(ctx context.Context) error {
+// limit bounds what follows by the context, until release is called.
+func (p *Probe) limit(ctx context.Context) (release func(), err error) {
 	deadline, _ := ctx.Deadline() // zero for none
-	return p.nc.SetDeadline(deadline)
+	if err := p.nc.SetDeadline(deadline); err != nil {
+		return nil, err
+	}
+	nc := p.nc
+	if ws, ok := nc.(*wsConn); ok {
+		nc = ws.NetConn() // a WebSocket's own deadline must not be set while it writes
+	}
+	cut := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(cut)
+		_ = nc.SetDeadline(time.Unix(1, 0)) // it fails on a closed connection only
+	})
+	return func() {
+		if !stop() {
+			<-cut // or it might undo the deadline of the next call
+		}
+	}, nil
 }
 
 // failed is what an error of the network means.
 func (p *Probe) failed(ctx context.Context, err error) error {
 	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return ctx.Err() // the deadline was only the means
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("broker does not answer: %w", context.DeadlineExceeded)
 	case ctx.Err() != nil:
@@ -200,9 +234,11 @@ func (p *Probe) failed(ctx context.Context, err error) error {
 }
 
 func (p *Probe) send(ctx context.Context, b []byte) error {
-	if err := p.limit(ctx); err != nil {
+	release, err := p.limit(ctx)
+	if err != nil {
 		return err
 	}
+	defer release()
 	if _, err := p.nc.Write(b); err != nil {
 		return p.failed(ctx, err)
 	}

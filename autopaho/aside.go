@@ -1,9 +1,6 @@
 package autopaho
 
-import (
-	"context"
-	"time"
-)
+import "time"
 
 // A relay that reaches the store and not the broker keeps its leases, and the
 // messages of its lanes wait although another relay could send them. So one whose
@@ -90,9 +87,7 @@ func (r *relay) connected() (connected, idle bool) {
 // hold has been free for the time of a lease.
 func (r *relay) leftFree(now time.Time) bool {
 	lease := r.client.cfg.Relay.Lease
-	ctx, cancel := context.WithTimeout(r.looking, lease)
-	defer cancel()
-	infos, err := r.store.Lanes(ctx)
+	infos, err := r.infos()
 	if err != nil {
 		r.trouble("look for free lanes", err)
 		return false

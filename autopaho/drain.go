@@ -47,6 +47,7 @@ type drain struct {
 
 	lost      chan error // why the lane or its session is not ours any more
 	tenure    *tenure
+	patience  patience
 	mayBeMore atomic.Bool   // the lane has not been read to its end
 	yield     chan struct{} // closed once the lane is to be given back
 	// adopted: the lane is beyond the relay's share; yielding: yield is closed.
@@ -75,7 +76,7 @@ type ending struct {
 
 func newDrain(r *relay, lane persist.Lane, t *tenure) *drain {
 	d := &drain{
-		relay: r, client: r.client, lane: lane, work: make(chan struct{}, 1), tenure: t, yield: make(chan struct{}),
+		relay: r, client: r.client, lane: lane, work: make(chan struct{}, 1), tenure: t, patience: patience{client: r.client}, yield: make(chan struct{}),
 		lost:   make(chan error, 2), // one of the lease, one of the session
 		states: make(states),
 	}
@@ -282,7 +283,6 @@ func (d *drain) hold(ctx context.Context, what string, err error) error {
 	if ctx.Err() != nil {
 		return nil //nolint:nilerr // it is the drain that ends, not the store
 	}
-	d.client.store.note(err)
 	d.relay.trouble(what, err)
 	d.sleep(ctx, 200*time.Millisecond)
 	d.signal()

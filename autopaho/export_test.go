@@ -75,3 +75,6 @@ func (c *Client) Tracked() int {
 func (c *Client) Track(ids ...string) {
 	c.tracker.add(&Enqueued{client: c, ids: ids, results: make([]Result, len(ids)), flags: make([]resultFlag, len(ids))})
 }
+
+// StoreTimeout is how long the relay waits for a call of the store at first.
+const StoreTimeout = storeTimeout

@@ -47,7 +47,11 @@ func (r *relay) announce() {
 	lease := r.client.cfg.Relay.Lease
 	ctx, cancel := context.WithTimeout(r.looking, lease/3)
 	defer cancel()
-	live, err := r.store.AnnounceRelay(ctx, r.owner, lease)
+	var live []string
+	err := r.patience.call(ctx, func(ctx context.Context) (err error) {
+		live, err = r.store.AnnounceRelay(ctx, r.owner, lease)
+		return err
+	})
 	rank := slices.Index(live, r.owner)
 	if err != nil || rank < 0 {
 		s.live, s.target = nil, r.lanes
@@ -110,11 +114,8 @@ func (r *relay) look(wg *sync.WaitGroup, ended chan<- *drain) time.Duration {
 		return max(0, cfg.Lease/3-time.Since(s.asked))
 	}
 	again := min(handOverPoll, cfg.Poll)
-	ctx, cancel := context.WithTimeout(r.looking, cfg.Lease)
-	infos, err := r.store.Lanes(ctx)
-	cancel()
+	infos, err := r.infos()
 	if err != nil {
-		r.client.store.note(err)
 		r.trouble("look for free lanes", err)
 		return again
 	}
@@ -165,7 +166,11 @@ func (r *relay) take(n int, adopted bool, wg *sync.WaitGroup, ended chan<- *drai
 	ctx, cancel := context.WithTimeout(r.ctx, lease)
 	defer cancel()
 	asked := time.Now()
-	lane, err := r.store.AcquireLane(ctx, n, r.owner, lease)
+	var lane persist.Lane
+	err := r.patience.call(ctx, func(ctx context.Context) (err error) {
+		lane, err = r.store.AcquireLane(ctx, n, r.owner, lease)
+		return err
+	})
 	if errors.Is(err, persist.ErrLeaseHeld) {
 		return // somebody was faster
 	}

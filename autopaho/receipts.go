@@ -158,7 +158,11 @@ func (in *receiptInbox) record(ctx context.Context) error {
 		return nil
 	}
 	beating := in.drain.pulse.pause()
-	known, err := in.drain.lane.Acknowledge(ctx, receipts)
+	var known []bool
+	err := in.drain.patience.call(ctx, func(ctx context.Context) (err error) {
+		known, err = in.drain.lane.Acknowledge(ctx, receipts)
+		return err
+	})
 	in.drain.pulse.resume(beating)
 	if err != nil {
 		in.mu.Lock()

@@ -33,7 +33,7 @@ func (d *drain) refill(ctx context.Context) error {
 		// it again.
 		d.mayBeMore.Store(false)
 		start, beating := d.client.metrics.timed(), d.pulse.pause()
-		entries, err := d.lane.Next(ctx, pageSize, pageBytes)
+		entries, err := d.next(ctx)
 		d.pulse.resume(beating)
 		d.client.metrics.called(ctx, callRead, start, err)
 		if err != nil {

@@ -38,6 +38,7 @@ type relay struct {
 	shares      shares
 	absence     absence
 	pulse       pulse
+	patience    patience    // of run
 	looked      atomic.Bool // for lanes, once at least
 
 	mu      sync.Mutex // guards the following
@@ -54,7 +55,7 @@ func newRelay(ctx context.Context, c *Client) (*relay, error) {
 		return nil, err
 	}
 	r := &relay{
-		client: c, store: c.cfg.Store, owner: "relay-" + uuid.NewString(), lanes: len(lanes),
+		client: c, patience: patience{client: c}, store: c.cfg.Store, owner: "relay-" + uuid.NewString(), lanes: len(lanes),
 		stop: make(chan struct{}), done: make(chan struct{}), drains: make(map[int]*drain),
 		taken: make(map[int]*takeovers), rest: make(map[int]time.Time),
 		withdrawn: make(chan struct{}), shares: shares{target: len(lanes), free: make(map[int]time.Time)},

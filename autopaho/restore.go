@@ -45,7 +45,7 @@ func (f *inFlight) begun() map[int64]bool {
 // what the store does not know.
 func (d *drain) restore(ctx context.Context) (*inFlight, error) {
 	var states []persist.PacketState
-	err := d.insist(ctx, "load session", func() (err error) {
+	err := d.insist(ctx, "load session", func(ctx context.Context) (err error) {
 		states, err = d.client.cfg.Store.LoadSession(ctx, d.clientID(), d.lane.Epoch())
 		return err
 	})
@@ -120,7 +120,7 @@ func (d *drain) fatesOf(ctx context.Context, states []persist.PacketState) ([]pe
 			refs[i] = persist.Ref{Lane: d.lane.Number(), Position: states[i].Position}
 		}
 		states = states[n:]
-		err := d.insist(ctx, "look up messages in flight", func() error {
+		err := d.insist(ctx, "look up messages in flight", func(ctx context.Context) error {
 			fates, err := d.client.cfg.Store.Lookup(ctx, refs)
 			all = append(all, fates...)
 			return err
@@ -139,9 +139,10 @@ func (d *drain) readAwaited(ctx context.Context, awaited map[int64]int, f *inFli
 	for len(awaited) > 0 {
 		var page []persist.Entry
 		var unknown error
-		err := d.insist(ctx, "read lane", func() (err error) {
+		err := d.insist(ctx, "read lane", func(ctx context.Context) (err error) {
 			page, err = d.lane.Next(ctx, pageSize, pageBytes)
 			if errors.Is(err, persist.ErrUnknownOutcome) {
+				d.client.store.note(err)
 				unknown = fmt.Errorf("read lane: %w", err) // see drain.refill
 				return nil
 			}
@@ -220,7 +221,7 @@ func resendOrder(exchanges []session.Exchange, entries []persist.Entry) []persis
 // it. It waits for a store that is away; it fails if the session is another's, or
 // the drain is to end and the store does not answer.
 func (d *drain) savePackets(ctx context.Context, states []persist.PacketState) error {
-	err := d.insist(ctx, "save session", func() error {
+	err := d.insist(ctx, "save session", func(ctx context.Context) error {
 		return d.lane.SaveSession(ctx, d.clientID(), states)
 	})
 	if err != nil && !errors.Is(err, errDrainStops) {
@@ -247,9 +248,9 @@ func (d *drain) saveLast(ctx context.Context, engine *session.Engine) {
 
 // insist calls the store until it has done something. It gives up if another
 // attempt cannot help, if the lease is lost, and if the drain is to end.
-func (d *drain) insist(ctx context.Context, what string, call func() error) error {
+func (d *drain) insist(ctx context.Context, what string, call func(context.Context) error) error {
 	for {
-		err := call()
+		err := d.patience.call(ctx, call)
 		switch {
 		case err == nil:
 			return nil

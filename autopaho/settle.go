@@ -222,7 +222,7 @@ func (d *drain) settle(ctx context.Context, all bool) error {
 		}
 		failpoint.Hit(failpoint.RelayBeforeSettle)
 		start, beating := d.client.metrics.timed(), d.pulse.pause()
-		err := d.lane.Settle(ctx, settlements)
+		err := d.patience.call(ctx, func(ctx context.Context) error { return d.lane.Settle(ctx, settlements) })
 		d.pulse.resume(beating)
 		d.client.metrics.called(ctx, callSettle, start, err)
 		if err != nil {

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -30,10 +31,17 @@ const (
 // in case that nobody holds the lanes and does it.
 const compactAfter = 500
 
-// commitTimeout is how long a shared commit may take. It belongs to no call, and
-// without an end one that hangs would keep all that come after it. Nobody waits for
-// a server that stands still longer than for one that is gone and comes back.
-const commitTimeout = 15 * time.Second
+// A shared commit belongs to no call. Without an end one that hangs, on a connection
+// that is dead without a word, would keep all that come after it.
+const (
+	// commitTimeout is how long one may take while somebody waits for it. Nobody
+	// waits for a server that stands still longer than for one that is gone and
+	// comes back.
+	commitTimeout = 15 * time.Second
+	// commitPatience is after how long one is late: another may be under way in its
+	// place, perhaps on a connection that works.
+	commitPatience = time.Second
+)
 
 // collector gathers calls while commits are under way: who comes alone is
 // committed at once, and a hundred who come together wait for few commits, not for
@@ -41,12 +49,24 @@ const commitTimeout = 15 * time.Second
 type collector struct {
 	s     *Store
 	limit int // of commits under way
-	// timeout is how long a commit may take; zero is commitTimeout.
-	timeout time.Duration
+	// timeout and patience are for tests; zero is commitTimeout and commitPatience.
+	timeout, patience time.Duration
 
 	mu      sync.Mutex // guards the rest
 	queue   []*enqueueTask
-	running int
+	running int // goroutines in drain, without those that are late
+	late    int // no more than limit
+}
+
+// sharedCommit is one that is under way.
+type sharedCommit struct {
+	tasks  []*enqueueTask
+	ctx    context.Context //nolint:containedctx // that of no call
+	cancel context.CancelFunc
+
+	// Guarded by the collector's mu.
+	waiting     int // of the tasks' callers
+	late, ended bool
 }
 
 // submit queues a task and waits for its answer.
@@ -70,7 +90,19 @@ func (c *collector) submit(ctx context.Context, t *enqueueTask) error {
 	case <-t.done: // in the same moment
 		return t.err
 	default:
+		c.abandon(t.commit)
 		return unknown(opEnqueue, c.s.name, ctx.Err())
+	}
+}
+
+// abandon notes that a caller has gone. With the last of them the commit is broken
+// off.
+func (c *collector) abandon(under *sharedCommit) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	under.waiting--
+	if under.waiting == 0 {
+		under.cancel()
 	}
 }
 
@@ -87,22 +119,56 @@ func (c *collector) withdraw(t *enqueueTask) bool {
 	return true
 }
 
-// drain commits until nothing is queued.
+// drain commits until nothing is queued, or somebody else has its place.
 func (c *collector) drain() {
 	for {
-		tasks := c.take()
-		if tasks == nil {
+		next := c.take()
+		if next == nil {
 			return
 		}
-		c.commit(tasks)
-		for _, t := range tasks {
+		patience := time.AfterFunc(cmp.Or(c.patience, commitPatience), func() { c.passOn(next) })
+		c.commit(next)
+		patience.Stop()
+		for _, t := range next.tasks {
 			close(t.done)
+		}
+		if c.end(next) {
+			return
 		}
 	}
 }
 
+// passOn gives the place of a commit that takes long to another. No more do so than
+// there are places, so that the pool has connections for other calls.
+func (c *collector) passOn(under *sharedCommit) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if under.ended || c.late == c.limit {
+		return
+	}
+	under.late = true
+	c.late++
+	if len(c.queue) > 0 {
+		c.s.work.Go(c.drain)
+	} else {
+		c.running--
+	}
+}
+
+// end notes that a commit has ended. It tells whether its place was passed on.
+func (c *collector) end(under *sharedCommit) bool {
+	under.cancel()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	under.ended = true
+	if under.late {
+		c.late--
+	}
+	return under.late
+}
+
 // take takes the next tasks that go into one commit; none ends the caller.
-func (c *collector) take() []*enqueueTask {
+func (c *collector) take() *sharedCommit {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.queue) == 0 {
@@ -117,22 +183,20 @@ func (c *collector) take() []*enqueueTask {
 		n++
 		rows, bytes = rows+len(t.rows), bytes+t.bytes
 	}
-	tasks := slices.Clone(c.queue[:n])
+	next := &sharedCommit{tasks: slices.Clone(c.queue[:n]), waiting: n}
+	next.ctx, next.cancel = context.WithTimeout(c.s.life, cmp.Or(c.timeout, commitTimeout))
+	for _, t := range next.tasks {
+		t.commit = next
+	}
 	c.queue = slices.Delete(c.queue, 0, n)
-	return tasks
+	return next
 }
 
 // commit stores the messages of tasks. That it took too long before anything was
 // sent is not the fault of the callers' contexts, and must not look like it.
-func (c *collector) commit(tasks []*enqueueTask) {
-	timeout := c.timeout
-	if timeout == 0 {
-		timeout = commitTimeout
-	}
-	ctx, cancel := context.WithTimeout(c.s.life, timeout)
-	defer cancel()
-	c.s.commit(ctx, tasks)
-	for _, t := range tasks {
+func (c *collector) commit(next *sharedCommit) {
+	c.s.commit(next.ctx, next.tasks)
+	for _, t := range next.tasks {
 		if errors.Is(t.err, context.DeadlineExceeded) && !errors.Is(t.err, persist.ErrUnknownOutcome) {
 			t.err = &persist.Error{Op: opEnqueue, Object: c.s.name, Kind: persist.ErrUnavailable, Err: errNoAnswer}
 		}

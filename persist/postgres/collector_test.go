@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/oncemq/oncemq/fault"
 	"github.com/oncemq/oncemq/internal/testenv"
 	"github.com/oncemq/oncemq/persist"
 )
@@ -51,6 +52,104 @@ func TestStoreHangsUnderLoad(t *testing.T) {
 	require.NoError(t, tx.Rollback(t.Context()))
 	enqueue(t, s, "next")
 	require.True(t, ids(t, s)["next"])
+}
+
+// vanished is a store whose server has vanished without a word, while a commit was
+// under way. No other may be at the same time. The call's answer comes from the channel.
+func vanished(t *testing.T, ctx context.Context, patience time.Duration) (*Store, *fault.Proxy, <-chan error) {
+	t.Helper()
+	pg := testenv.SharedPostgres(t)
+	proxy := fault.Start(t, pg.Addr())
+	s := openStore(t, withOptions(pg.URLAt(proxy.Addr()), "connect_timeout", "3600", "pool_ping_timeout", "1h"), Options{NoListen: true})
+	s.plain.limit, s.plain.timeout, s.plain.patience = 1, time.Hour, patience
+	enqueue(t, s, "first")
+	awaitCommits(t, s, func() bool { return s.plain.running+s.plain.late == 0 })
+	proxy.BlackHole(true)
+	answer := make(chan error, 1)
+	go func() {
+		_, err := s.Enqueue(ctx, []persist.Message{plainMessage("hanging")})
+		answer <- err
+	}()
+	awaitCommits(t, s, func() bool { return s.plain.running+s.plain.late == 1 && len(s.plain.queue) == 0 })
+	return s, proxy, answer
+}
+
+// awaitCommits waits until the commits are as they should be.
+func awaitCommits(t *testing.T, s *Store, are func() bool) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		s.plain.mu.Lock()
+		defer s.plain.mu.Unlock()
+		return are()
+	}, 20*time.Second, time.Millisecond)
+}
+
+// enqueueSoon is enqueue with an end.
+func enqueueSoon(t *testing.T, s *Store, id string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	_, err := s.Enqueue(ctx, []persist.Message{plainMessage(id)})
+	require.NoError(t, err)
+}
+
+// Nobody waits any longer for the commit that hangs: it makes way.
+func TestAbandonedCommitEnds(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	s, proxy, answer := vanished(t, ctx, time.Hour)
+	cancel()
+	err := <-answer
+	require.ErrorIs(t, err, persist.ErrUnknownOutcome)
+	require.ErrorIs(t, err, context.Canceled)
+	awaitCommits(t, s, func() bool { return s.plain.running == 0 })
+	proxy.BlackHole(false)
+	enqueueSoon(t, s, "next")
+	proxy.CutAll(fault.RST)
+	require.True(t, ids(t, s)["next"])
+}
+
+// One of the callers of a commit has gone, and the other waits on.
+func TestCommitGoesOnForOne(t *testing.T) {
+	t.Parallel()
+	pg := testenv.SharedPostgres(t)
+	s, pool := openStore(t, pg.URL(), Options{NoListen: true}), openPool(t, pg.URL())
+	tx, err := pool.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), "LOCK TABLE oncemq.arrivals IN ACCESS EXCLUSIVE MODE")
+	require.NoError(t, err)
+	s.plain.limit, s.plain.patience = 1, time.Hour
+	s.plain.running = 1 // all that come are in one commit
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	gone, stayed := make(chan error, 1), make(chan error, 1)
+	call := func(ctx context.Context, id string, answer chan<- error) {
+		_, err := s.Enqueue(ctx, []persist.Message{plainMessage(id)})
+		answer <- err
+	}
+	go call(ctx, "gone", gone)
+	go call(t.Context(), "stayed", stayed)
+	awaitCommits(t, s, func() bool { return len(s.plain.queue) == 2 })
+	s.work.Go(s.plain.drain)
+	awaitLock(t, pg, 1)
+	cancel()
+	require.ErrorIs(t, <-gone, persist.ErrUnknownOutcome)
+	require.NoError(t, tx.Rollback(t.Context()))
+	require.NoError(t, <-stayed)
+}
+
+// A commit hangs whose caller waits on. Another is made in its place.
+func TestLateCommitMakesWay(t *testing.T) {
+	t.Parallel()
+	s, proxy, answer := vanished(t, t.Context(), 10*time.Millisecond)
+	awaitCommits(t, s, func() bool { return s.plain.late == 1 && s.plain.running == 0 })
+	proxy.BlackHole(false)
+	enqueueSoon(t, s, "next")
+	proxy.CutAll(fault.RST)
+	<-answer
+	require.True(t, ids(t, s)["next"])
+	awaitCommits(t, s, func() bool { return s.plain.running+s.plain.late == 0 })
 }
 
 // Behind a pooler the server commits, and its backend dies before it can answer.

@@ -244,7 +244,7 @@ func (s *Store) retryLetters(ctx context.Context, r runner, retries []persist.Re
 	}
 	steps := []step{{stmt: s.q.deadDelete, args: []any{numbers}}}
 	if len(keys) > 0 { // [DEAD-4]
-		steps = append(append(steps, s.forgetting()...), step{stmt: s.q.claimForgetDead, args: []any{groups, keys}})
+		steps = append(append(steps, s.forgetting(forgetPatience)...), step{stmt: s.q.claimForgetDead, args: []any{groups, keys}})
 	}
 	if _, err := r.run(ctx, steps); err != nil {
 		return nil, err

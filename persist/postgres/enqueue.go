@@ -52,8 +52,9 @@ type enqueueTask struct {
 	oneRow [1]newRow
 	one    [1]persist.Enqueued
 
-	done chan struct{} // closed once err is set
-	err  error
+	commit *sharedCommit // it is in; nil while it is queued; guarded by the collector's mu
+	done   chan struct{} // closed once err is set
+	err    error
 }
 
 // bodyOverhead is about what the encoding of a message has beside topic and

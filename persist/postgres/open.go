@@ -1,11 +1,13 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -102,11 +104,23 @@ func configOf(rawURL string, opts Options) (*pgxpool.Config, Options, error) {
 	case !strings.Contains(rest, "pool_max_conns"):
 		config.MaxConns = defaultMaxConns
 	}
+	config.PingTimeout = cmp.Or(config.PingTimeout, pingTimeout)
+	config.ConnConfig.ConnectTimeout = cmp.Or(config.ConnConfig.ConnectTimeout, connectTimeout)
 	if _, ok := config.ConnConfig.RuntimeParams["application_name"]; !ok {
 		config.ConnConfig.RuntimeParams["application_name"] = "oncemq"
 	}
 	return config, opts, nil
 }
+
+// A connection that died without a word has a place in the pool for as long as somebody
+// tries it, and a minute or two after they gave up unless the URL or these say less:
+// until then all that come when the server is back wait for a place.
+const (
+	// pingTimeout is for how long one is tried that was idle.
+	pingTimeout = time.Second
+	// connectTimeout is for how long one is made, with each address of the server.
+	connectTimeout = 5 * time.Second
+)
 
 // parseFault is why pgx cannot read a URL, without the URL.
 func parseFault(err error, rawURL string) string {

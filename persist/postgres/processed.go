@@ -316,7 +316,7 @@ func (s *Store) Forget(ctx context.Context, group string, keys []string) (int, e
 	list := newKeyList(len(keys), func(i int) string { return keys[i] })
 	var forgotten int64
 	err = s.transact(ctx, op, groupName(group), writes, func() []step {
-		return append(s.forgetting(), step{stmt: s.q.claimForget, args: []any{id, list.keys}, row: func(r row) error {
+		return append(s.forgetting(forgetPatience), step{stmt: s.q.claimForget, args: []any{id, list.keys}, row: func(r row) error {
 			return r.Scan(&forgotten)
 		}})
 	})
@@ -332,8 +332,8 @@ func (s *Store) Forget(ctx context.Context, group string, keys []string) (int, e
 const forgetPatience = time.Second
 
 // forgetting are the first statements of a transaction that forgets keys.
-func (s *Store) forgetting() []step {
-	return []step{{stmt: s.q.steer}, {stmt: s.q.lockPatience, args: []any{forgetPatience.Milliseconds()}}, {stmt: s.q.forgetLock}}
+func (s *Store) forgetting(patience time.Duration) []step {
+	return []step{{stmt: s.q.steer}, {stmt: s.q.lockPatience, args: []any{patience.Milliseconds()}}, {stmt: s.q.forgetLock}}
 }
 
 func checkWindow(op, group string, window time.Duration) error {

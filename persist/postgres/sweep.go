@@ -23,8 +23,9 @@ const (
 // completed keys and then through the claims, each in the order of the primary
 // key, so that the times need no index. The place where it stopped is kept in the
 // store, so that short-lived processes get round as well. Of two processes that
-// sweep at the same moment one does nothing, and so does one that would have to wait
-// long for a transaction that has a key in work.
+// sweep at the same moment one does nothing. Keys that a transaction has in work are
+// left for the next round. A sweep waits for the claims under way, but no longer
+// than a second, nor than a quarter of the time that ctx leaves: then it does nothing.
 func (s *Store) ExpireProcessed(ctx context.Context, limit int) (int, error) {
 	const op = "expire keys"
 	if limit <= 0 {
@@ -46,6 +47,17 @@ func (s *Store) ExpireProcessed(ctx context.Context, limit int) (int, error) {
 		return 0, err
 	}
 	return forgotten, nil
+}
+
+// sweepPatience is how long a sweep waits for the claims under way. Who has little time
+// wants to know whether the store answers, and it does.
+func sweepPatience(ctx context.Context) time.Duration {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return forgetPatience
+	}
+	// Zero would be no limit.
+	return max(min(forgetPatience, time.Until(deadline)/4), time.Millisecond)
 }
 
 // place is how far a sweep has come.
@@ -70,7 +82,7 @@ func (s *Store) sweep(ctx context.Context, r runner, limit int64) (int, error) {
 	if err != nil || !found {
 		return 0, err
 	}
-	if _, err := r.run(ctx, s.forgetting()); err != nil {
+	if _, err := r.run(ctx, s.forgetting(sweepPatience(ctx))); err != nil {
 		return 0, err
 	}
 	forgotten := int64(0)

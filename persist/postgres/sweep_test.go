@@ -61,3 +61,39 @@ func TestForgettingDoesNotStopClaims(t *testing.T) {
 	_, err = s.Forget(ctx, "g", []string{"k"})
 	require.NoError(t, err)
 }
+
+// A handler has keys in work, in a transaction, that a sweep would forget. It leaves
+// them and goes on.
+func TestSweepWaitsForNobody(t *testing.T) {
+	t.Parallel()
+	pg := testenv.SharedPostgres(t)
+	s := openStore(t, pg.URL(), Options{NoListen: true})
+	require.NoError(t, s.Release(t.Context(), "g", claimKeys(t, s, "a", "b", "c")))
+	pg.Exec("UPDATE oncemq.claims SET until = 1")
+	pg.Exec("INSERT INTO oncemq.processed (epoch, until, group_id, key) SELECT 1, 1, group_id, key FROM oncemq.claims")
+	sweep := func() int {
+		n, err := s.ExpireProcessed(t.Context(), 100)
+		require.NoError(t, err)
+		return n
+	}
+	require.NoError(t, beginIn(t, s, []string{"b"}, func([]persist.Claim) {
+		require.Equal(t, 4, sweep(), "but for b")
+	}))
+	require.Equal(t, "b", pg.Exec("SELECT convert_from(substr(key, 2), 'UTF8') FROM oncemq.processed"))
+	require.Zero(t, sweep(), "b is completed")
+	require.Equal(t, "0", pg.Exec("SELECT count(*) FROM oncemq.claims"))
+}
+
+// A probe that has a second must not spend it waiting for a lock: it would look as if
+// the store did not answer.
+func TestSweepPatience(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, forgetPatience, sweepPatience(context.Background()))
+	for _, left := range []time.Duration{time.Hour, 2 * time.Second, 0, -time.Hour} {
+		ctx, cancel := context.WithDeadline(context.Background(), time.Now().Add(left))
+		patience := sweepPatience(ctx)
+		cancel()
+		require.GreaterOrEqual(t, patience, time.Millisecond)
+		require.LessOrEqual(t, patience, min(forgetPatience, max(left/4, time.Millisecond)))
+	}
+}

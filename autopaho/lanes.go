@@ -28,6 +28,9 @@ type shares struct {
 	target int
 	asked  time.Time         // when the store was asked last
 	free   map[int]time.Time // since when lanes have been seen free
+	// unknown are the free ones that are this relay's own, unknown to it: nobody
+	// else can have them, so that they are taken to be given back, if beyond the target.
+	unknown map[int]bool
 }
 
 // targetOf is how many of the lanes the relay of that rank drains.
@@ -133,7 +136,7 @@ func (r *relay) look(wg *sync.WaitGroup, ended chan<- *drain) time.Duration {
 		// A lane that those whose turn it is leave free, for whatever reason, is
 		// anybody's after a while: a share must not keep messages waiting.
 		left := time.Since(s.free[n]) > cfg.Lease
-		if r.closing() || r.resting(n) || r.working() >= s.target && !left {
+		if r.closing() || r.resting(n) || r.working() >= s.target && !left && !s.unknown[n] {
 			continue
 		}
 		r.take(n, left && r.working() >= s.target, wg, ended)
@@ -142,12 +145,19 @@ func (r *relay) look(wg *sync.WaitGroup, ended chan<- *drain) time.Duration {
 	return again
 }
 
-// noteFree returns the lanes that nobody holds, and keeps since when.
+// noteFree returns the lanes that nobody holds, and keeps since when. A lane that
+// this relay holds and does not drain counts as free: the answer to its AcquireLane,
+// or its Release, was lost.
 func (r *relay) noteFree(infos []persist.LaneInfo) []int {
 	var free []int
+	clear(r.shares.unknown)
 	for _, info := range infos {
+		own := info.Remaining > 0 && info.Owner == r.owner && !r.holds(info.Lane)
+		if own {
+			r.shares.unknown[info.Lane] = true
+		}
 		switch since := r.shares.free; {
-		case info.Remaining > 0 || r.holds(info.Lane):
+		case info.Remaining > 0 && !own || r.holds(info.Lane):
 			delete(since, info.Lane)
 		default:
 			free = append(free, info.Lane)

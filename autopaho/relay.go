@@ -58,7 +58,7 @@ func newRelay(ctx context.Context, c *Client) (*relay, error) {
 		client: c, patience: patience{client: c}, store: c.cfg.Store, owner: "relay-" + uuid.NewString(), lanes: len(lanes),
 		stop: make(chan struct{}), done: make(chan struct{}), drains: make(map[int]*drain),
 		taken: make(map[int]*takeovers), rest: make(map[int]time.Time),
-		withdrawn: make(chan struct{}), shares: shares{target: len(lanes), free: make(map[int]time.Time)},
+		withdrawn: make(chan struct{}), shares: shares{target: len(lanes), free: make(map[int]time.Time), unknown: make(map[int]bool)},
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background()) // ended by close
 	r.looking, r.stopLooking = context.WithCancel(r.ctx)

@@ -198,8 +198,11 @@ type Outbox interface {
 	// AcquireLane takes the lease of a lane for ttl.
 	//
 	//  [LEASE-1] While a lease has not ended or been released, nobody else
-	//  gets it: the error wraps ErrLeaseHeld. The same owner's name is no
-	//  exception, since two processes may have it.
+	//  gets it: the error wraps ErrLeaseHeld. The owner that holds it takes the
+	//  lane anew, as it would a free one: it may not know that it holds it, since
+	//  the answer to an AcquireLane or a Release was lost. The earlier lease is
+	//  lost then, so a name must be one process's own, and one that holds a lane
+	//  need not ask. An empty name is nobody's: it is no exception.
 	//  [LEASE-2] Each lease of a lane has a higher epoch than every one before.
 	AcquireLane(ctx context.Context, lane int, owner string, ttl time.Duration) (Lane, error)
 

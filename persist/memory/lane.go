@@ -167,7 +167,8 @@ func (s *Store) AcquireLane(ctx context.Context, number int, owner string, ttl t
 		return nil, refuse(op, laneName(number), "lanes are numbered from 0 to %d", len(s.lanes)-1)
 	}
 	now, l := s.now(), s.lanes[number]
-	if l.epoch > 0 && !l.released && now < l.leaseEnd {
+	own := owner != "" && owner == l.owner
+	if l.epoch > 0 && !l.released && now < l.leaseEnd && !own {
 		return nil, fail(op, laneName(number), persist.ErrLeaseHeld)
 	}
 	l.epoch++

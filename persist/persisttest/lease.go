@@ -3,6 +3,7 @@ package persisttest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -19,6 +20,8 @@ func leaseCases() []testCase {
 		{tag: "LEASE-1", name: "renewed", run: checkRenewed},
 		{tag: "LEASE-1", name: "a dead holder's lease lasts", run: checkDeadHolder},
 		{tag: "LEASE-1", name: "a race has one winner", options: Options{Lanes: 3}, run: checkAcquireRace},
+		{tag: "LEASE-1", name: "its holder takes it anew", run: checkHolderTakesAnew},
+		{tag: "LEASE-1", name: "nobody's name is no holder's", run: checkNamelessHolder},
 		{tag: "LEASE-2", name: "epochs rise", options: Options{Lanes: 2}, run: checkEpochs},
 		{tag: "LEASE-3", name: "a later epoch fences the earlier", run: checkFenced},
 		{tag: "LEASE-3", name: "a released lease is fenced at once", run: checkReleasedFenced},
@@ -27,9 +30,10 @@ func leaseCases() []testCase {
 	}
 }
 
+// held demands that nobody but its holder gets the lane.
 func (e *env) held(lane int) {
 	e.Helper()
-	got, err := e.store.AcquireLane(e.ctx, lane, "owner", lease)
+	got, err := e.store.AcquireLane(e.ctx, lane, "intruder", lease)
 	require.ErrorIs(e, err, persist.ErrLeaseHeld)
 	require.NotErrorIs(e, err, persist.ErrUnknownOutcome)
 	require.Nil(e, got)
@@ -37,13 +41,41 @@ func (e *env) held(lane int) {
 
 func checkOneHolder(e *env) {
 	lane := e.acquire(0)
-	e.held(0) // by the same owner's name
+	e.held(0)
 	_, err := e.handle().AcquireLane(e.ctx, 0, "other", lease)
 	require.ErrorIs(e, err, persist.ErrLeaseHeld)
 	e.acquire(1)
 	e.release(lane)
-	e.acquire(0)
+	_, err = e.handle().AcquireLane(e.ctx, 0, "other", lease)
+	require.NoError(e, err)
 	e.held(0)
+}
+
+// checkHolderTakesAnew is about a holder that does not know that it is: the answer
+// to its AcquireLane, or its Release, was lost.
+func checkHolderTakesAnew(e *env) {
+	e.enqueue(seeking("a"), message("b"))
+	earlier := e.acquire(0)
+	handed := e.next(earlier)
+	require.NoError(e, earlier.Renew(e.ctx, lease, true))
+	lane, err := e.handle().AcquireLane(e.ctx, 0, "owner", 2*lease)
+	require.NoError(e, err)
+	require.Greater(e, lane.Epoch(), earlier.Epoch())
+	require.False(e, lane.SentUntil().IsZero(), "the earlier holder may have sent")
+	e.fenced(earlier, handed[0].Position)
+	require.Equal(e, []string{"a", "b"}, ids(e.next(lane)))
+	e.advance(lease)
+	e.held(0) // for the time of the later lease
+	e.release(lane)
+	e.acquire(0)
+}
+
+func checkNamelessHolder(e *env) {
+	lane, err := e.store.AcquireLane(e.ctx, 0, "", lease)
+	require.NoError(e, err)
+	_, err = e.handle().AcquireLane(e.ctx, 0, "", lease)
+	require.ErrorIs(e, err, persist.ErrLeaseHeld)
+	require.NoError(e, lane.Renew(e.ctx, lease, false))
 }
 
 func checkLeaseEnds(e *env) {
@@ -93,7 +125,7 @@ func checkAcquireRace(e *env) {
 		var winners [3]atomic.Int32
 		lanes := make([]atomic.Pointer[persist.Lane], 3)
 		e.together(24, func(i int) error {
-			lane, err := handles[i%len(handles)].AcquireLane(e.ctx, i%3, "racer", lease)
+			lane, err := handles[i%len(handles)].AcquireLane(e.ctx, i%3, fmt.Sprint("racer ", i), lease)
 			switch {
 			case err == nil:
 				winners[i%3].Add(1)

@@ -19,6 +19,7 @@ type modelLane struct {
 	last    int64
 
 	epoch    int64
+	owner    string
 	leaseEnd time.Duration
 	released bool
 	lease    persist.Lane   // the last one given out; nil after a crash
@@ -96,8 +97,9 @@ func (m *model) leased(t *rapid.T) *modelLane {
 
 func (m *model) acquire(t *rapid.T) {
 	l, ttl := m.lane(t), ticks(t, "ttl", 5)
-	lane, err := m.store.AcquireLane(m.ctx, l.number, "owner", ttl)
-	if l.held(m.now) {
+	owner := rapid.SampledFrom([]string{"owner", "other", ""}).Draw(t, "owner")
+	lane, err := m.store.AcquireLane(m.ctx, l.number, owner, ttl)
+	if l.held(m.now) && (owner == "" || owner != l.owner) {
 		require.ErrorIs(m, err, persist.ErrLeaseHeld)
 		return
 	}
@@ -106,7 +108,8 @@ func (m *model) acquire(t *rapid.T) {
 	if l.lease != nil {
 		l.lost = append(l.lost, l.lease)
 	}
-	l.lease, l.epoch, l.leaseEnd, l.released = lane, lane.Epoch(), m.now+ttl, false
+	l.lease, l.epoch, l.released = lane, lane.Epoch(), false
+	l.owner, l.leaseEnd = owner, m.now+ttl
 	for _, e := range l.entries {
 		e.handed = false
 		e.late = e.awaiting || e.dueAt > m.now

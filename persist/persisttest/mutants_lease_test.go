@@ -30,20 +30,22 @@ func leaseMutants() []mutant {
 				return lane, err
 			}
 		}},
-		{name: "an owner may take its own lane twice", caught: []string{"LEASE-1"}, model: true, bend: func(b *bent) {
-			last := make(map[string]persist.Lane)
-			var mu sync.Mutex
+		{name: "a holder gets its old lease again", caught: []string{"LEASE-1"}, model: true, bend: func(b *bent) {
+			b.acquire = againBy(b, func(ctx context.Context, last persist.Lane, ttl time.Duration) (persist.Lane, error) {
+				return last, last.Renew(ctx, ttl, false)
+			})
+		}},
+		{name: "a holder's name is no exception", caught: []string{"LEASE-1"}, model: true, bend: func(b *bent) {
+			b.acquire = againBy(b, func(context.Context, persist.Lane, time.Duration) (persist.Lane, error) {
+				return nil, persist.ErrLeaseHeld
+			})
+		}},
+		{name: "the nameless are one holder", caught: []string{"LEASE-1"}, model: true, bend: func(b *bent) {
 			b.acquire = func(ctx context.Context, number int, owner string, ttl time.Duration) (persist.Lane, error) {
-				mu.Lock()
-				defer mu.Unlock()
-				lane, err := b.Store.AcquireLane(ctx, number, owner, ttl)
-				if lane := last[owner]; errors.Is(err, persist.ErrLeaseHeld) && lane != nil && lane.Number() == number {
-					return lane, nil
+				if owner == "" {
+					owner = "nobody"
 				}
-				if err == nil {
-					last[owner] = lane
-				}
-				return lane, err
+				return b.Store.AcquireLane(ctx, number, owner, ttl)
 			}
 		}},
 		{name: "leases never end", caught: []string{"LEASE-1", "LEASE-3"}, model: true, bend: func(b *bent) {
@@ -157,5 +159,27 @@ func leaseMutants() []mutant {
 				return b.Store.AcquireLane(ctx, number, "", ttl)
 			}
 		}},
+	}
+}
+
+// againBy has again answer an AcquireLane by the owner that holds the lane.
+func againBy(b *bent, again func(ctx context.Context, last persist.Lane, ttl time.Duration) (persist.Lane, error)) func(context.Context, int, string, time.Duration) (persist.Lane, error) {
+	last := make(map[int]persist.Lane)
+	var mu sync.Mutex
+	return func(ctx context.Context, number int, owner string, ttl time.Duration) (persist.Lane, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		infos, err := b.Lanes(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if number >= 0 && number < len(infos) && owner != "" && infos[number].Remaining > 0 && infos[number].Owner == owner && last[number] != nil {
+			return again(ctx, last[number], ttl)
+		}
+		lane, err := b.Store.AcquireLane(ctx, number, owner, ttl)
+		if err == nil {
+			last[number] = lane
+		}
+		return lane, err
 	}
 }

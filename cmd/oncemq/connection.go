@@ -169,7 +169,7 @@ func (o *connectionOptions) several(but ...string) []*option {
 // none is named.
 func (o *connectionOptions) orOwn(note string) {
 	o.given.host.def, o.given.urls.def = "localhost, with --port", "a broker of the command's own"
-	o.given.urls.usage = urlUsage + note
+	o.given.urls.usage, o.given.urls.many = urlUsage+note, false
 }
 
 // What there is to say of --url.

@@ -51,7 +51,7 @@ func TestSubUnread(t *testing.T) {
 	select {
 	case c := <-code:
 		require.Equal(t, exitFailed, c)
-		// The client and the output have the same patience; either may say it.
+		// The client says it if a handler still waits, else the output.
 		require.Regexp(t, "could be acknowledged|nobody reads it", stderr.String())
 	case <-patience.Done():
 		require.FailNow(t, "it does not end")

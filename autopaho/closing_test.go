@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oncemq/oncemq/autopaho"
+	"github.com/oncemq/oncemq/dedup"
 	"github.com/oncemq/oncemq/internal/brokertest"
 )
 
@@ -95,4 +96,89 @@ func TestCloseWaitsForClosingSubscription(t *testing.T) {
 	require.NoError(t, <-subClosed)
 	require.NoError(t, <-closed)
 	require.EqualValues(t, 1, acks.Load())
+}
+
+// Subscribe is given up while a handler runs already, since the broker may send before
+// it has agreed (section 3.8.4): Subscribe does not wait for the handler, but what that
+// has done is settled, Close waits for it, and it is not done again.
+func TestSubscribeGivenUpWhileHandlerRuns(t *testing.T) {
+	t.Parallel()
+	for name, cfg := range map[string]autopaho.SubscribeConfig{
+		"handler":        {},
+		"group":          {Group: "g"},
+		"batch of group": {Group: "g", MaxBatch: 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var agrees atomic.Bool
+			var acks atomic.Int32
+			b := startBroker(t, brokertest.Options{Intercept: func(_ string, d brokertest.Direction, p *brokertest.Packet) brokertest.Action {
+				switch {
+				case d == brokertest.Out && p.Type == brokertest.SUBACK && !agrees.Load():
+					return brokertest.Drop
+				case d == brokertest.In && p.Type == brokertest.PUBACK:
+					acks.Add(1)
+				}
+				return brokertest.Pass
+			}})
+			ctx := within(t, 60*time.Second)
+			store := memoryStore(t)
+			message := brokertest.Packet{
+				Topic: "a", QoS: 1, Properties: brokertest.Properties{brokertest.UserProperty(dedup.PropertyMessageID, "1")},
+			}
+			running, goOn := make(chan struct{}, 10), make(chan struct{})
+			var runs atomic.Int32
+			handle := func() error {
+				runs.Add(1)
+				running <- struct{}{}
+				<-goOn
+				return nil
+			}
+			cfg.Filters = []string{"a"}
+			if cfg.MaxBatch > 0 {
+				cfg.BatchHandler = func(context.Context, []*autopaho.Received) error { return handle() }
+			} else {
+				cfg.Handler = func(context.Context, *autopaho.Received) error { return handle() }
+			}
+			options := autopaho.Config{Servers: []string{b.URL()}, ClientID: "c", Store: store, Relay: autopaho.RelayConfig{Off: true}}
+			c, err := autopaho.New(ctx, options)
+			require.NoError(t, err)
+			giveUp, cancel := context.WithCancel(ctx)
+			defer cancel()
+			subscribed := make(chan error, 1)
+			go func() {
+				_, err := c.Subscribe(giveUp, cfg)
+				subscribed <- err
+			}()
+			require.NoError(t, b.Wait(ctx, func() bool { return b.Subscribers("a")+b.Subscribers("$share/g/a") == 1 }))
+			b.Publish(message)
+			<-running
+			cancel()
+			require.ErrorIs(t, <-subscribed, context.Canceled)
+			closed := make(chan error, 1)
+			go func() { closed <- c.Close(ctx) }()
+			early := time.NewTimer(200 * time.Millisecond)
+			defer early.Stop()
+			select {
+			case err := <-closed:
+				close(goOn)
+				require.Fail(t, "Close has returned, and the handler has not", "%v", err)
+			case <-early.C:
+			}
+			close(goOn)
+			require.NoError(t, <-closed)
+			require.EqualValues(t, 1, acks.Load())
+			require.EqualValues(t, 1, runs.Load())
+			if cfg.Group == "" {
+				return
+			}
+			agrees.Store(true)
+			next := client(t, options)
+			_, err = next.Subscribe(ctx, cfg)
+			require.NoError(t, err)
+			b.Publish(message)
+			eventually(t, func() bool { return acks.Load() == 2 }, 30*time.Second, 5*time.Millisecond, "it is acknowledged")
+			require.EqualValues(t, 1, runs.Load(), "processed again")
+		})
+	}
 }

@@ -48,6 +48,8 @@ type consumer struct {
 	again    *time.Timer // until reconnect
 	unwanted []string    // filters to unsubscribe from
 	closed   bool
+	// finishing are those that have left subs, and are not through yet.
+	finishing []*Subscription
 
 	dropping sync.Mutex // held while what is unrouted is put aside
 }
@@ -310,11 +312,14 @@ func (in *consumer) close(ctx context.Context) error {
 			t.Stop()
 		}
 	}
-	subs := append([]*Subscription(nil), in.subs...)
+	subs, finishing := slices.Clone(in.subs), slices.Clone(in.finishing)
 	in.mu.Unlock()
 	var errs []error
 	for _, s := range subs {
-		errs = append(errs, s.closeWork(ctx))
+		errs = append(errs, s.closeWork(ctx, ctx))
+	}
+	for _, s := range finishing {
+		errs = append(errs, s.awaitClosed(ctx))
 	}
 	in.waitDropped(ctx)
 	if in.link.Engine().Snapshot().Connected {
@@ -322,6 +327,9 @@ func (in *consumer) close(ctx context.Context) error {
 	}
 	in.cancel()
 	<-in.joined
+	for _, s := range finishing {
+		<-s.closed
+	}
 	errs = append(errs, in.link.Close(ctx))
 	in.board.ended()
 	return errors.Join(errs...)

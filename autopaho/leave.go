@@ -3,6 +3,7 @@ package autopaho
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -40,6 +41,34 @@ func (in *consumer) outlives(s *Subscription) bool {
 func (in *consumer) leaveClosing(ctx context.Context, s *Subscription) {
 	if in.outlives(s) {
 		in.linger(ctx, s, nil)
+	}
+}
+
+// finish is closeWork for a subscription that the client has no more, and that no other
+// ends. Once ctx has ended it returns, and goes on alone: what handlers have done
+// meanwhile is settled, which close waits for.
+func (in *consumer) finish(ctx context.Context, s *Subscription) error {
+	in.mu.Lock()
+	if in.closed {
+		in.mu.Unlock()
+		return s.closeWork(ctx, ctx)
+	}
+	in.finishing = append(in.finishing, s)
+	in.mu.Unlock()
+	result := make(chan error, 1)
+	go func() { // joined by close, by s.closed
+		result <- s.closeWork(in.ctx, ctx)
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		if i := slices.Index(in.finishing, s); i >= 0 {
+			in.finishing = slices.Delete(in.finishing, i, i+1)
+		}
+	}()
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("subscription closed with handlers still running: %w", ctx.Err())
 	}
 }
 

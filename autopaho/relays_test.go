@@ -2,6 +2,7 @@ package autopaho_test
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"log/slog"
 	"os"
@@ -209,7 +210,7 @@ func TestPausedRelay(t *testing.T) {
 	connects := func() int { return strings.Count(m.Log(), " as "+clientID+" (") }
 
 	before := connects()
-	paused.Pause()
+	pauseOutsideWrite(t, paused, file)
 	began := time.Now()
 	awaitCounts(t, store, 2500*time.Millisecond, 2)
 	require.Eventually(t, func() bool { return connects() == before+1 }, raceSlows*5*time.Second, 10*time.Millisecond)
@@ -253,6 +254,26 @@ func TestPausedRelay(t *testing.T) {
 	other.Terminate()
 	require.Zero(t, paused.Wait(5*time.Second), paused.Stderr.String())
 	require.Zero(t, other.Wait(5*time.Second), other.Stderr.String())
+}
+
+// pauseOutsideWrite stops a process with SIGSTOP that has not the lock of an SQLite file:
+// one that is stopped in the midst of a write holds all others up, for as long as it is.
+func pauseOutsideWrite(t *testing.T, p *testenv.Process, file string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(200)&_txlock=immediate")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	ctx := within(t, 20*time.Second)
+	for {
+		p.Pause()
+		tx, err := db.BeginTx(ctx, nil)
+		if err == nil {
+			require.NoError(t, tx.Rollback())
+			return
+		}
+		require.ErrorContains(t, err, "database is locked")
+		p.Continue()
+	}
 }
 
 // owners are the holders of the lanes.

@@ -331,7 +331,7 @@ func (in *consumer) subscribeNew(ctx context.Context, cfg SubscribeConfig, added
 		return nil, fmt.Errorf("subscribe: %w", err)
 	}
 	if err := in.add(ctx, s, added); err != nil {
-		_ = s.closeWork(ctx)
+		_ = in.finish(ctx, s)
 		return nil, fmt.Errorf("subscribe: %w", err)
 	}
 	return s, nil

@@ -301,18 +301,15 @@ func (s *Subscription) giveBack(del *session.Delivery) {
 	}
 }
 
-// closeWork stops taking messages in and waits until what was taken is settled. Who
-// calls it while another does waits for that one.
-func (s *Subscription) closeWork(ctx context.Context) error {
+// closeWork stops taking messages in and waits until what was taken is settled. What
+// patience leaves no time for is given back; the handlers that have begun see it in
+// their context, and have until ctx ends to have settled what they did: what has
+// happened must not happen again. Who calls it while another does waits for that one.
+func (s *Subscription) closeWork(ctx, patience context.Context) error {
 	s.mu.Lock()
 	if s.closing {
 		s.mu.Unlock()
-		select {
-		case <-s.closed:
-			return nil
-		case <-ctx.Done():
-			return fmt.Errorf("subscription is being closed: %w", ctx.Err())
-		}
+		return s.awaitClosed(ctx)
 	}
 	s.closing = true
 	defer close(s.closed)
@@ -330,24 +327,43 @@ func (s *Subscription) closeWork(ctx context.Context) error {
 	var err error
 	select {
 	case <-s.empty:
-	case <-ctx.Done():
+	case <-patience.Done():
 		if s.isEmpty() {
 			break
 		}
-		err = fmt.Errorf("subscription closed with handlers still running: %w", ctx.Err())
+		err = fmt.Errorf("subscription closed with handlers still running: %w", patience.Err())
 		s.consumer.reconnect() // what they hold must not hold up the others
 	}
 	s.cancel() // those that are left see it in their context
+	var leased chan error
+	if s.leased != nil {
+		leased = make(chan error, 1)
+		go func() { leased <- s.leased.Close(ctx) }() // nothing is granted any more
+	}
+	if s.tx != nil {
+		err = errors.Join(err, s.tx.Close(patience)) // an open transaction is rolled back
+	}
+	select {
+	case <-s.empty:
+	case <-ctx.Done():
+	}
 	if s.pool != nil {
 		err = errors.Join(err, s.pool.close(ctx))
 	}
-	if s.leased != nil {
-		err = errors.Join(err, s.leased.Close(ctx))
-	}
-	if s.tx != nil {
-		err = errors.Join(err, s.tx.Close(ctx))
+	if leased != nil {
+		err = errors.Join(err, <-leased)
 	}
 	return err
+}
+
+// awaitClosed waits until closeWork has ended.
+func (s *Subscription) awaitClosed(ctx context.Context) error {
+	select {
+	case <-s.closed:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("subscription is being closed: %w", ctx.Err())
+	}
 }
 
 // shared tells whether the broker deals messages out to the members of a group.
@@ -395,11 +411,11 @@ func (s *Subscription) Close(ctx context.Context) error {
 	} else { // the client closes, which waits for it all the same
 		s.consumer.leaveClosing(ctx, s)
 	}
-	return s.closeWork(ctx)
+	return s.consumer.finish(ctx, s)
 }
 
 // abandon is Close without waiting for the broker.
 func (s *Subscription) abandon(ctx context.Context) error {
 	s.consumer.abandon(s)
-	return s.closeWork(ctx)
+	return s.consumer.finish(ctx, s)
 }

@@ -296,7 +296,9 @@ func (s *SubscribeConfig) setDefaults(client *Config) {
 // some seconds for their Subscribe to come.
 //
 // The error wraps ErrConfig and lists every fault; is a *SubscribeError if the
-// broker refused a filter; wraps ErrRefused, ErrClosed or the context's error.
+// broker refused a filter; wraps ErrRefused, ErrClosed or the context's error. The broker
+// may send before it has agreed (section 3.8.4), so that a handler may run when the
+// context ends: it sees that in its own one, and Client.Close waits for it.
 func (c *Client) Subscribe(ctx context.Context, cfg SubscribeConfig) (*Subscription, error) {
 	return c.subscribe(ctx, cfg, nil)
 }

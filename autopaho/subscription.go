@@ -403,7 +403,8 @@ func (s *Subscription) isEmpty() bool {
 // group so is what the broker had queued for it, for ten seconds at most. Then what was
 // received is finished. Without a connection the next one tells it. What the context
 // leaves no time for is given back, and the connection is made anew so that the broker
-// sends it again.
+// sends it again. A handler that runs then sees it in its context, and Close does not
+// wait for it: Client.Close does, and what the handler has done is marked as processed.
 func (s *Subscription) Close(ctx context.Context) error {
 	if s.client.begin() == nil {
 		defer s.client.calls.Done()

@@ -36,7 +36,7 @@ func TestConfigPrecedence(t *testing.T) {
 url: ` + b.URL() + `
 topic: file
 format: "%t from the file"
-workers: 2 # of sub alone
+workers: 1 # of sub alone
 timeout: 30s # of pub
 profiles:
   nobody:

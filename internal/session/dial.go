@@ -111,7 +111,7 @@ func dialTLS(ctx context.Context, network Dial, address string, cfg *tls.Config)
 		_ = nc.Close() // the handshake's error says why
 		return nil, err
 	}
-	return tc, nil
+	return &tlsConn{Conn: tc}, nil
 }
 
 // wsConn makes a stream of a WebSocket's binary messages: packet boundaries and

@@ -57,7 +57,7 @@ func Start(tb testing.TB, cmd *exec.Cmd) *Process {
 func tail(o *Output) string { return end(o.String()) }
 
 func end(s string) string {
-	const limit = 16 << 10
+	const limit = 4 << 10
 	if len(s) > limit {
 		s = "…" + s[len(s)-limit:]
 	}

@@ -182,3 +182,39 @@ func TestSubscribeGivenUpWhileHandlerRuns(t *testing.T) {
 		})
 	}
 }
+
+// Close keeps to its context, also if somebody waits for ever for the end of a
+// subscription whose handler does not return.
+func TestCloseLeavesClosingSubscription(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, brokertest.Options{})
+	ctx := within(t, 60*time.Second)
+	c, err := autopaho.New(ctx, autopaho.Config{Servers: []string{b.URL()}})
+	require.NoError(t, err)
+	running, goOn := make(chan struct{}), make(chan struct{})
+	sub, err := c.Subscribe(ctx, autopaho.SubscribeConfig{
+		Filters: []string{"a"}, Handler: func(context.Context, *autopaho.Received) error {
+			close(running)
+			<-goOn
+			return nil
+		},
+	})
+	require.NoError(t, err)
+	b.Publish(brokertest.Packet{Topic: "a", QoS: 1})
+	<-running
+	subClosed := make(chan error, 1)
+	go func() { subClosed <- sub.Close(ctx) }()
+	eventually(t, func() bool { return len(c.Subscriptions()) == 0 }, 30*time.Second, time.Millisecond, "it is being closed")
+	short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+	defer cancel()
+	closed := make(chan error, 1)
+	go func() { closed <- c.Close(short) }()
+	select {
+	case err := <-closed:
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	case <-ctx.Done():
+		t.Error("Close does not return")
+	}
+	require.Error(t, <-subClosed)
+	close(goOn)
+}

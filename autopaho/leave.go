@@ -57,7 +57,10 @@ func (in *consumer) finish(ctx context.Context, s *Subscription) error {
 	in.mu.Unlock()
 	result := make(chan error, 1)
 	go func() { // joined by close, by s.closed
-		result <- s.closeWork(in.ctx, ctx)
+		patience, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(in.ctx, cancel)()
+		result <- s.closeWork(in.ctx, patience)
 		in.mu.Lock()
 		defer in.mu.Unlock()
 		if i := slices.Index(in.finishing, s); i >= 0 {

@@ -29,7 +29,7 @@ func main() {
 	defer stop()
 	err := run(ctx)
 	if errors.Is(err, errNotReady) && ctx.Err() != nil {
-		return // told to end while the store or the broker was away: nothing was begun
+		return // told to end while the store or the broker was away
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -61,17 +61,24 @@ func run(ctx context.Context) error {
 	if err := handle(&cfg, os.Getenv("FLEET_EFFECTS")); err != nil {
 		return err
 	}
-	if _, err := client.Subscribe(ctx, cfg); err != nil {
-		return fmt.Errorf("%w: %w", errNotReady, err)
+	_, subscribed := client.Subscribe(ctx, cfg)
+	if subscribed == nil {
+		fmt.Println("ready")
+		<-ctx.Done()
 	}
-	fmt.Println("ready")
-	<-ctx.Done()
 	end, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
+	// Handlers may run already, whether the broker has agreed or not.
 	if err := client.Close(end); err != nil {
 		return err
 	}
-	return store.Close(end)
+	if err := store.Close(end); err != nil {
+		return err
+	}
+	if subscribed != nil {
+		return fmt.Errorf("%w: %w", errNotReady, subscribed)
+	}
+	return nil
 }
 
 // open opens the store, and tries again while its server is away.

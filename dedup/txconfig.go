@@ -86,7 +86,7 @@ type TxConfig[T any] struct {
 
 	// Group, Window, ClockSkew, PollInterval, SweepInterval, StoreTimeout,
 	// Logger, OnStoreError and OnStoreBack are as in [Config]; StoreTimeout
-	// bounds sweeps and questions for the time only.
+	// bounds all calls but transactions, for which see Timeout.
 	Group         string
 	Window        time.Duration
 	ClockSkew     time.Duration
@@ -133,6 +133,11 @@ type TxConfig[T any] struct {
 	// handler that is still running then fails; it must heed its context, unless
 	// there is a HandlerTimeout. At least MaxHold; zero means DefaultTxTimeout, or
 	// MaxHold if that is more.
+	//
+	// A transaction that takes longer than half a second is given up before, and done
+	// again, if the store was silent meanwhile and answers again: its connection may
+	// be one that has died without a word. To know, the store is asked for its time
+	// every half a second, on a connection of its own, with the waits of StoreTimeout.
 	Timeout time.Duration
 
 	// HandlerTimeout ends the context of one call of Process or Batch. A handler

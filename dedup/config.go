@@ -112,7 +112,7 @@ type Config struct {
 	// StoreTimeout is the most that a call of the store is waited for; a call that
 	// takes longer counts as failed with an unknown outcome, and is made again. At
 	// first calls are waited for FirstStoreTimeout, or for StoreTimeout if that is
-	// less: so work goes on within three seconds of the return of a store whose
+	// less: so work goes on within 2.5 s of the return of a store whose
 	// connections have died without a word. The wait for a store that is slow, but
 	// answers, grows: after three time-outs in a row of a kind of call the store is
 	// asked for its time, and for each answer what times out is waited for twice as
@@ -128,7 +128,7 @@ type Config struct {
 
 	// OnStoreError is called when a call of the store failed, and
 	// OnStoreBack once calls succeed again. In between, calls are tried
-	// again every 2 s at most, and nothing is granted or settled by the calls
+	// again after a second at most, and nothing is granted or settled by the calls
 	// that fail. Both are called by one goroutine, one after another, must not
 	// call Close, and may be nil. Errors in quick succession may be reported
 	// as one.

@@ -37,6 +37,8 @@ const (
 	callBegin
 	callSweep
 	callProbe
+	callTxBegin
+	callTxCommit
 	callKinds
 )
 

@@ -171,19 +171,19 @@ func (c *TxConsumer[T]) process(ctx context.Context, w *transaction[T]) error {
 		return nil
 	}
 	w.began = c.now()
-	gaveUp, err := c.watched(ctx, w, func(ctx context.Context) error {
-		return c.cfg.Store.ProcessTx(ctx, func(ctx context.Context, p persist.TxProcess[T]) error {
-			if c.cfg.HandlerTimeout > 0 {
-				return c.oversee(ctx, w, p)
-			}
-			return c.steps(ctx, w, p)
-		})
+	gaveUp, err := c.watched(ctx, w, func(ctx context.Context, p persist.TxProcess[T]) error {
+		if c.cfg.HandlerTimeout > 0 {
+			return c.oversee(ctx, w, p)
+		}
+		return c.steps(ctx, w, p)
 	})
-	if gaveUp && !errors.Is(err, persist.ErrTxInUse) {
+	if gaveUp != nil && !errors.Is(err, persist.ErrTxInUse) {
 		// What the handlers made of it says nothing about them.
 		w.failure = nil
-		w.gaveUp = min(w.gaveUp+1, mostDoublings)
-		err = fmt.Errorf("%w: %v", errSilence, err) //nolint:errorlint // nor does the kind of the error
+		if errors.Is(gaveUp, errSilence) {
+			w.gaveUp = min(w.gaveUp+1, mostDoublings)
+		}
+		err = fmt.Errorf("%w: %v", gaveUp, err) //nolint:errorlint // nor does the kind of the error
 	}
 	if err != nil {
 		return c.processFailed(ctx, w, err)

@@ -86,7 +86,8 @@ type TxConfig[T any] struct {
 
 	// Group, Window, ClockSkew, PollInterval, SweepInterval, StoreTimeout,
 	// Logger, OnStoreError and OnStoreBack are as in [Config]; StoreTimeout
-	// bounds all calls but transactions, for which see Timeout.
+	// bounds the beginning and the commit of a transaction as well, but not what is
+	// between them: see Timeout.
 	Group         string
 	Window        time.Duration
 	ClockSkew     time.Duration
@@ -137,7 +138,9 @@ type TxConfig[T any] struct {
 	// A transaction that takes longer than half a second is given up before, and done
 	// again, if the store was silent meanwhile and answers again: its connection may
 	// be one that has died without a word. To know, the store is asked for its time
-	// every half a second, on a connection of its own, with the waits of StoreTimeout.
+	// about twice a second, on another connection. If a connection dies alone, or in a
+	// silence of less than a second, while a handler is in work, it is Timeout, or
+	// HandlerTimeout, that ends the wait.
 	Timeout time.Duration
 
 	// HandlerTimeout ends the context of one call of Process or Batch. A handler

@@ -209,7 +209,7 @@ func TestConsumerGoesOnAfterSilentLoss(t *testing.T) {
 			sub := autopaho.SubscribeConfig{Filters: []string{"t/" + t.Name()}, Group: "g"}
 			if test.op == "Claim" || test.op == "Complete" {
 				sub.Handler = func(_ context.Context, m *autopaho.Received) error {
-					did.add(m.Message.ID)
+					did.add(m.ID)
 					return nil
 				}
 			} else {
@@ -219,9 +219,9 @@ func TestConsumerGoesOnAfterSilentLoss(t *testing.T) {
 				_, err = db.Exec(ctx, "CREATE TABLE effects (id text)")
 				require.NoError(t, err)
 				sub.TxHandler = autopaho.InTx(func(ctx context.Context, tx pgx.Tx, m *autopaho.Received) error {
-					did.add(m.Message.ID)
+					did.add(m.ID)
 					s.begins("statement")
-					_, err := tx.Exec(ctx, "INSERT INTO effects VALUES ($1)", m.Message.ID)
+					_, err := tx.Exec(ctx, "INSERT INTO effects VALUES ($1)", m.ID)
 					return err
 				})
 				atServer = func() { // else the transaction's locks stay

@@ -10,7 +10,9 @@ import (
 // The pauses between attempts on a store that fails: full jitter below a bound
 // that doubles, so that many replicas do not come back in step, and capped so
 // that work resumes within two seconds of the store's return: a client of the store
-// may have a pause of a second of its own before it connects again.
+// may have a pause of a second of its own before it connects again. If connections
+// have died without a word, it is a call that hangs for up to FirstStoreTimeout that
+// comes before the pause, see limits.
 const (
 	backoffFirst = 100 * time.Millisecond
 	backoffCap   = time.Second

@@ -21,7 +21,7 @@ func (c *Consumer) Begin(ctx context.Context, d Delivery, attempts int) error {
 	n.counted = attempts
 	claim, turn := n.claim(), n.turn
 	c.mu.Unlock()
-	held, err := call(ctx, c.cfg.StoreTimeout, func(ctx context.Context) ([]bool, error) {
+	held, err := call(ctx, c.limits, callBegin, func(ctx context.Context) ([]bool, error) {
 		return c.cfg.Store.RenewClaims(ctx, c.cfg.Group, []persist.Claim{claim}, c.cfg.Lease)
 	})
 	switch {

@@ -84,7 +84,7 @@ func (c *Consumer) takeQueued(w *claims) {
 
 // tellTime has the store's time known, by which messages may be too old.
 func (c *Consumer) tellTime(ctx context.Context) error {
-	return c.admission.clock.refresh(ctx, c.cfg.Store, c.cfg.StoreTimeout, c.now)
+	return c.admission.clock.refresh(ctx, c.limits, c.now)
 }
 
 // claimBatch makes one call of the store and acts on its answers.
@@ -98,7 +98,7 @@ func (c *Consumer) tellTime(ctx context.Context) error {
 // store that does not name the owner the key is held until its lease ends.
 func (c *Consumer) claimBatch(ctx context.Context, w *claims) error {
 	since := c.now()
-	answers, err := call(ctx, c.cfg.StoreTimeout, func(ctx context.Context) ([]persist.Claim, error) {
+	answers, err := call(ctx, c.limits, callClaim, func(ctx context.Context) ([]persist.Claim, error) {
 		return c.cfg.Store.Claim(ctx, persist.ClaimRequest{
 			Group: c.cfg.Group, Owner: c.owner, TTL: c.cfg.Lease, Keys: w.keys,
 		})
@@ -133,7 +133,7 @@ func (c *Consumer) uncount(ctx context.Context, again []persist.Claim) {
 	if len(again) == 0 {
 		return
 	}
-	_, err := call(ctx, c.cfg.StoreTimeout, func(ctx context.Context) ([]bool, error) {
+	_, err := call(ctx, c.limits, callBegin, func(ctx context.Context) ([]bool, error) {
 		return c.cfg.Store.RenewClaims(ctx, c.cfg.Group, again, c.cfg.Lease)
 	})
 	if err != nil {

@@ -99,7 +99,7 @@ func (c *Consumer) completeBatch(ctx context.Context, w *completions) (bool, err
 		w.request = append(w.request, persist.Completion{Claim: n.claim(), Dead: n.dead})
 	}
 	keep := c.admission.retention(newest, c.now())
-	done, err := call(ctx, c.cfg.StoreTimeout, func(ctx context.Context) ([]bool, error) {
+	done, err := call(ctx, c.limits, callComplete, func(ctx context.Context) ([]bool, error) {
 		return c.cfg.Store.Complete(ctx, c.cfg.Group, w.request, keep)
 	})
 	if err == nil && len(done) != len(w.nodes) {
@@ -151,7 +151,7 @@ func (c *Consumer) addLetters(ctx context.Context, w *completions) (bool, error)
 	for _, n := range w.nodes {
 		w.letters = append(w.letters, *n.dead)
 	}
-	_, err := call(ctx, c.cfg.StoreTimeout, func(ctx context.Context) (struct{}, error) {
+	_, err := call(ctx, c.limits, callLetters, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, c.cfg.Store.AddDeadLetters(ctx, w.letters)
 	})
 	if err != nil {
@@ -179,7 +179,7 @@ func (c *Consumer) releaseBatch(ctx context.Context, w *completions) (bool, erro
 	for _, n := range w.nodes {
 		w.claims = append(w.claims, n.claim())
 	}
-	_, err := call(ctx, c.cfg.StoreTimeout, func(ctx context.Context) (struct{}, error) {
+	_, err := call(ctx, c.limits, callRelease, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, c.cfg.Store.Release(ctx, c.cfg.Group, w.claims)
 	})
 	if err != nil {

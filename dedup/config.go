@@ -27,9 +27,13 @@ const (
 	DefaultMaxBatch      = 512
 	DefaultPollInterval  = time.Second
 	DefaultSweepInterval = 5 * time.Second
-	DefaultStoreTimeout  = 10 * time.Second
+	DefaultStoreTimeout  = 30 * time.Second
 	DefaultMaxHold       = 50 * time.Millisecond
 	DefaultTxTimeout     = time.Minute
+
+	// FirstStoreTimeout is how long a call of the store is waited for at first. See
+	// Config.StoreTimeout.
+	FirstStoreTimeout = 1500 * time.Millisecond
 
 	// CountedClaims is how many claims of a message count as attempts although its
 	// handler may not have begun: that costs nothing, and one crash, or a lost lease,
@@ -105,9 +109,18 @@ type Config struct {
 	// DefaultSweepInterval.
 	SweepInterval time.Duration
 
-	// StoreTimeout bounds each call of the store; a call that takes longer
-	// counts as failed with an unknown outcome. Renewals are bounded by a
-	// third of the lease instead. Zero means DefaultStoreTimeout.
+	// StoreTimeout is the most that a call of the store is waited for; a call that
+	// takes longer counts as failed with an unknown outcome, and is made again. At
+	// first calls are waited for FirstStoreTimeout, or for StoreTimeout if that is
+	// less: so work goes on within 2.5 s of the return of a store whose
+	// connections have died without a word. The wait for a store that is slow, but
+	// answers, grows: after three time-outs in a row of a kind of call the store is
+	// asked for its time, and for each answer what times out is waited for twice as
+	// long as before, up to StoreTimeout; a call that is answered within the first
+	// wait ends that, and so does a question that is not answered. Renewals are
+	// bounded by a third of the lease as well. Zero means DefaultStoreTimeout. It
+	// should exceed what the slowest call takes: what is never waited for is never
+	// done.
 	StoreTimeout time.Duration
 
 	// Logger gets what an operator should know; nil discards it.
@@ -115,7 +128,7 @@ type Config struct {
 
 	// OnStoreError is called when a call of the store failed, and
 	// OnStoreBack once calls succeed again. In between, calls are tried
-	// again every 2 s at most, and nothing is granted or settled by the calls
+	// again after a second at most, and nothing is granted or settled by the calls
 	// that fail. Both are called by one goroutine, one after another, must not
 	// call Close, and may be nil. Errors in quick succession may be reported
 	// as one.

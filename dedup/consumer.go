@@ -20,6 +20,7 @@ type Consumer struct {
 	// monotonic clock are used, so that a step of the wall clock changes nothing.
 	started   time.Time
 	health    *health
+	limits    *limits
 	admission admission
 
 	stop       context.CancelFunc
@@ -75,6 +76,7 @@ func New(cfg Config) (*Consumer, error) {
 		started:      time.Now(),
 		health:       newHealth(cfg.OnStoreError, cfg.OnStoreBack, cfg.Logger),
 		admission:    admission{window: cfg.Window, skew: cfg.ClockSkew},
+		limits:       newLimits(ctx, cfg.Store, cfg.StoreTimeout),
 		stop:         stop,
 		drained:      make(chan struct{}),
 		wakeClaim:    make(chan struct{}, 1),
@@ -283,6 +285,7 @@ func (c *Consumer) Close(ctx context.Context) error {
 	}
 	c.stop()
 	c.goroutines.Wait()
+	c.limits.close()
 	return err
 }
 
@@ -391,7 +394,7 @@ func (c *Consumer) finish(n *Node, outcome Outcome, out []settlement) []settleme
 // what a goroutine does whose last call failed and whose work has gone since:
 // otherwise a client that stopped its intake would wait for ever for the return.
 func (c *Consumer) probe(ctx context.Context) error {
-	_, err := call(ctx, c.cfg.StoreTimeout, func(ctx context.Context) (int, error) {
+	_, err := call(ctx, c.limits, callProbe, func(ctx context.Context) (int, error) {
 		return c.cfg.Store.ExpireProcessed(ctx, 1)
 	})
 	return err

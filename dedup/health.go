@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"sync"
-	"time"
 )
 
 // loop is one of the goroutines that call the store, as a bit.
@@ -110,13 +109,6 @@ func (h *health) report(ctx context.Context) {
 			}
 		}
 	}
-}
-
-// call runs one call of the store with its time limit.
-func call[T any](ctx context.Context, limit time.Duration, f func(context.Context) (T, error)) (T, error) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	return f(ctx)
 }
 
 // wake makes one receive on ch succeed. It never blocks.

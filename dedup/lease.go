@@ -11,6 +11,14 @@ import (
 // that two renewals may fail before it ends.
 func (c *Consumer) renewAfter() time.Duration { return c.cfg.Lease / 3 }
 
+// renewFor is how long a renewal is waited for after so many that failed in a row. It
+// has to come through before the lease ends, be the store slow or have lost its
+// connections without a word: so it is soon made again, with twice the time, and gets no
+// less than any other call does.
+func (c *Consumer) renewFor(failed int) time.Duration {
+	return min(c.limits.longest()<<failed, c.cfg.StoreTimeout, c.renewAfter())
+}
+
 // trustFor is the age up to which a claim is relied on without renewal. The
 // margin covers the difference between the store's clock and ours over a lease,
 // and the time a handler takes to stop.
@@ -66,7 +74,7 @@ func (c *Consumer) runRenewals(ctx context.Context) {
 		var err error
 		switch {
 		case len(w.nodes) > 0:
-			err = c.renewBatch(ctx, &w)
+			err = c.renewBatch(ctx, &w, retry.failures)
 		case c.health.isFailing(loopRenew):
 			err = c.probe(ctx)
 		default:
@@ -114,11 +122,11 @@ func (c *Consumer) takeDue(w *renewals) (next time.Duration) {
 
 // renewBatch makes one call of the store and acts on its answers. Claims may
 // have been completed or released meanwhile, and their nodes be in another turn.
-func (c *Consumer) renewBatch(ctx context.Context, w *renewals) error {
+func (c *Consumer) renewBatch(ctx context.Context, w *renewals, failed int) error {
 	since := c.now()
-	held, err := call(ctx, min(c.cfg.StoreTimeout, c.renewAfter()), func(ctx context.Context) ([]bool, error) {
-		return c.cfg.Store.RenewClaims(ctx, c.cfg.Group, w.claims, c.cfg.Lease)
-	})
+	limited, cancel := context.WithTimeout(ctx, c.renewFor(failed))
+	defer cancel()
+	held, err := c.cfg.Store.RenewClaims(limited, c.cfg.Group, w.claims, c.cfg.Lease)
 	if err == nil && len(held) != len(w.nodes) {
 		err = errAnswers("renew", len(w.nodes), len(held))
 	}

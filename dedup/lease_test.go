@@ -21,7 +21,9 @@ func TestRenewalKeepsClaim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newStore(t)
 		slow := newFaulty(store)
-		one, two := start(t, testConfig(slow)), start(t, testConfig(store))
+		cfg := testConfig(slow)
+		cfg.StoreTimeout = 5 * time.Second // for which the end waits
+		one, two := start(t, cfg), start(t, testConfig(store))
 		d := submit(t, one, "a")
 		g := <-d.granted
 		ctx, cancel := g.Context(t.Context())
@@ -32,7 +34,7 @@ func TestRenewalKeepsClaim(t *testing.T) {
 			}
 			return faultNone
 		})
-		submit(t, one, "stuck")
+		stuck := submit(t, one, "stuck")
 		other := submit(t, two, "a")
 		elapse(10 * one.cfg.Lease)
 		require.NoError(t, ctx.Err())
@@ -41,6 +43,7 @@ func TestRenewalKeepsClaim(t *testing.T) {
 		elapse(10 * one.cfg.Lease)
 		d.undecided(t) // the completion is stuck
 		other.undecided(t)
+		one.Release(stuck)
 		slow.setDecide(nil)
 		require.Equal(t, OutcomeProcessed, <-d.settled)
 		require.Equal(t, OutcomeDuplicate, <-other.settled)

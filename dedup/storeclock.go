@@ -33,7 +33,7 @@ type storeClock struct {
 }
 
 // refresh asks the store if its time is unknown or was learned too long ago.
-func (s *storeClock) refresh(ctx context.Context, store storeTime, timeout time.Duration, own func() time.Duration) error {
+func (s *storeClock) refresh(ctx context.Context, p *limits, own func() time.Duration) error {
 	asked, wall := own(), time.Now().Round(0)
 	s.mu.Lock()
 	age, byWall := asked-s.asked, wall.Sub(s.wall)
@@ -42,7 +42,7 @@ func (s *storeClock) refresh(ctx context.Context, store storeTime, timeout time.
 	if fresh {
 		return nil
 	}
-	told, err := call(ctx, timeout, store.Time)
+	told, err := call(ctx, p, callTime, p.store.Time)
 	if err != nil {
 		return err
 	}

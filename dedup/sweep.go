@@ -25,7 +25,7 @@ type expirer interface {
 }
 
 func (c *Consumer) runSweeps(ctx context.Context) {
-	sweep(ctx, c.cfg.Store, c.cfg.SweepInterval, c.cfg.StoreTimeout, func(forgotten int) {
+	sweep(ctx, c.cfg.Store, c.cfg.SweepInterval, c.limits, func(forgotten int) {
 		c.mu.Lock()
 		c.counters.forgotten += int64(forgotten)
 		c.mu.Unlock()
@@ -37,12 +37,12 @@ func (c *Consumer) runSweeps(ctx context.Context) {
 // as fast as they are completed. An error is left to the next
 // round: nothing depends on a sweep, and if the store is down others say so.
 func sweep(
-	ctx context.Context, store expirer, interval, timeout time.Duration, count func(forgotten int),
+	ctx context.Context, store expirer, interval time.Duration, limits *limits, count func(forgotten int),
 ) {
 	wait := jittered(interval)
 	for pause(ctx, wait) {
 		began := time.Now()
-		forgotten, err := call(ctx, timeout, func(ctx context.Context) (int, error) {
+		forgotten, err := call(ctx, limits, callSweep, func(ctx context.Context) (int, error) {
 			return store.ExpireProcessed(ctx, sweepLimit)
 		})
 		wait = jittered(interval)

@@ -27,6 +27,10 @@ type transaction[T any] struct {
 	// single is how many of the next deliveries get a transaction each, because
 	// one of them may have spoilt the one that they shared.
 	single int
+	// notes are the claims of notes that are not released yet.
+	notes []persist.Claim
+	// gaveUp is how many transactions in a row were given up: see watch.
+	gaveUp int
 	// overseer, if set, looks after the handlers; stuck is whose delivery's it left
 	// behind.
 	overseer *overseer
@@ -157,7 +161,7 @@ func (c *TxConsumer[T]) alone(n *Node) bool {
 func (c *TxConsumer[T]) process(ctx context.Context, w *transaction[T]) error {
 	w.failure = nil
 	// Not within the transaction: the question may take another connection.
-	if err := c.admission.clock.refresh(ctx, c.cfg.Store, c.cfg.StoreTimeout, c.now); err != nil {
+	if err := c.admission.clock.refresh(ctx, c.limits, c.now); err != nil {
 		return c.processFailed(ctx, w, err)
 	}
 	if err := c.noteAttempts(ctx, w); err != nil {
@@ -167,17 +171,24 @@ func (c *TxConsumer[T]) process(ctx context.Context, w *transaction[T]) error {
 		return nil
 	}
 	w.began = c.now()
-	_, err := call(ctx, c.cfg.Timeout, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, c.cfg.Store.ProcessTx(ctx, func(ctx context.Context, p persist.TxProcess[T]) error {
-			if c.cfg.HandlerTimeout > 0 {
-				return c.oversee(ctx, w, p)
-			}
-			return c.steps(ctx, w, p)
-		})
+	gaveUp, err := c.watched(ctx, w, func(ctx context.Context, p persist.TxProcess[T]) error {
+		if c.cfg.HandlerTimeout > 0 {
+			return c.oversee(ctx, w, p)
+		}
+		return c.steps(ctx, w, p)
 	})
+	if gaveUp != nil && !errors.Is(err, persist.ErrTxInUse) {
+		// What the handlers made of it says nothing about them.
+		w.failure = nil
+		if errors.Is(gaveUp, errSilence) {
+			w.gaveUp = min(w.gaveUp+1, mostDoublings)
+		}
+		err = fmt.Errorf("%w: %v", gaveUp, err) //nolint:errorlint // nor does the kind of the error
+	}
 	if err != nil {
 		return c.processFailed(ctx, w, err)
 	}
+	w.gaveUp = 0
 	c.mu.Lock()
 	for i, r := range w.results {
 		c.apply(w, w.nodes[i], r)

@@ -86,7 +86,8 @@ type TxConfig[T any] struct {
 
 	// Group, Window, ClockSkew, PollInterval, SweepInterval, StoreTimeout,
 	// Logger, OnStoreError and OnStoreBack are as in [Config]; StoreTimeout
-	// bounds sweeps and questions for the time only.
+	// bounds the beginning and the commit of a transaction as well, but not what is
+	// between them: see Timeout.
 	Group         string
 	Window        time.Duration
 	ClockSkew     time.Duration
@@ -133,6 +134,13 @@ type TxConfig[T any] struct {
 	// handler that is still running then fails; it must heed its context, unless
 	// there is a HandlerTimeout. At least MaxHold; zero means DefaultTxTimeout, or
 	// MaxHold if that is more.
+	//
+	// A transaction that takes longer than half a second is given up before, and done
+	// again, if the store was silent meanwhile and answers again: its connection may
+	// be one that has died without a word. To know, the store is asked for its time
+	// about twice a second, on another connection. If a connection dies alone, or in a
+	// silence of less than a second, while a handler is in work, it is Timeout, or
+	// HandlerTimeout, that ends the wait.
 	Timeout time.Duration
 
 	// HandlerTimeout ends the context of one call of Process or Batch. A handler

@@ -29,6 +29,7 @@ type TxConsumer[T any] struct {
 	owner     string // of the claims that count attempts
 	started   time.Time
 	health    *health
+	limits    *limits
 	admission admission
 
 	stop       context.CancelFunc
@@ -63,6 +64,7 @@ func NewTx[T any](cfg TxConfig[T]) (*TxConsumer[T], error) {
 		started:   time.Now(),
 		health:    newHealth(cfg.OnStoreError, cfg.OnStoreBack, cfg.Logger),
 		admission: admission{window: cfg.Window, skew: cfg.ClockSkew},
+		limits:    newLimits(ctx, cfg.Store, cfg.StoreTimeout),
 		stop:      stop,
 		drained:   make(chan struct{}),
 		wake:      make(chan struct{}, 1),
@@ -205,6 +207,7 @@ func (c *TxConsumer[T]) Close(ctx context.Context) error {
 	}
 	c.stop()
 	c.goroutines.Wait()
+	c.limits.close()
 	return err
 }
 
@@ -230,7 +233,7 @@ func (c *TxConsumer[T]) settle(n *Node, outcome Outcome, out []settlement) []set
 }
 
 func (c *TxConsumer[T]) runSweeps(ctx context.Context) {
-	sweep(ctx, c.cfg.Store, c.cfg.SweepInterval, c.cfg.StoreTimeout, func(forgotten int) {
+	sweep(ctx, c.cfg.Store, c.cfg.SweepInterval, c.limits, func(forgotten int) {
 		c.mu.Lock()
 		c.counters.forgotten += int64(forgotten)
 		c.mu.Unlock()
@@ -239,7 +242,7 @@ func (c *TxConsumer[T]) runSweeps(ctx context.Context) {
 
 // probe runs an empty transaction, to learn whether the store works.
 func (c *TxConsumer[T]) probe(ctx context.Context) error {
-	_, err := call(ctx, c.cfg.Timeout, func(ctx context.Context) (struct{}, error) {
+	_, err := call(ctx, c.limits, callProbe, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, c.cfg.Store.ProcessTx(ctx, func(context.Context, persist.TxProcess[T]) error { return nil })
 	})
 	return err

@@ -2,6 +2,8 @@ package dedup
 
 import (
 	"context"
+	"log/slog"
+	"time"
 
 	"github.com/oncemq/oncemq/persist"
 )
@@ -22,14 +24,19 @@ import (
 // own, and is noted right before, so that what waits behind one that kills does not
 // count as begun.
 
-// noteTTL is for how long the claim of a note lasts if its release is lost.
-const noteTTL = MinLease
+// noteTTL is for how long the claim of a note lasts if its process dies before it is
+// released. If the answer to either call is lost, the note is taken again meanwhile: it
+// names its owner, and counts once.
+const noteTTL = 10 * time.Second
 
 // noteAttempts counts the attempts of those deliveries in w that are seen again.
 // Those that are to run alone leave w, unless it is their turn.
 func (c *TxConsumer[T]) noteAttempts(ctx context.Context, w *transaction[T]) error {
 	if c.cfg.MaxAttempts == 0 {
 		return nil
+	}
+	if err := c.releaseNotes(ctx, w); err != nil {
+		return err
 	}
 	var keys []string
 	places := make(map[string]*Node)
@@ -45,7 +52,7 @@ func (c *TxConsumer[T]) noteAttempts(ctx context.Context, w *transaction[T]) err
 	if len(keys) == 0 {
 		return nil
 	}
-	claims, err := call(ctx, c.cfg.StoreTimeout, func(ctx context.Context) ([]persist.Claim, error) {
+	claims, err := call(ctx, c.limits, callClaim, func(ctx context.Context) ([]persist.Claim, error) {
 		return c.cfg.Store.Claim(ctx, persist.ClaimRequest{Group: c.cfg.Group, Owner: c.owner, TTL: noteTTL, Keys: keys})
 	})
 	if err == nil && len(claims) != len(keys) {
@@ -55,10 +62,10 @@ func (c *TxConsumer[T]) noteAttempts(ctx context.Context, w *transaction[T]) err
 		return err
 	}
 	single := len(w.nodes) == 1
-	var noted []persist.Claim
 	for i := range claims {
 		n := places[keys[i]]
-		if claims[i].State != persist.ClaimGranted {
+		if claims[i].State != persist.ClaimGranted && (claims[i].State != persist.ClaimBusy ||
+			claims[i].Owner != c.owner || claims[i].Epoch == 0) {
 			continue // Begin will see to it
 		}
 		// With the one that was not noted.
@@ -72,15 +79,28 @@ func (c *TxConsumer[T]) noteAttempts(ctx context.Context, w *transaction[T]) err
 		default:
 			n.noted = true
 		}
-		noted = append(noted, claims[i])
+		w.notes = append(w.notes, claims[i])
 	}
 	c.setSuspectsAside(w)
-	if len(noted) == 0 {
+	return c.releaseNotes(ctx, w)
+}
+
+// releaseNotes releases the claims of notes. Before that a transaction would find its
+// own keys busy.
+func (c *TxConsumer[T]) releaseNotes(ctx context.Context, w *transaction[T]) error {
+	if len(w.notes) == 0 {
 		return nil
 	}
-	_, err = call(ctx, c.cfg.StoreTimeout, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, c.cfg.Store.Release(ctx, c.cfg.Group, noted)
+	_, err := call(ctx, c.limits, callRelease, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, c.cfg.Store.Release(ctx, c.cfg.Group, w.notes)
 	})
+	if isRefusal(err) { // they end by themselves
+		c.cfg.Logger.LogAttrs(ctx, slog.LevelError, "dedup store refuses to release notes", slog.Any("error", err))
+		err = nil
+	}
+	if err == nil {
+		w.notes = nil
+	}
 	return err
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/oncemq/oncemq/internal/silence"
 	"github.com/oncemq/oncemq/persist"
 )
 
@@ -106,6 +107,7 @@ func configOf(rawURL string, opts Options) (*pgxpool.Config, Options, error) {
 	}
 	config.PingTimeout = cmp.Or(config.PingTimeout, pingTimeout)
 	config.ConnConfig.ConnectTimeout = cmp.Or(config.ConnConfig.ConnectTimeout, connectTimeout)
+	config.ConnConfig.DialFunc = new(silence.Watch).Dial(config.ConnConfig.DialFunc)
 	if _, ok := config.ConnConfig.RuntimeParams["application_name"]; !ok {
 		config.ConnConfig.RuntimeParams["application_name"] = "oncemq"
 	}

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -13,6 +14,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"github.com/oncemq/oncemq/internal/silence"
 	"github.com/oncemq/oncemq/persist"
 )
 
@@ -155,6 +157,11 @@ func handshake() *maintnotifications.Config {
 	return &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 }
 
+// watched is go-redis's own dialer, whose connections are watched.
+func watched(timeout time.Duration, encryption *tls.Config) silence.Dial {
+	return new(silence.Watch).Dial(goredis.NewDialer(&goredis.Options{DialTimeout: timeout, TLSConfig: encryption}))
+}
+
 func orDefault[T comparable](value *T, fallback T) {
 	var zero T
 	if *value == zero {
@@ -170,6 +177,7 @@ func singleClient(u url.URL) (func() goredis.UniversalClient, error) {
 	o.MaxRetries, o.DialerRetries, o.DisableIdentity, o.ContextTimeoutEnabled = noRetries, oneDial, true, true
 	o.MaintNotificationsConfig = handshake()
 	orDefault(&o.DialTimeout, dialTimeout)
+	o.Dialer = watched(o.DialTimeout, o.TLSConfig)
 	orDefault(&o.PipelinePoolSize, noPool)
 	o.ReadBufferSize, o.WriteBufferSize = bufferSize, bufferSize
 	return func() goredis.UniversalClient { return goredis.NewClient(o) }, nil
@@ -189,6 +197,7 @@ func clusterClient(u url.URL) (func() goredis.UniversalClient, error) {
 	// Everything is read where it is written.
 	o.ReadOnly, o.RouteByLatency, o.RouteRandomly = false, false, false
 	orDefault(&o.DialTimeout, dialTimeout)
+	o.Dialer = watched(o.DialTimeout, o.TLSConfig)
 	orDefault(&o.PipelinePoolSize, noPool)
 	o.ReadBufferSize, o.WriteBufferSize = bufferSize, bufferSize
 	return func() goredis.UniversalClient { return goredis.NewClusterClient(o) }, nil
@@ -229,6 +238,7 @@ func sentinelClient(u url.URL) (func() goredis.UniversalClient, error) {
 	o.MaxRetries, o.DialerRetries, o.DisableIdentity, o.ContextTimeoutEnabled = noRetries, oneDial, true, true
 	o.RouteByLatency, o.RouteRandomly, o.ReplicaOnly = false, false, false
 	orDefault(&o.DialTimeout, dialTimeout)
+	o.Dialer = watched(o.DialTimeout, o.TLSConfig)
 	orDefault(&o.PipelinePoolSize, noPool)
 	o.ReadBufferSize, o.WriteBufferSize = bufferSize, bufferSize
 	return func() goredis.UniversalClient { return goredis.NewFailoverClient(o) }, nil

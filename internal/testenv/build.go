@@ -56,8 +56,8 @@ func buildOnce(tb testing.TB, pkg string, race bool, tags string) string {
 	return b.path
 }
 
-// compile builds into a folder of the user's cache, one for each checkout. The
-// binary is put in place by a rename: test processes that build at the same
+// compile builds into a folder of the user's cache, one for each package of each
+// checkout: two packages may have the same name. The binary is put in place by a rename: test processes that build at the same
 // time do not disturb each other, and nothing is left behind but the last one.
 func compile(pkg string, race bool, tags string) (string, error) {
 	root, err := moduleRoot()
@@ -69,7 +69,7 @@ func compile(pkg string, race bool, tags string) (string, error) {
 		return "", err
 	}
 	sum := sha256.Sum256([]byte(root))
-	dir := filepath.Join(cache, "oncemq-test", hex.EncodeToString(sum[:8]))
+	dir := filepath.Join(cache, "oncemq-test", hex.EncodeToString(sum[:8]), filepath.FromSlash(pkg))
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
 	}

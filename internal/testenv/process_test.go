@@ -96,3 +96,9 @@ func TestBuildIsShared(t *testing.T) {
 	const pkg = "./internal/testenv/testdata/echo"
 	require.Equal(t, testenv.Build(t, pkg), testenv.Build(t, pkg))
 }
+
+// Packages of the same name, which tests of several processes build, are not mixed up.
+func TestBuildsAreApart(t *testing.T) {
+	t.Parallel()
+	require.NotEqual(t, testenv.Build(t, "./internal/testenv/testdata/echo"), testenv.Build(t, "./internal/testenv/testdata/other/echo"))
+}

@@ -1,0 +1,4 @@
+// Command echo has the name of another one.
+package main
+
+func main() {}

@@ -2,6 +2,7 @@ package autopaho_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -119,4 +120,52 @@ func TestSlowStoreIsWaitedFor(t *testing.T) {
 	require.NoError(t, err)
 	_, err = m.Wait(within(t, time.Minute))
 	require.NoError(t, err)
+}
+
+// verySlowStore takes so long for whatever it is asked, unless the caller gives up before.
+type verySlowStore struct {
+	persist.Store
+	takes time.Duration
+}
+
+func (s *verySlowStore) pass(ctx context.Context) error {
+	slow, cancel := context.WithTimeout(ctx, s.takes)
+	defer cancel()
+	<-slow.Done()
+	return ctx.Err()
+}
+
+func (s *verySlowStore) ExpireProcessed(ctx context.Context, limit int) (int, error) {
+	if err := s.pass(ctx); err != nil {
+		return 0, err
+	}
+	return s.Store.ExpireProcessed(ctx, limit)
+}
+
+func (s *verySlowStore) Enqueue(ctx context.Context, msgs []persist.Message) ([]persist.Enqueued, error) {
+	if err := s.pass(ctx); err != nil {
+		return nil, err
+	}
+	return s.Store.Enqueue(ctx, msgs)
+}
+
+// Impatient callers have opened the breaker of a store that is slow: those who have the
+// time are let through all the same, before long.
+func TestVerySlowStoreIsNotAway(t *testing.T) {
+	t.Parallel()
+	store := &verySlowStore{memoryStore(t), 2 * time.Second}
+	c := client(t, autopaho.Config{
+		Servers: []string{"mqtt://127.0.0.1:1"}, Store: store, Relay: autopaho.RelayConfig{Off: true},
+	})
+	var open *autopaho.BreakerError
+	eventually(t, func() bool {
+		short, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		_, err := c.Enqueue(short, autopaho.Message{Topic: "t", QoS: 1})
+		return errors.As(err, &open)
+	}, 20*time.Second, time.Millisecond, "the breaker is open")
+	eventually(t, func() bool {
+		_, err := c.Enqueue(within(t, time.Minute), autopaho.Message{Topic: "t", QoS: 1})
+		return err == nil
+	}, 30*time.Second, 50*time.Millisecond, "a message is stored")
 }

@@ -25,7 +25,9 @@ const (
 //
 // Nobody needs to come for the breaker to close: it tries the store itself, at
 // once after it has opened and then again and again. So the callers of a store
-// that is well after all are turned away for the time of one call.
+// that is well after all are turned away for the time of one call. It does so with
+// little patience, to see the return of a store that was away, and with much beside
+// that, since a store that is slow, and answers, is not away.
 type storeBreaker struct {
 	breaker
 
@@ -33,9 +35,17 @@ type storeBreaker struct {
 	cancel context.CancelFunc
 	probes sync.WaitGroup
 
-	probing bool // probe runs, and will see what state the breaker has; guarded by mu
+	// probing tells of each kind of probe whether it runs, and will see what state the
+	// breaker has; guarded by mu.
+	probing [patient + 1]bool
 	asking  bool // a look at the store for Client.Ready is under way; guarded by mu
 }
+
+// The kinds of probes.
+const (
+	quick = iota
+	patient
+)
 
 func newStoreBreaker(c *Client) *storeBreaker {
 	s := &storeBreaker{}
@@ -82,34 +92,48 @@ func isOutage(err error) bool {
 func (s *storeBreaker) begin() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.closed && !s.probing {
-		s.probing = true
-		s.probes.Go(s.probe)
+	for kind := range s.probing {
+		if !s.closed && !s.probing[kind] {
+			s.probing[kind] = true
+			s.probes.Go(func() { s.probe(kind) })
+		}
 	}
 }
 
-// done tells the probe whether to end.
-func (s *storeBreaker) done() bool {
+// done tells a probe whether to end.
+func (s *storeBreaker) done(kind int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.status.State == BreakerClosed {
-		s.probing = false
+		s.probing[kind] = false
 	}
-	return !s.probing
+	return !s.probing[kind]
 }
 
-func (s *storeBreaker) probe() {
-	for {
-		s.change(s.inner.HalfOpen)
-		ctx, cancel := context.WithTimeout(s.ctx, probeTimeout)
+func (s *storeBreaker) probe(kind int) {
+	limit := probeTimeout
+	if kind == patient {
+		limit = storeTimeoutMost
+	}
+	for !s.done(kind) { // perhaps by somebody else's success
+		if kind == quick {
+			s.change(func() {
+				if s.status.State == BreakerOpen {
+					s.inner.HalfOpen()
+				}
+			})
+		}
+		ctx, cancel := context.WithTimeout(s.ctx, limit)
 		// It writes, as Enqueue does, and has next to nothing to do.
 		_, err := s.client.cfg.Store.ExpireProcessed(ctx, 1)
 		cancel()
 		if s.ctx.Err() != nil {
 			return
 		}
-		s.note(err)
-		if s.done() { // perhaps by somebody else's success
+		if kind == quick || !isOutage(err) { // an old question that failed says nothing of now
+			s.note(err)
+		}
+		if s.done(kind) {
 			return
 		}
 		t := time.NewTimer(probePause)

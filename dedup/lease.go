@@ -13,10 +13,10 @@ func (c *Consumer) renewAfter() time.Duration { return c.cfg.Lease / 3 }
 
 // renewFor is how long a renewal is waited for after so many that failed in a row. It
 // has to come through before the lease ends, be the store slow or have lost its
-// connections without a word: so it is soon made again, with twice the time, and gets no
-// less than any other call does.
+// connections without a word: so it is soon made again, with four times the time, and
+// gets no less than any other call does.
 func (c *Consumer) renewFor(failed int) time.Duration {
-	return min(c.limits.longest()<<failed, c.cfg.StoreTimeout, c.renewAfter())
+	return min(c.limits.longest()<<(2*failed), c.cfg.StoreTimeout, c.renewAfter())
 }
 
 // trustFor is the age up to which a claim is relied on without renewal. The

@@ -179,3 +179,32 @@ func TestStoreTimeoutIsTheMost(t *testing.T) {
 		require.Equal(t, FirstStoreTimeout, c.limits.limit(callClaim))
 	})
 }
+
+// Renewals alone are slow: no claim is lost as long as they take less than a third of
+// the lease.
+func TestSlowStoreRenews(t *testing.T) {
+	t.Parallel()
+	for _, takes := range []time.Duration{2 * time.Second, 4 * time.Second, 7 * time.Second, 9 * time.Second} {
+		t.Run(takes.String(), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				cfg := testConfig(slowly(newStore(t), func(op string) time.Duration {
+					if op == "renew" {
+						return takes
+					}
+					return 0
+				}))
+				cfg.Lease = DefaultLease
+				c := start(t, cfg)
+				for i := range 3 {
+					d := submit(t, c, key(i))
+					<-d.granted
+					elapse(3 * cfg.Lease)
+					c.Complete(d, nil)
+					require.Equal(t, OutcomeProcessed, <-d.settled)
+				}
+				require.Zero(t, c.Stats().Lost)
+			})
+		})
+	}
+}

@@ -171,9 +171,10 @@ func (c *TxConsumer[T]) process(ctx context.Context, w *transaction[T]) error {
 		return nil
 	}
 	w.began = c.now()
+	consumer := ctx.Done()
 	gaveUp, err := c.watched(ctx, w, func(ctx context.Context, p persist.TxProcess[T]) error {
 		if c.cfg.HandlerTimeout > 0 {
-			return c.oversee(ctx, w, p)
+			return c.oversee(ctx, consumer, w, p)
 		}
 		return c.steps(ctx, w, p)
 	})
@@ -263,7 +264,8 @@ func (c *TxConsumer[T]) handlerStep(
 			return failed
 		}
 		ran = true
-		err := c.run(ctx, w, len(w.results), func(ctx context.Context) error { return c.handle(ctx, p, n, grant) })
+		d := c.delivery(n) // not by who may be left behind, when n is another's
+		err := c.run(ctx, w, len(w.results), func(ctx context.Context) error { return c.handle(ctx, p, d, grant) })
 		if errors.Is(err, errLate) {
 			return err
 		}
@@ -316,16 +318,16 @@ func (c *TxConsumer[T]) delivery(n *Node) TxDelivery[T] {
 }
 
 // handle runs the handler, and turns a panic into an error.
-func (c *TxConsumer[T]) handle(ctx context.Context, p persist.TxProcess[T], n *Node, grant Grant) (err error) {
+func (c *TxConsumer[T]) handle(ctx context.Context, p persist.TxProcess[T], d TxDelivery[T], grant Grant) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = &PanicError{Value: v, Stack: debug.Stack()}
 		}
 	}()
 	if c.cfg.Batch != nil {
-		return c.cfg.Batch(ctx, p.Tx(), []TxGrant[T]{{c.delivery(n), grant}})
+		return c.cfg.Batch(ctx, p.Tx(), []TxGrant[T]{{d, grant}})
 	}
-	return c.delivery(n).Process(ctx, p.Tx(), grant)
+	return d.Process(ctx, p.Tx(), grant)
 }
 
 // judged is the result of a verdict without a dead letter.

@@ -106,8 +106,10 @@ func (c *TxConsumer[T]) run(ctx context.Context, w *transaction[T], place int, h
 }
 
 // oversee does the steps of a transaction on a goroutine that may be left behind. If
-// it is, the error wraps ErrTxInUse, and what w has in common with it is given up.
-func (c *TxConsumer[T]) oversee(ctx context.Context, w *transaction[T], p persist.TxProcess[T]) error {
+// it is, the error wraps ErrTxInUse, and what w has in common with it is given up. The
+// transaction that is given up for a silence of the store is no fault of its handlers:
+// they have their time all the same, unless closed says that the consumer ends.
+func (c *TxConsumer[T]) oversee(ctx context.Context, closed <-chan struct{}, w *transaction[T], p persist.TxProcess[T]) error {
 	o := new(overseer)
 	theirs := *w
 	theirs.overseer = o
@@ -134,7 +136,10 @@ func (c *TxConsumer[T]) oversee(ctx context.Context, w *transaction[T], p persis
 			w.overseer = nil
 			return err
 		case <-stopped:
-			stopped = nil
+			if stopped = nil; closed != nil && errors.Is(context.Cause(ctx), errSilence) {
+				stopped, closed = closed, nil
+				continue
+			}
 			limit = 0
 			timer.Reset(HandlerGrace)
 		case <-timer.C:

@@ -43,12 +43,14 @@ func (c *TxConsumer[T]) watch(ctx context.Context, giveUp context.CancelCauseFun
 	for {
 		asked, cancel := context.WithTimeout(ctx, limit)
 		_, err := c.cfg.Store.Time(asked)
+		timedOut := asked.Err() != nil
 		cancel()
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			silent = true
+			// A question that was refused, or never sent, tells of no silence.
+			silent = silent || timedOut && !errors.Is(err, persist.ErrBusy)
 		case silent:
 			giveUp(errSilence)
 			return

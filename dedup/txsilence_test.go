@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -295,4 +296,54 @@ func TestNoteWhoseAnswerIsLost(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A handler is within its time, and looks at no context, while the store is silent: it
+// is not left behind, its message is not run again beside it, and it has not failed.
+func TestTxSilenceIsNoFaultOfHandlers(t *testing.T) {
+	t.Parallel()
+	for _, handlerTimeout := range []time.Duration{0, time.Hour} {
+		t.Run(handlerTimeout.String(), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWire()
+				c := startWired(t, w, handlerTimeout)
+				var running, most atomic.Int32
+				d := submitWired(t, c, "a", func(context.Context, Grant) {
+					most.Store(max(most.Load(), running.Add(1)))
+					elapse(20 * time.Second)
+					running.Add(-1)
+				})
+				elapse(time.Second)
+				w.setSilent(true)
+				elapse(3 * time.Second)
+				w.setSilent(false)
+				require.Equal(t, OutcomeProcessed, <-d.settled)
+				require.EqualValues(t, 1, most.Load())
+			})
+		})
+	}
+}
+
+// Close that gives up does not wait for such a handler for longer than for any other.
+func TestTxCloseAfterSilence(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire()
+		c, err := NewTx(TxConfig[statement]{Store: w, Group: "workers", HandlerTimeout: time.Hour})
+		require.NoError(t, err)
+		d := submitWired(t, c, "a", func(context.Context, Grant) { elapse(time.Minute) })
+		elapse(time.Second)
+		w.setSilent(true)
+		elapse(3 * time.Second)
+		w.setSilent(false)
+		elapse(3 * time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began := time.Now()
+		require.Error(t, c.Close(ctx))
+		require.LessOrEqual(t, time.Since(began), time.Second+2*HandlerGrace)
+		require.Equal(t, OutcomeReleased, <-d.settled)
+		elapse(time.Hour) // the handler returns
+	})
 }

@@ -33,6 +33,9 @@ var (
 	ErrUnavailable = errors.New("store is unavailable")
 	// ErrUnknownOutcome: the change may or may not have happened.
 	ErrUnknownOutcome = errors.New("outcome is unknown")
+	// ErrBusy: the call was not sent, since this process has as many connections in
+	// use as it may. It comes with the error of the context that ended the wait.
+	ErrBusy = errors.New("all connections are in use")
 	// ErrTxInUse: the function of ProcessTx has returned, and a goroutine that it
 	// left behind may go on using the transaction. See [TxProcessor].
 	ErrTxInUse = errors.New("transaction is still in use")

@@ -285,16 +285,20 @@ func (s *Store) inTx(ctx context.Context, op, object string, fn func(ctx context
 // attemptTx runs a transaction once. Until COMMIT is sent nothing can have
 // happened.
 func (s *Store) attemptTx(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) (certain bool, err error) {
-	c, err := s.pool.Acquire(ctx)
-	if err != nil {
-		return true, err
-	}
-	defer c.Release()
-	tx, err := c.Begin(ctx)
+	c, err := s.acquire(ctx)
 	if err != nil {
 		return true, err
 	}
 	inUse := false
+	defer func() {
+		if !inUse {
+			s.giveBack(c)
+		}
+	}()
+	tx, err := c.Begin(ctx)
+	if err != nil {
+		return true, err
+	}
 	defer func() {
 		if inUse {
 			cutOff(c)

@@ -10,6 +10,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/oncemq/oncemq/persist"
 )
 
 // step is one statement of a transaction.
@@ -183,11 +186,11 @@ func textArray[T any](list []T, text func(T) string) string {
 // that the server had not passed on yet are lost before it. A server that shuts
 // down and speaks to us itself gives the answers first.
 func (s *Store) attempt(ctx context.Context, steps []step) (certain bool, err error) {
-	c, err := s.pool.Acquire(ctx)
+	c, err := s.acquire(ctx)
 	if err != nil {
 		return true, err
 	}
-	defer c.Release()
+	defer s.giveBack(c)
 	done, err := pgxRunner{c}.run(ctx, steps)
 	var refused *pgconn.PgError
 	switch {
@@ -197,6 +200,30 @@ func (s *Store) attempt(ctx context.Context, steps []step) (certain bool, err er
 		return done < len(steps) && s.undone(refused), err
 	}
 	return pgconn.SafeToRetry(err), err
+}
+
+// acquire takes a connection of the pool.
+func (s *Store) acquire(ctx context.Context) (*pgxpool.Conn, error) {
+	c, err := s.pool.Acquire(ctx)
+	if err != nil && ctx.Err() != nil {
+		if st := s.pool.Stat(); st.AcquiredConns() >= st.MaxConns() {
+			err = fmt.Errorf("%w: %w", persist.ErrBusy, err)
+		}
+	}
+	return c, err
+}
+
+// giveBack gives a connection back to the pool. One that was given up leaves it at once:
+// pgx takes up to 15 s to close it, and its place would be taken meanwhile.
+func (s *Store) giveBack(c *pgxpool.Conn) {
+	if !c.Conn().IsClosed() {
+		c.Release()
+		return
+	}
+	done := c.Hijack().PgConn().CleanupDone()
+	if s.owned { // as a pool of ours would, Close waits for it
+		s.work.Go(func() { <-done })
+	}
 }
 
 // undone tells that an error which came within a batch has undone it.

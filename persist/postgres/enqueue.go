@@ -169,6 +169,7 @@ func (in *insertion) steps() []step {
 			{stmt: q.arriveTransaction},
 			{stmt: q.insertOnce, args: args, row: in.addedOnce},
 			{stmt: q.insertRivals, row: in.rival},
+			{stmt: q.standbyWait}, // for the duplicates
 		})
 	}
 }
@@ -315,6 +316,11 @@ func (s *Store) insertTight(ctx context.Context, r runner, t *enqueueTask, room 
 	held, err := s.held(ctx, r, t)
 	if err != nil {
 		return err
+	}
+	if len(held) > 0 {
+		if _, err := r.run(ctx, []step{{stmt: s.q.standbyWait}}); err != nil {
+			return err
+		}
 	}
 	in := &insertion{s: s}
 	in.add(t, held)

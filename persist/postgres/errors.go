@@ -176,7 +176,7 @@ func isKind(err error) bool {
 	for _, kind := range []error{
 		persist.ErrInvalid, persist.ErrNotFound, persist.ErrLeaseHeld, persist.ErrLeaseLost,
 		persist.ErrOutboxFull, persist.ErrStoreFull, persist.ErrReadOnly, persist.ErrCorrupt,
-		persist.ErrSchema, persist.ErrUnavailable, persist.ErrUnknownOutcome, persist.ErrClosed,
+		persist.ErrSchema, persist.ErrUnavailable, persist.ErrUnknownOutcome, persist.ErrClosed, persist.ErrBusy,
 	} {
 		if errors.Is(err, kind) {
 			return true

@@ -121,7 +121,7 @@ const (
 	// pingTimeout is for how long one is tried that was idle.
 	pingTimeout = time.Second
 	// connectTimeout is for how long one is made, with each address of the server.
-	connectTimeout = 5 * time.Second
+	connectTimeout = 3 * time.Second
 )
 
 // parseFault is why pgx cannot read a URL, without the URL.

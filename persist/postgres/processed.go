@@ -106,6 +106,7 @@ func (s *Store) claimSteps(a *answers, group int32, ttl int64, owner string) []s
 		{stmt: q.claim, args: args, row: a.granted},
 		{stmt: q.claimTake, args: args, row: a.granted},
 		{stmt: q.claimLook, args: []any{group, a.keys.keys}, row: a.refused},
+		{stmt: q.standbyWait}, // for the keys that others have completed
 	}
 }
 

@@ -23,6 +23,7 @@ type statement struct {
 // queries are the statements of a store, with its schema.
 type queries struct {
 	steer, steerSave, steerBack, time, serverSettings   *statement
+	standbyWait                                         *statement
 	metaTable, metaList, metaPut, migrateLock           *statement
 	rightsMissing                                       *statement
 	laneCreate, laneSequences, laneList                 *statement
@@ -77,6 +78,7 @@ func (q *queries) files() map[string]**statement {
 		"steer_save":          &q.steerSave,
 		"steer_back":          &q.steerBack,
 		"time":                &q.time,
+		"standby_wait":        &q.standbyWait,
 		"server_settings":     &q.serverSettings,
 		"meta_table":          &q.metaTable,
 		"meta_list":           &q.metaList,

@@ -321,3 +321,71 @@ func TestRelayTakesLaneAfterSilentLoss(t *testing.T) {
 		})
 	}
 }
+
+// As many consumers as the pool has connections, and more, are caught by a silence at
+// once: none of them waits until the driver has closed what they gave up, which takes it
+// fifteen seconds.
+func TestManyConsumersGoOnAfterSilentLoss(t *testing.T) {
+	t.Parallel()
+	const groups = 12
+	b := startBroker(t, brokertest.Options{})
+	ctx := within(t, 2*time.Minute)
+	server := testenv.SharedPostgres(t)
+	proxy := fault.Start(t, server.Addr())
+	store := opened(t, strings.ReplaceAll(server.URL(), server.Addr(), proxy.Addr()))
+	did := &ran{runs: make(map[string]int)}
+	var mu sync.Mutex
+	failed := make(map[string]bool) // groups that have found the store silent
+	c := client(t, autopaho.Config{Servers: []string{b.URL()}, Store: store, OnEvent: func(e autopaho.Event) {
+		if group, _, ok := strings.Cut(fmt.Sprint(e.Err), ":"); ok && e.Kind == autopaho.EventError {
+			mu.Lock()
+			defer mu.Unlock()
+			failed[group] = true
+		}
+	}})
+	t.Cleanup(func() { proxy.CutAll(fault.RST) })
+	for i := range groups {
+		_, err := c.Subscribe(ctx, autopaho.SubscribeConfig{
+			Filters: []string{fmt.Sprint("t/", i)}, Group: fmt.Sprint("g", i),
+			Handler: func(_ context.Context, m *autopaho.Received) error {
+				did.add(m.ID)
+				return nil
+			},
+		})
+		require.NoError(t, err)
+	}
+	publisher := client(t, autopaho.Config{Servers: []string{b.URL()}})
+	publish := func(id string) {
+		for i := range groups {
+			_, err := publisher.Publish(ctx, autopaho.Message{ID: fmt.Sprint(id, i), Topic: fmt.Sprint("t/", i), QoS: 1})
+			require.NoError(t, err)
+		}
+	}
+	settled := func(id string) {
+		eventually(t, func() bool {
+			for i := range groups {
+				if did.of(fmt.Sprint(id, i)) == 0 {
+					return false
+				}
+			}
+			return c.Unsettled() == 0
+		}, time.Minute, 10*time.Millisecond, "%s", id)
+	}
+	publish("before")
+	settled("before")
+	proxy.BlackHole(true)
+	publish("lost")
+	eventually(t, func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(failed) >= groups
+	}, time.Minute, 10*time.Millisecond, "all find it silent")
+	proxy.BlackHole(false)
+	back := time.Now()
+	settled("lost")
+	t.Logf("settled %s after the return", time.Since(back).Round(time.Millisecond))
+	require.Less(t, time.Since(back), 10*time.Second)
+	for i := range groups {
+		require.Equal(t, 1, did.of(fmt.Sprint("lost", i)))
+	}
+}

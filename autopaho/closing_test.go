@@ -55,6 +55,28 @@ func TestMessageMeetsClosingSubscription(t *testing.T) {
 	}
 }
 
+// closingSubscription makes a subscription that somebody closes while its handler, which
+// has a message, waits for goOn. closed gets what Subscription.Close returns.
+func closingSubscription(t *testing.T, ctx context.Context, b *brokertest.Broker, c *autopaho.Client) (closed <-chan error, goOn chan struct{}) {
+	t.Helper()
+	running := make(chan struct{})
+	goOn = make(chan struct{})
+	sub, err := c.Subscribe(ctx, autopaho.SubscribeConfig{
+		Filters: []string{"a"}, Handler: func(context.Context, *autopaho.Received) error {
+			close(running)
+			<-goOn
+			return nil
+		},
+	})
+	require.NoError(t, err)
+	b.Publish(brokertest.Packet{Topic: "a", QoS: 1})
+	<-running
+	result := make(chan error, 1)
+	go func() { result <- sub.Close(ctx) }()
+	eventually(t, func() bool { return len(c.Subscriptions()) == 0 }, 30*time.Second, time.Millisecond, "it is being closed")
+	return result, goOn
+}
+
 // Close waits for a subscription that is being closed by somebody else: its handler's
 // message is acknowledged, and its goroutines end.
 func TestCloseWaitsForClosingSubscription(t *testing.T) {
@@ -69,20 +91,8 @@ func TestCloseWaitsForClosingSubscription(t *testing.T) {
 	ctx := within(t, 60*time.Second)
 	c, err := autopaho.New(ctx, autopaho.Config{Servers: []string{b.URL()}})
 	require.NoError(t, err)
-	running, goOn := make(chan struct{}), make(chan struct{})
-	sub, err := c.Subscribe(ctx, autopaho.SubscribeConfig{
-		Filters: []string{"a"}, Handler: func(context.Context, *autopaho.Received) error {
-			close(running)
-			<-goOn
-			return nil
-		},
-	})
-	require.NoError(t, err)
-	b.Publish(brokertest.Packet{Topic: "a", QoS: 1})
-	<-running
-	subClosed, closed := make(chan error, 1), make(chan error, 1)
-	go func() { subClosed <- sub.Close(ctx) }()
-	eventually(t, func() bool { return len(c.Subscriptions()) == 0 }, 30*time.Second, time.Millisecond, "it is being closed")
+	subClosed, goOn := closingSubscription(t, ctx, b, c)
+	closed := make(chan error, 1)
 	go func() { closed <- c.Close(ctx) }()
 	early := time.NewTimer(200 * time.Millisecond)
 	defer early.Stop()
@@ -191,20 +201,7 @@ func TestCloseLeavesClosingSubscription(t *testing.T) {
 	ctx := within(t, 60*time.Second)
 	c, err := autopaho.New(ctx, autopaho.Config{Servers: []string{b.URL()}})
 	require.NoError(t, err)
-	running, goOn := make(chan struct{}), make(chan struct{})
-	sub, err := c.Subscribe(ctx, autopaho.SubscribeConfig{
-		Filters: []string{"a"}, Handler: func(context.Context, *autopaho.Received) error {
-			close(running)
-			<-goOn
-			return nil
-		},
-	})
-	require.NoError(t, err)
-	b.Publish(brokertest.Packet{Topic: "a", QoS: 1})
-	<-running
-	subClosed := make(chan error, 1)
-	go func() { subClosed <- sub.Close(ctx) }()
-	eventually(t, func() bool { return len(c.Subscriptions()) == 0 }, 30*time.Second, time.Millisecond, "it is being closed")
+	subClosed, goOn := closingSubscription(t, ctx, b, c)
 	short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 	defer cancel()
 	closed := make(chan error, 1)

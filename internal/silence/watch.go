@@ -28,10 +28,10 @@ type Dial = func(ctx context.Context, network, address string) (net.Conn, error)
 // Watch watches the connections to some servers. The zero value is ready.
 //
 // When an answer is waited for in vain for three quarters of a second or more, until the
-// deadline of the read, and nothing has come from that server since the question was sent, on no
-// connection, then those on which nothing is waited for are closed, if they are older
-// than the question. Whoever has one in use sees no difference, but for the moment in
-// which it begins to write.
+// deadline of the read, and nothing has come from that server since the question was
+// sent, on any connection, then those on which nothing is waited for are closed, if they
+// were last used before the question. Whoever has one in use sees no difference, but for
+// the moment in which it begins to write.
 type Watch struct {
 	mu      sync.Mutex // guards servers
 	servers map[string]*server

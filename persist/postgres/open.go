@@ -114,9 +114,10 @@ func configOf(rawURL string, opts Options) (*pgxpool.Config, Options, error) {
 	return config, opts, nil
 }
 
-// A connection that died without a word has a place in the pool for as long as somebody
-// tries it, and a minute or two after they gave up unless the URL or these say less:
-// until then all that come when the server is back wait for a place.
+// A connection that died without a word has a place in the pool for as long as pgx tries
+// it, or tries to make it, also if its caller has gone: a minute or two unless the URL or
+// these say less. Until then all that come when the server is back wait for a place. For
+// one that a call has given up see giveBack.
 const (
 	// pingTimeout is for how long one is tried that was idle.
 	pingTimeout = time.Second

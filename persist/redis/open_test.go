@@ -319,3 +319,15 @@ func TestDriver(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, store.Close(t.Context()))
 }
+
+// Who asks for TLS of a server that has none is told what is missing, and who asks
+// nobody, that.
+func TestServerWithoutTLS(t *testing.T) {
+	t.Parallel()
+	server := testenv.SharedRedis(t)
+	_, err := Open(t.Context(), "rediss://"+server.Addr()+"/0?dial_timeout=200ms", Options{})
+	require.ErrorContains(t, err, "TLS handshake: ")
+	_, err = Open(t.Context(), "rediss://127.0.0.1:1/0", Options{})
+	require.ErrorContains(t, err, "connection refused")
+	require.NotContains(t, err.Error(), "TLS handshake")
+}

@@ -157,9 +157,18 @@ func handshake() *maintnotifications.Config {
 	return &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 }
 
-// watched is go-redis's own dialer, whose connections are watched.
+// watched is go-redis's own dialer, whose connections are watched. A server that speaks
+// no TLS is told from one that does not answer.
 func watched(timeout time.Duration, encryption *tls.Config) silence.Dial {
-	return new(silence.Watch).Dial(goredis.NewDialer(&goredis.Options{DialTimeout: timeout, TLSConfig: encryption}))
+	dial := goredis.NewDialer(&goredis.Options{DialTimeout: timeout, TLSConfig: encryption})
+	return new(silence.Watch).Dial(func(ctx context.Context, network, addr string) (net.Conn, error) {
+		nc, err := dial(ctx, network, addr)
+		var op *net.OpError
+		if err != nil && encryption != nil && (!errors.As(err, &op) || op.Op != "dial") {
+			return nil, fmt.Errorf("TLS handshake: %w", err)
+		}
+		return nc, err
+	})
 }
 
 func orDefault[T comparable](value *T, fallback T) {

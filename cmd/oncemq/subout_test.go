@@ -107,6 +107,8 @@ func TestOutDeleted(t *testing.T) {
 	p := subscribed(t, m, "-t", "a", "--out", file)
 	mosquittoPub(t, m, "-t", "a", "-q", "1", "-m", "one")
 	eventually(t, "the message is in the file", func() bool { return contents(t, file) == "one\n" })
+	// Before that it would be written anew, as nobody would find it.
+	eventually(t, "it is acknowledged", func() bool { return strings.Contains(m.Log(), "Received PUBACK from") })
 	require.NoError(t, os.Remove(file))
 	mosquittoPub(t, m, "-t", "a", "-q", "1", "-m", "two")
 	eventually(t, "the next is in a new file", func() bool {

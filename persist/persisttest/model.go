@@ -55,6 +55,7 @@ func runModel(t rapid.TB, h Harness) {
 func (m *model) outboxActions() map[string]func(*rapid.T) {
 	return map[string]func(*rapid.T){
 		"acknowledge":         m.acknowledge,
+		"await receipts":      m.awaitReceipts,
 		"acquire":             m.acquire,
 		"acquire and drain":   m.acquireAndDrain,
 		"add dead letters":    m.addLetters,
@@ -111,6 +112,7 @@ type model struct {
 	now     time.Duration
 	handles []persist.Store // of one store, used in turns
 	limits  persist.Limits
+	latest  bool // each message supersedes the one before it, under few keys
 
 	lanes               []*modelLane
 	letters             []*modelLetter
@@ -139,6 +141,7 @@ func newModel(rt *rapid.T, h Harness) *model {
 	e := &env{T: t, h: h, ctx: ctx, backend: h.New(t, opts)}
 	e.store = e.open()
 	m := &model{env: e, limits: opts.Limits, handles: []persist.Store{e.store, e.handle()}}
+	m.latest = rapid.IntRange(0, 4).Draw(rt, "latest only") == 0
 	m.forget(opts.Lanes)
 	return m
 }

@@ -81,10 +81,13 @@ func (m *model) draw(t *rapid.T) persist.Message {
 		OrderingKey: rapid.SampledFrom([]string{"", "a", "b", "c", "d"}).Draw(t, "key"),
 	}
 	msg.Payload = make([]byte, rapid.SampledFrom([]int{0, 1, 40}).Draw(t, "payload"))
-	switch rapid.IntRange(0, 5).Draw(t, "kind") {
-	case 0, 1, 2:
+	switch kind := rapid.IntRange(0, 5).Draw(t, "kind"); {
+	case m.latest:
+		msg.Supersede = true
+		msg.OrderingKey = rapid.SampledFrom([]string{"a", "b"}).Draw(t, "one of few keys")
+	case kind < 3:
 		msg.Receipt = true
-	case 3:
+	case kind == 3:
 		msg.Supersede = true
 	}
 	if rapid.Bool().Draw(t, "own ID") {
@@ -104,7 +107,7 @@ func (m *model) enqueue(t *rapid.T) {
 	msgs := make([]persist.Message, rapid.IntRange(1, 4).Draw(t, "messages"))
 	// With a limit a call keeps to one lane and one kind: which of several
 	// lanes gives way first is the store's choice.
-	drop := rapid.Bool().Draw(t, "droppable")
+	drop := rapid.Bool().Draw(t, "droppable") && !m.latest
 	for i := range msgs {
 		msgs[i] = m.draw(t)
 		msgs[i].Droppable = drop

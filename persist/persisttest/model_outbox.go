@@ -230,6 +230,27 @@ func (m *model) settle(t *rapid.T) {
 	require.NoError(m, l.lease.Settle(m.ctx, settlements))
 }
 
+// awaitReceipts has all that is due delivered, and looks later what is overdue.
+func (m *model) awaitReceipts(t *rapid.T) {
+	l := m.leased(t)
+	m.hand(t, l, 100)
+	var settlements []persist.Settlement
+	for _, e := range slices.Clone(l.entries) {
+		if !e.handed {
+			continue
+		}
+		st := persist.Settlement{Position: e.ref.Position, Outcome: persist.OutcomeDelivered}
+		if rapid.Bool().Draw(t, "with time-out") {
+			st.ReceiptTimeout = ticks(t, "receipt time-out", 2)
+		}
+		settlements = append(settlements, st)
+		m.settled(e, st)
+	}
+	require.NoError(m, l.lease.Settle(m.ctx, settlements))
+	m.advance(t)
+	m.hand(t, l, 100)
+}
+
 // settled applies a settlement to the model.
 func (m *model) settled(e *modelEntry, st persist.Settlement) {
 	switch st.Outcome {

@@ -83,6 +83,27 @@ type look struct {
 	trap     *Trap
 	sprung   chan struct{}
 	connects map[string][]byte // the last CONNECT, by Client Identifier
+	// acked is how many publications the broker has acknowledged, and sent how many
+	// it has sent.
+	acked, sent int
+}
+
+// counts are acked and sent.
+func (l *look) counts() (acked, sent int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.acked, l.sent
+}
+
+// count notes what is passed on to a client.
+func (l *look) count(packet []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if is := TypeOf(packet); is == PUBLISH {
+		l.sent++
+	} else if is == PUBACK || is == PUBCOMP {
+		l.acked++
+	}
 }
 
 // Packet implements Inspector.
@@ -100,6 +121,9 @@ func (l *look) Packet(conn int, d Direction, packet []byte) (forward []byte, cut
 		}
 	}
 	forward, cut = l.tried(d, forward)
+	if d == ToClient {
+		l.count(forward)
+	}
 	if d == ToClient && also != nil && forward != nil {
 		shown, also := also.Packet(conn, d, forward)
 		return shown, cut || also

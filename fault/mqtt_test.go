@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -192,6 +194,51 @@ func works(t *testing.T, m *fault.MQTT) {
 	send(t, server, string(all))
 	receive(t, client, string(all))
 }
+
+// Where the broker has too little to forget, subscribers are held up until it has
+// enough.
+func TestPlayHolds(t *testing.T) {
+	t.Parallel()
+	publishers, publisher, server := mqttPair(t, nil)
+	subscribers, subscriber, other := mqttPair(t, nil)
+	restart, err := fault.Find("broker-restart")
+	require.NoError(t, err)
+	held, killed := make(chan struct{}), make(chan struct{})
+	var acked atomic.Int64
+	var acking sync.WaitGroup
+	acking.Go(func() {
+		<-held
+		send(t, other, long()) // one that is not kept
+		receive(t, subscriber, long())
+		for {
+			select {
+			case <-killed:
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+			acked.Add(1)
+			send(t, server, ack)
+			receive(t, publisher, ack)
+		}
+	})
+	var atKill int64
+	broker := &atKilled{func() { atKill = acked.Load(); close(killed) }}
+	require.NoError(t, fault.Play(t.Context(), restart, fault.PlayOptions{
+		Scale: 0.005, Held: 3, Broker: broker, Observe: func(step string) {
+			if step == "subscribers held up" {
+				close(held)
+			}
+		},
+	}, publishers, subscribers))
+	acking.Wait()
+	require.GreaterOrEqual(t, atKill, int64(4))
+}
+
+// atKilled is a broker that calls when it is killed.
+type atKilled struct{ call func() }
+
+func (a *atKilled) Kill(context.Context) error  { a.call(); return nil }
+func (a *atKilled) Start(context.Context) error { return nil }
 
 // A scenario that is given up ends at once, and leaves nothing.
 func TestPlayGivenUp(t *testing.T) {

@@ -51,6 +51,12 @@ type PlayOptions struct {
 	Scale float64
 	// Broker is needed by scenarios with Restarts.
 	Broker Broker
+	// Held is how many messages the broker is to keep before it forgets: those that
+	// it has acknowledged to publishers, and not sent to subscribers. Where the usual
+	// moment does not make them so many, subscribers are held up for longer, up to
+	// 10 s whatever the scale. It is meant for subscribers that share a subscription,
+	// and needs two proxies. Zero for no such care.
+	Held int
 	// Observe is told each step in a few words. It must not block. Nil for nobody.
 	Observe func(step string)
 }
@@ -159,7 +165,32 @@ func (p *play) hold(ctx context.Context) error {
 	for _, m := range p.proxies[1:] {
 		m.StopReading(ToServer, true)
 	}
-	return p.wait(ctx, time.Second)
+	before := p.kept()
+	if err := p.wait(ctx, time.Second); err != nil {
+		return err
+	}
+	const most, tick = 10 * time.Second, 10 * time.Millisecond
+	look := time.NewTicker(tick)
+	defer look.Stop()
+	for end := time.Now().Add(most); p.kept()-before < p.o.Held && time.Now().Before(end); {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// kept is how many messages the broker has taken and not sent to subscribers, up to
+// a constant.
+func (p *play) kept() int {
+	taken, _ := p.proxies[0].look.counts()
+	for _, m := range p.proxies[1:] {
+		_, sent := m.look.counts()
+		taken -= sent
+	}
+	return taken
 }
 
 // letGo ends hold.

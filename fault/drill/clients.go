@@ -20,6 +20,9 @@ const (
 	// quota is how many unacknowledged messages a replica gets where the broker
 	// forgets: few, so that there are others that wait in the broker.
 	quota = 8
+	// held is how many messages the broker has to forget at least: more than there can
+	// be on their way to the replicas.
+	held = 2 * replicas * quota
 	// keys is how many ordering keys the messages have.
 	keys = 16
 	// subscribeTimeout bounds how long a replica takes to subscribe.

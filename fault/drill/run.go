@@ -144,7 +144,7 @@ func (r *run) strike(ctx context.Context) error {
 	}
 	r.enter(PhaseFault)
 	err := fault.Play(ctx, r.opts.Scenario, fault.PlayOptions{
-		Seed: r.opts.Seed, Scale: r.opts.Scale, Broker: r.opts.Broker, Observe: r.tell,
+		Seed: r.opts.Seed, Scale: r.opts.Scale, Broker: r.opts.Broker, Held: held, Observe: r.tell,
 	}, r.proxies...)
 	if err != nil {
 		return fmt.Errorf("%s: %w", r.opts.Scenario.Name, err)

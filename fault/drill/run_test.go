@@ -3,6 +3,7 @@ package drill
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
 	"os"
 	"slices"
@@ -104,16 +105,19 @@ func TestSabotage(t *testing.T) {
 		scenario string
 		sabotage Sabotage
 		broker   func(t *testing.T) Broker
+		rate     int
 		damaged  func(r *Result) bool
 	}{
-		{"session-forgotten", Sabotage{Receipts: true}, mosquittoBroker, func(r *Result) bool { return r.Lost > 0 && r.Doubled == 0 }},
-		{"broker-restart", Sabotage{Receipts: true}, embeddedBroker, func(r *Result) bool { return r.Lost > 0 && r.Doubled == 0 }},
+		{"session-forgotten", Sabotage{Receipts: true}, mosquittoBroker, 300, func(r *Result) bool { return r.Lost > 0 && r.Doubled == 0 }},
+		{"broker-restart", Sabotage{Receipts: true}, embeddedBroker, 300, func(r *Result) bool { return r.Lost > 0 && r.Doubled == 0 }},
+		// However little comes in a moment, there is something to forget.
+		{"broker-restart", Sabotage{Receipts: true}, embeddedBroker, 20, func(r *Result) bool { return r.Lost > 0 && r.Doubled == 0 }},
 	} {
-		t.Run(c.scenario, func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s/%d", c.scenario, c.rate), func(t *testing.T) {
 			t.Parallel()
 			r, err := Run(t.Context(), Options{
 				Scenario: scenario(t, c.scenario), Broker: c.broker(t), Folder: t.TempDir(),
-				Scale: 0.2, Rate: 300, Seed: 1, Sabotage: c.sabotage,
+				Scale: 0.2, Rate: c.rate, Seed: 1, Sabotage: c.sabotage,
 			})
 			require.NoError(t, err)
 			require.True(t, c.damaged(r), "%+v", *r)

@@ -114,9 +114,9 @@ func (s *Store) eachEntry(ctx context.Context, op string, req persist.ListReques
 		if len(f) != 3 {
 			return strange(op, laneName(req.Lane))
 		}
-		for rows := asText(f[2]); rows != ""; {
-			var r row
-			if r, rows, err = cutRow(rows); err != nil {
+		for rows := asRows(f[2]); len(rows.bodies) > 0; {
+			r, err := rows.next()
+			if err != nil {
 				return strange(op, laneName(req.Lane))
 			}
 			e, err := r.entry(asInt(f[0]))

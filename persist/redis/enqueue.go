@@ -2,12 +2,10 @@ package redis
 
 import (
 	"context"
-	"crypto/sha256"
 	"runtime"
 	"sync"
 	"sync/atomic"
 
-	"github.com/oncemq/oncemq/internal/wire"
 	"github.com/oncemq/oncemq/persist"
 )
 
@@ -18,15 +16,6 @@ const (
 	maxBatchBytes    = 4 << 20
 )
 
-// The flags of how a message is stored, see include/add.lua.
-const (
-	storeReceipt    = 1
-	storeKnown      = 2 // by its ID
-	storeDroppable  = 4
-	storeIdempotent = 16
-	storeSupersede  = 32
-)
-
 // addition is one call of Enqueue.
 type addition struct {
 	msgs    []persist.Message
@@ -34,6 +23,7 @@ type addition struct {
 	one     [1]persist.Enqueued // out of a single message, to spare an allocation
 	bytes   int
 	checked bool // some are idempotent
+	plain   bool // all are
 
 	state atomic.Int32 // as of the call's states below
 	err   error        // may be read after done received
@@ -51,10 +41,11 @@ func newAddition(object string, limits persist.Limits, msgs []persist.Message) (
 	if err := checkMessages("enqueue", object, limits, msgs); err != nil {
 		return nil, err
 	}
-	c := &addition{msgs: msgs, done: make(chan struct{}, 1)}
+	c := &addition{msgs: msgs, plain: true, done: make(chan struct{}, 1)}
 	for i := range msgs {
 		c.bytes += len(msgs[i].Payload)
 		c.checked = c.checked || msgs[i].Idempotent
+		c.plain = c.plain && isPlain(&msgs[i])
 	}
 	if len(msgs) == 1 {
 		c.out = c.one[:]
@@ -224,8 +215,15 @@ func (a *adder) encode(s *Store) (names []string) {
 		if c.checked || limited {
 			checked = 1
 		}
+		index := l.index[from : from+len(c.msgs)]
 		l.args = append(l.args, len(c.msgs), checked)
-		l.messages(c.msgs, l.index[from:])
+		if c.plain {
+			l.args = append(l.args, index)
+			l.bodies(c.msgs)
+		} else {
+			l.args = append(l.args, "")
+			l.messages(c.msgs, index)
+		}
 		from += len(c.msgs)
 	}
 	return names
@@ -314,91 +312,4 @@ func uint48(b []byte) uint64 {
 
 func appendUint48(b []byte, n int64) []byte {
 	return append(b, byte(n>>40), byte(n>>32), byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
-}
-
-// lines are the arguments of messages for a script. Their buffers are kept from
-// one use to the next.
-type lines struct {
-	lanes []int  // those that are concerned, in the order of their first message
-	index []byte // for each message, of its lane in lanes, from 1
-	args  []any
-	buf   []byte
-	slots [maxLanes]byte // index of each lane, 0 if it is not concerned
-	ones  [maxLanes + 1]string
-}
-
-// number finds the lanes of messages.
-func (l *lines) number(s *Store, msgs []persist.Message) {
-	for i := range msgs {
-		lane := persist.LaneOf(msgs[i].Key(), s.lanes)
-		if l.slots[lane] == 0 {
-			l.lanes = append(l.lanes, lane)
-			l.slots[lane] = byte(len(l.lanes))
-		}
-		l.index = append(l.index, l.slots[lane])
-	}
-}
-
-// messages appends two arguments for each message: how it is stored, and its
-// encoding.
-func (l *lines) messages(msgs []persist.Message, index []byte) {
-	for i := range msgs {
-		m := &msgs[i]
-		flags := storeFlags(m)
-		if flags == 0 && m.Delay == 0 && m.Expiry == 0 {
-			l.args = append(l.args, l.one(index[i]))
-		} else {
-			how := make([]byte, 0, 30+len(m.ID))
-			how = append(how, index[i], flags)
-			how = appendUint48(how, millis(m.Delay))
-			how = appendUint48(how, millis(m.Expiry))
-			if flags&storeSupersede != 0 {
-				sum := sha256.Sum256([]byte(m.Key()))
-				how = append(how, sum[:16]...)
-			}
-			if flags&storeKnown != 0 {
-				how = append(how, m.ID...)
-			}
-			l.args = append(l.args, how)
-		}
-		// The buffer may move while it grows; what was cut out of it before
-		// stays as it is.
-		from := len(l.buf)
-		l.buf = wire.AppendMessage(l.buf, m)
-		l.args = append(l.args, l.buf[from:len(l.buf):len(l.buf)])
-	}
-}
-
-// one is the argument of a plain message in the lane of an index.
-func (l *lines) one(index byte) string {
-	if l.ones[index] == "" {
-		l.ones[index] = string([]byte{index})
-	}
-	return l.ones[index]
-}
-
-func storeFlags(m *persist.Message) (flags byte) {
-	if m.Receipt {
-		flags |= storeReceipt | storeKnown
-	}
-	if m.Droppable {
-		flags |= storeDroppable
-	}
-	if m.Idempotent {
-		flags |= storeIdempotent | storeKnown
-	}
-	if m.Supersede {
-		flags |= storeSupersede
-	}
-	return flags
-}
-
-// forget lets go of the messages, and of a buffer that became large.
-func (l *lines) forget() {
-	clear(l.args[:cap(l.args)])
-	l.args, l.lanes, l.index, l.buf = l.args[:0], l.lanes[:0], l.index[:0], l.buf[:0]
-	clear(l.slots[:])
-	if cap(l.buf) > 4*maxBatchBytes {
-		l.buf = nil
-	}
 }

@@ -1,9 +1,9 @@
 package redis
 
 import (
-	"encoding/binary"
 	"errors"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -37,26 +37,25 @@ func FuzzURL(f *testing.F) {
 }
 
 // Rows as a script answers them, cut off or damaged anywhere, are read or refused.
-func FuzzCutRow(f *testing.F) {
-	row := appendUint48(appendUint48(appendUint48(nil, 1), 2), 3)
-	row = binary.BigEndian.AppendUint32(row, stateHead)
-	row = binary.BigEndian.AppendUint32(row, 4)
-	row = append(row, make([]byte, stateHead+4)...)
-	f.Add(string(row))
-	f.Add(string(row[:rowHead]))
-	f.Add(string(append(row, row...)))
-	f.Add("")
-	f.Fuzz(func(t *testing.T, rows string) {
-		for rows != "" {
-			r, rest, err := cutRow(rows)
+func FuzzRows(f *testing.F) {
+	state := strings.Repeat("\x00", stateHead)
+	f.Add("1-2", "", "message", 1)
+	f.Add("1-2-3-13 2-2-0-13", state+state, "message", 2)
+	f.Add("1-2-3-13 2-2-0-14", state+state, "message", 2)
+	f.Add("1-2-3--1 2", state, "", 3)
+	f.Add("", "", "", 0)
+	f.Fuzz(func(t *testing.T, heads, states, body string, n int) {
+		rs := asRows([]any{heads, states, slices.Repeat([]any{body}, max(0, min(n, 100)))})
+		for {
+			left := len(rs.bodies)
+			r, err := rs.next()
 			if err != nil {
 				return
 			}
-			if len(rest) >= len(rows) {
-				t.Fatalf("%d bytes became %d", len(rows), len(rest))
+			if len(rs.bodies) >= left {
+				t.Fatalf("%d messages became %d", left, len(rs.bodies))
 			}
 			_, _ = r.entry(0) // reads it or says why not
-			rows = rest
 		}
 	})
 }

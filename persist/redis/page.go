@@ -3,6 +3,7 @@ package redis
 import (
 	"encoding/binary"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -62,11 +63,11 @@ func (p *page) read(f []any) (more bool, err error) {
 	p.now = now
 	counts := [4]int64{0, asInt(f[5]), asInt(f[6]), asInt(f[7])}
 	unasked := p.returned[min(len(p.returned), p.limit-p.seen, mostReturned):]
-	rows := asText(f[8])
+	rows := asRows(f[8])
 	for at := stageReturned; at <= stageInOrder; at++ {
 		for range counts[at] {
-			var r row
-			if r, rows, err = cutRow(rows); err != nil {
+			r, err := rows.next()
+			if err != nil {
 				return false, err
 			}
 			if !p.take(r, now) {
@@ -141,32 +142,55 @@ func (p *page) take(r row, now int64) bool {
 // maxPrealloc is how many entries are allocated ahead.
 const maxPrealloc = 1024
 
-// row is an entry as include/entry.lua packs it.
+// row is an entry of the outbox as it is stored.
 type row struct {
 	position, at, expires int64
 	state, body           string
 	due                   int64
 }
 
-const rowHead = 6 + 6 + 6 + 4 + 4
+// rows are entries as include/entry.lua packs them.
+type rows struct {
+	heads, states string
+	bodies        []any
+}
 
-// cutRow reads the row in front.
-func cutRow(rows string) (r row, rest string, err error) {
-	if len(rows) < rowHead {
-		return r, "", errAnswer
+func asRows(answer any) *rows {
+	f := asList(answer)
+	return &rows{heads: asText(at(f, 0)), states: asText(at(f, 1)), bodies: asList(at(f, 2))}
+}
+
+// next is the row in front, which is taken away.
+func (rs *rows) next() (r row, err error) {
+	var head string
+	head, rs.heads, _ = strings.Cut(rs.heads, " ")
+	position, rest, _ := strings.Cut(head, "-")
+	enqueued, rest, more := strings.Cut(rest, "-")
+	if r.position, err = strconv.ParseInt(position, 10, 64); err != nil {
+		return r, errAnswer
 	}
-	head := []byte(rows[:rowHead])
-	r.position, r.at, r.expires = int64(uint48(head)), int64(uint48(head[6:])), int64(uint48(head[12:]))
-	state, body := int(binary.BigEndian.Uint32(head[18:])), int(binary.BigEndian.Uint32(head[22:]))
-	rows = rows[rowHead:]
-	if len(rows) < state+body {
-		return r, "", errAnswer
+	if r.at, err = strconv.ParseInt(enqueued, 10, 64); err != nil {
+		return r, errAnswer
 	}
-	r.state, r.body, rest = rows[:state], rows[state:state+body], rows[state+body:]
+	if more {
+		expires, length, _ := strings.Cut(rest, "-")
+		n, err := strconv.Atoi(length)
+		if err != nil || n < 0 || n > len(rs.states) {
+			return r, errAnswer
+		}
+		if r.expires, err = strconv.ParseInt(expires, 10, 64); err != nil {
+			return r, errAnswer
+		}
+		r.state, rs.states = rs.states[:n], rs.states[n:]
+	}
+	if len(rs.bodies) == 0 {
+		return r, errAnswer
+	}
+	r.body, rs.bodies = asText(rs.bodies[0]), rs.bodies[1:]
 	if len(r.state) >= stateHead {
 		r.due = int64(uint48([]byte(r.state[6:12])))
 	}
-	return r, rest, nil
+	return r, nil
 }
 
 // stateHead is the length of a state's fixed part, see include/state.lua.
@@ -182,8 +206,7 @@ const keyHashSize = 16
 const stateDelivered = 8
 
 // entry decodes a row. If the message cannot be read the error wraps
-// persist.ErrCorrupt, and the entry has all but the message. The message is a
-// copy, so that it does not keep the page.
+// persist.ErrCorrupt, and the entry has all but the message.
 func (r row) entry(now int64) (persist.Entry, error) {
 	e := persist.Entry{EnqueuedAt: time.UnixMilli(r.at)}
 	e.Position = r.position

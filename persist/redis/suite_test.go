@@ -95,10 +95,10 @@ func (b *backend) CorruptMessage(ctx context.Context, ref persist.Ref) error {
 	}
 	for _, e := range entries {
 		body := e.Values["b"].(string)
-		if e.ID == fmt.Sprintf("%d-0", ref.Position) {
+		if strings.HasPrefix(e.ID, fmt.Sprintf("%d-", ref.Position)) {
 			body = body[:len(body)-1]
 		}
-		values := []any{"t", e.Values["t"], "b", body}
+		values := []any{"b", body}
 		if x, ok := e.Values["x"]; ok {
 			values = append(values, "x", x)
 		}

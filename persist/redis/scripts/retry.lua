@@ -4,7 +4,7 @@
 -- enqueue and what follows there, then the bucket of each key that is to be
 -- forgotten.
 -- ARGV: channel, sender, limits, number of lanes, their numbers, number of
--- letters, their numbers, two arguments for each message as in enqueue, then the
+-- letters, their numbers, two arguments for each message: see add.lua, then the
 -- field of each key that is to be forgotten.
 -- Result: the places as of a checked call of enqueue; a list with the limit if that
 -- does not leave room; 2 if one of the letters is gone.
@@ -24,7 +24,7 @@ for i = first, first + n - 1 do
   if #redis.call('XRANGE', KEYS[3], ARGV[i], ARGV[i]) == 0 then return 2 end
 end
 open_lanes(count, 5, 5)
-local places, full = add(first + n, n, true, limits)
+local places, full = add(first + n, n, '', true, limits)
 if not places then return full end
 close_lanes()
 for i = first, first + n - 1 do remove_letter(KEYS[1], KEYS[3], KEYS[4], ARGV[i]) end

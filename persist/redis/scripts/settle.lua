@@ -66,17 +66,20 @@ local function await(position, m, timeout)
   write_state(lane, position, m)
 end
 
--- The bytes of the messages between two positions, both included.
-local function bytes_of(first, last)
+-- The bytes of the messages between two positions, both included. With delete they
+-- are deleted, and counted.
+local function bytes_of(first, last, delete)
   local n = 0
   while first <= last do
     local rows = redis.call('XRANGE', lane.messages, first, last, 'COUNT', 500)
     if #rows == 0 then break end
+    local ids = {}
     for i = 1, #rows do
-      local _, body = fields(rows[i])
-      n = n + #(body or '')
+      n = n + #body_of(rows[i])
+      ids[i] = rows[i][1]
     end
     first = position_of(rows[#rows]) + 1
+    if delete then pending = pending - redis.call('XDEL', lane.messages, unpack(ids)) end
   end
   return n
 end
@@ -109,13 +112,7 @@ local function delete(first, last, bytes)
     end
     behind = false
   end
-  lane.freed = (lane.freed or 0) + bytes_of(first, last)
-  while first <= last do
-    local list = {}
-    for position = first, math.min(last, first + 999) do list[#list + 1] = position .. '-0' end
-    pending = pending - redis.call('XDEL', lane.messages, unpack(list))
-    first = first + 1000
-  end
+  lane.freed = (lane.freed or 0) + bytes_of(first, last, true)
 end
 
 local function settle_run(first, last, timeout, bytes)

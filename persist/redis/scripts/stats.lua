@@ -30,7 +30,7 @@ local function oldest(hash, messages, states)
     for i = 1, #rows do
       local position = position_of(rows[i])
       if not has(read_state(redis.call('HGET', states, position)), DELIVERED) then
-        found = tonumber((fields(rows[i]))) or 0
+        found = at_of(rows[i])
         break
       end
       cursor = position

@@ -22,8 +22,7 @@ local due_now = false
 local function body_size(lane, position)
   local rows = redis.call('XRANGE', lane.messages, position, position)
   if #rows == 0 then return nil end
-  local _, body = fields(rows[1])
-  return #(body or '')
+  return #body_of(rows[1])
 end
 
 -- Takes a message out for another one.
@@ -34,7 +33,9 @@ local function give_way(lane, position, how)
   return true
 end
 
--- One call of Enqueue: n messages from ARGV[at] on, two arguments each. The
+-- One call of Enqueue: n messages from ARGV[at] on. If all are plain hows has a byte
+-- for each, the index of its lane; else it is empty, and there are two arguments for
+-- each message. The
 -- first says how to store the message: a byte with the index of its lane, and
 -- for one that is not plain a byte of flags (16: idempotent), delay (6), expiry
 -- (6), the hash of its key (16) if it supersedes, and the ID. The second is the
@@ -44,8 +45,10 @@ end
 -- for each message a byte that is 1 for a duplicate, its lane and its position,
 -- or is nil if the limits ("messages bytes", 0: none) do not leave room, and then
 -- which it is, the limit, what is held and what was to be added follow.
-local function add(at, n, checked, limits)
+local function add(at, n, hows, checked, limits)
   local plan = {}
+  local plain = hows ~= ''
+  local each = plain and 1 or 2 -- arguments
   if checked then
     local most, most_bytes = string.match(limits, '^(%d+) (%d+)$')
     most, most_bytes = tonumber(most), tonumber(most_bytes)
@@ -53,7 +56,7 @@ local function add(at, n, checked, limits)
     local seen, shares, newest = {}, {}, {}
     local news, new_bytes = 0, 0
     for i = 1, n do
-      local how = ARGV[at + 2 * (i - 1)]
+      local how = plain and '' or ARGV[at + 2 * (i - 1)]
       local lane = string.byte(how, 1)
       local twin, place = nil, nil
       if #how > 1 then
@@ -87,7 +90,7 @@ local function add(at, n, checked, limits)
       elseif place then
         plan[i] = string.match(place, '^%S+')
       else
-        news, new_bytes = news + 1, new_bytes + #ARGV[at + 2 * i - 1]
+        news, new_bytes = news + 1, new_bytes + #ARGV[at + each * i - 1]
       end
     end
     if counts then
@@ -144,24 +147,29 @@ local function add(at, n, checked, limits)
     for i = 1, #lanes do answer[i] = struct.pack('>I6', lanes[i].next) end
   end
   local superseding = {}
+  local call, args, at_now = redis.call, ARGV, '-' .. now
   for i = 1, n do
-    local how = ARGV[at + 2 * (i - 1)]
-    local lane = lanes[string.byte(how, 1)]
+    local body, how, lane = args[at + each * i - 1], nil, nil
+    if plain then
+      lane = lanes[string.byte(hows, i)]
+    else
+      how = args[at + 2 * i - 2]
+      lane = lanes[string.byte(how, 1)]
+    end
     local planned = plan[i]
     if not planned then
       local position = lane.next + 1
       lane.next = position
-      local body = ARGV[at + 2 * i - 1]
       lane.added = lane.added + #body
-      if #how == 1 then
+      if plain or #how == 1 then
         due_now = true
-        redis.call('XADD', lane.messages, position .. '-0', 't', now, 'b', body)
+        call('XADD', lane.messages, position .. at_now, 'b', body)
       else
         local flags, delay, expiry = struct.unpack('>BI6I6', how, 2)
         if expiry > 0 then
-          redis.call('XADD', lane.messages, position .. '-0', 't', now, 'b', body, 'x', now + expiry)
+          call('XADD', lane.messages, position .. at_now, 'b', body, 'x', now + expiry)
         else
-          redis.call('XADD', lane.messages, position .. '-0', 't', now, 'b', body)
+          call('XADD', lane.messages, position .. at_now, 'b', body)
         end
         local skey = ''
         if flags >= 32 then

@@ -6,7 +6,7 @@ local function read_page(stream, after, most)
   local bytes = 0
   for i = 1, #rows do
     local f = rows[i][2]
-    bytes = bytes + #(f[4] or '') + #(f[#f] or '') -- where messages and letters have their bytes
+    bytes = bytes + #(f[2] or '') + #(f[#f] or '') -- where messages and letters have their bytes
   end
   if bytes < 262144 then
     width = math.min(width * 4, 512)

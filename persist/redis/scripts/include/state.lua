@@ -54,13 +54,12 @@ local function lane_keys(first, number)
     due = KEYS[first + 3], droppable = KEYS[first + 4], number = number}
 end
 
--- The fields of an entry of the stream of messages: at, body, expires or nil.
-local function fields(entry)
-  local f = entry[2]
-  return f[2], f[4], f[6]
-end
-
+-- The stream of messages has entries with the ID "position-at", at in milliseconds,
+-- and the field b, the message; then x, when it expires, if it ever does.
 local function position_of(entry) return tonumber(string.match(entry[1], '^%d+')) end
+local function at_of(entry) return tonumber(string.match(entry[1], '%d+$')) end
+local function body_of(entry) return entry[2][2] or '' end
+local function expires_of(entry) return tonumber(entry[2][4]) end
 
 -- The hash of IDs has the places ("lane:position", apart by spaces) of the
 -- messages that can be found by theirs.
@@ -95,9 +94,8 @@ end
 local function remove(lane, ids, position, state)
   local rows = redis.call('XRANGE', lane.messages, position, position)
   if #rows == 0 then return false end
-  local _, body = fields(rows[1])
-  lane.freed = (lane.freed or 0) + #(body or '')
-  redis.call('XDEL', lane.messages, position .. '-0')
+  lane.freed = (lane.freed or 0) + #body_of(rows[1])
+  redis.call('XDEL', lane.messages, rows[1][1])
   if lane.latest then settle_latest(lane.latest, position, state) end
   redis.call('HDEL', lane.states, position)
   if state.due > 0 then redis.call('ZREM', lane.due, member(position)) end

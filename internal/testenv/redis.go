@@ -59,7 +59,8 @@ type redisInstance struct {
 	admin   redisUser
 	master  string        // host and port of whom it replicates, empty: nobody
 	watch   string        // name, host, port and quorum of whom it watches: a sentinel
-	bus     bool          // it needs a second port, 10,000 above the first
+	cluster bool          // it is a node of one
+	bus     int           // the second port of such a node
 	shared  *sharedServer // nil if a test has it to itself
 }
 
@@ -245,21 +246,14 @@ func (r *redisInstance) configure(ctx context.Context) error {
 	return os.WriteFile(filepath.Join(r.dir, "redis.conf"), []byte(text), 0o600)
 }
 
-// choosePort looks for a port; with bus, for one whose second port is out of
-// the way of outgoing connections too.
-func (r *redisInstance) choosePort(ctx context.Context) error {
-	const apart, firstEphemeral = 10_000, 32_768
-	for {
-		port, err := loopback.FreePort(ctx)
-		if err != nil {
-			return err
-		}
-		if r.bus && port+apart >= firstEphemeral {
-			continue
-		}
-		r.port = port
-		return nil
+// choosePort looks for a port, and for a node of a cluster for a second one: the one
+// that it would take by itself, 10,000 above, may be somebody else's.
+func (r *redisInstance) choosePort(ctx context.Context) (err error) {
+	if r.port, err = loopback.FreePort(ctx); err != nil || !r.cluster {
+		return err
 	}
+	r.bus, err = loopback.FreePort(ctx)
+	return err
 }
 
 func (r *redisInstance) config() []string {
@@ -272,6 +266,9 @@ func (r *redisInstance) config() []string {
 		`save ""`,
 		// A replica need not wait for others to come.
 		"repl-diskless-sync-delay 0",
+	}
+	if r.cluster {
+		lines = append(lines, "cluster-enabled yes", "cluster-node-timeout 2000", fmt.Sprintf("cluster-port %d", r.bus))
 	}
 	if o.NoAppendOnly {
 		lines = append(lines, "appendonly no")

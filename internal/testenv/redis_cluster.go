@@ -27,11 +27,8 @@ func RedisCluster(tb testing.TB) *RedisClusterSet {
 	program := Program(tb, "redis-server", "redis-server")
 	const nodes = 3
 	for range nodes {
-		r := newRedisInstance(program, tb.TempDir(), RedisOptions{Extra: []string{
-			"cluster-enabled yes",
-			"cluster-node-timeout 2000",
-		}})
-		r.bus = true
+		r := newRedisInstance(program, tb.TempDir(), RedisOptions{})
+		r.cluster = true
 		set.Nodes = append(set.Nodes, startRedis(tb, r))
 	}
 	// What redis-cli --cluster create does, without its waits of a second.
@@ -44,7 +41,8 @@ func RedisCluster(tb testing.TB) *RedisClusterSet {
 		node.Command("CLUSTER", "SET-CONFIG-EPOCH", strconv.Itoa(i+1))
 	}
 	for _, node := range set.Nodes[1:] {
-		node.Command("CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(set.Nodes[0].Port()))
+		first := set.Nodes[0]
+		node.Command("CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(first.Port()), strconv.Itoa(first.instance.bus))
 	}
 	set.AwaitOK()
 	return set

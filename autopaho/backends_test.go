@@ -3,10 +3,10 @@ package autopaho_test
 import (
 	"context"
 	"fmt"
-	"strings"
 	"sync/atomic"
 	"testing"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/oncemq/oncemq/internal/testenv"
@@ -35,7 +35,7 @@ func eachBackend(t *testing.T, check func(t *testing.T, open func(t *testing.T) 
 		},
 		"redis": func(t *testing.T) func(int64) string {
 			t.Helper()
-			url, prefix := testenv.SharedRedis(t).URL(), strings.ToLower(strings.ReplaceAll(t.Name(), "/", "."))
+			url, prefix := testenv.SharedRedis(t).URL(), uuid.NewString() // nor is it that of the same test, run once more
 			return func(n int64) string { return fmt.Sprintf("%s?prefix=%s.%d", url, prefix, n) }
 		},
 	} {

@@ -49,7 +49,7 @@ func TestTxHandlersInTime(t *testing.T) {
 	t.Parallel()
 	store := newTxStore(t)
 	cfg := txConfig(store)
-	cfg.HandlerTimeout = time.Second
+	cfg.HandlerTimeout = 3 * time.Second
 	cfg.OnStuck = func(int) { t.Error("a handler was left behind") }
 	c := startTx(t, cfg)
 	var all []*txInbound

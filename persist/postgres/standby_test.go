@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"strconv"
 	"testing"
 	"time"
 
@@ -56,21 +57,62 @@ func TestFoundIsOnStandby(t *testing.T) {
 				},
 			},
 		}
-		standbys := func(names string) {
-			pg.Exec("ALTER SYSTEM SET synchronous_standby_names = '" + names + "'")
-			pg.Exec("SELECT pg_reload_conf()")
-			require.Eventually(t, func() bool { return pg.Exec("SHOW synchronous_standby_names") == names }, 10*time.Second, time.Millisecond)
-		}
 		for what, call := range calls {
-			standbys("nobody")
-			short, cancel := context.WithTimeout(t.Context(), time.Second)
-			require.Error(t, call.first(short), what)
-			cancel()
-			short, cancel = context.WithTimeout(t.Context(), 2*time.Second)
+			needStandby(t, pg)
+			ctx, giveUp := context.WithCancel(t.Context())
+			first := make(chan error, 1)
+			go func() { first <- call.first(ctx) }()
+			awaitsStandby(t, pg)
+			giveUp()
+			require.Error(t, <-first, what)
+			short, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 			require.Error(t, call.again(short), "%s of %s: found, and no standby has it", what, name)
 			cancel()
-			standbys("")
+			setStandbys(pg, "")
 			require.NoError(t, call.again(t.Context()), what)
 		}
 	}
+}
+
+// needStandby has every commit wait for a standby that does not exist. It returns once
+// they do: what has them wait is a flag of the checkpointer's, who reads the
+// configuration in its own time, whatever SHOW says.
+func needStandby(t *testing.T, pg *testenv.PostgresServer) {
+	t.Helper()
+	pool := openPool(t, pg.URL())
+	setStandbys(pg, "nobody")
+	for end := time.Now().Add(testenv.DefaultTimeout); ; {
+		require.True(t, time.Now().Before(end), "commits do not wait")
+		committed := make(chan error, 1)
+		go func() {
+			_, err := pool.Exec(t.Context(), "SELECT pg_logical_emit_message(true, 'probe', '')")
+			committed <- err
+		}()
+		require.Eventually(t, func() bool {
+			return len(committed) > 0 || pg.Exec("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'") != ""
+		}, testenv.DefaultTimeout, time.Millisecond)
+		if len(committed) > 0 {
+			require.NoError(t, <-committed)
+			continue
+		}
+		pg.Exec("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+		require.NoError(t, <-committed)
+		return
+	}
+}
+
+func setStandbys(pg *testenv.PostgresServer, names string) {
+	pg.Exec("ALTER SYSTEM SET synchronous_standby_names = '" + names + "'")
+	pg.Exec("SELECT pg_reload_conf()")
+}
+
+// awaitsStandby is the process of the server in which a commit waits for a standby.
+func awaitsStandby(t *testing.T, pg *testenv.PostgresServer) (pid int) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		var err error
+		pid, err = strconv.Atoi(pg.Exec("SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"))
+		return err == nil
+	}, testenv.DefaultTimeout, time.Millisecond)
+	return pid
 }

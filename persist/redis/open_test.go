@@ -325,7 +325,7 @@ func TestDriver(t *testing.T) {
 func TestServerWithoutTLS(t *testing.T) {
 	t.Parallel()
 	server := testenv.SharedRedis(t)
-	_, err := Open(t.Context(), "rediss://"+server.Addr()+"/0?dial_timeout=200ms", Options{})
+	_, err := Open(t.Context(), "rediss://"+server.Addr()+"/0?dial_timeout=2s", Options{})
 	require.ErrorContains(t, err, "TLS handshake: ")
 	_, err = Open(t.Context(), "rediss://127.0.0.1:1/0", Options{})
 	require.ErrorContains(t, err, "connection refused")

@@ -101,12 +101,12 @@ func findSilence(t *testing.T, proxy *fault.Proxy, address string) {
 	}
 	require.EqualValues(t, conns, client.PoolStats().IdleConns)
 	proxy.BlackHole(true)
-	short, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+	short, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	_, err := s.Time(short)
 	require.Error(t, err)
 	proxy.BlackHole(false)
-	next, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+	next, cancel := context.WithTimeout(t.Context(), client.Options().ReadTimeout-500*time.Millisecond)
 	defer cancel()
 	_, err = s.Time(next) // another of them would take all of it
 	require.NoError(t, err)

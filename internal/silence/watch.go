@@ -30,8 +30,10 @@ type Dial = func(ctx context.Context, network, address string) (net.Conn, error)
 // When an answer is waited for in vain for three quarters of a second or more, until the
 // deadline of the read, and nothing has come from that server since the question was
 // sent, on any connection, then those on which nothing is waited for are closed, if they
-// were last used before the question. Whoever has one in use sees no difference, but for
-// the moment in which it begins to write.
+// were last used before the question. Whoever waits for an answer on one sees no
+// difference; who has one in use without that, as between two statements of a
+// transaction, says so by [Hold]: the server may be well, and the question waits for what
+// this transaction has locked.
 type Watch struct {
 	mu      sync.Mutex // guards servers
 	servers map[string]*server
@@ -95,7 +97,7 @@ func (s *server) endIdle(since int64) {
 	s.mu.Lock()
 	var idle []*conn
 	for c := range s.conns {
-		if c.asked.Load() == 0 && c.used.Load() < since {
+		if c.asked.Load() == 0 && c.used.Load() < since && !c.held.Load() {
 			idle = append(idle, c)
 		}
 	}
@@ -112,6 +114,21 @@ type conn struct {
 	used   atomic.Int64 // when something was last sent or came
 	asked  atomic.Int64 // when that was sent on which nothing has come yet; zero: there is none
 	closed atomic.Bool
+	held   atomic.Bool
+}
+
+// Hold keeps a connection that a Watch has made, or one through which TLS is spoken,
+// from being ended until release is called. Others it leaves alone.
+func Hold(nc net.Conn) (release func()) {
+	if over, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		nc = over.NetConn()
+	}
+	c, ok := nc.(*conn)
+	if !ok {
+		return func() {}
+	}
+	c.held.Store(true)
+	return func() { c.held.Store(false) }
 }
 
 func (c *conn) Write(p []byte) (int, error) {

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/oncemq/oncemq/internal/silence"
 	"github.com/oncemq/oncemq/persist"
 )
 
@@ -295,6 +296,7 @@ func (s *Store) attemptTx(ctx context.Context, fn func(ctx context.Context, tx p
 			s.giveBack(c)
 		}
 	}()
+	defer silence.Hold(c.Conn().PgConn().Conn())()
 	tx, err := c.Begin(ctx)
 	if err != nil {
 		return true, err

@@ -14,7 +14,7 @@ import (
 type keys struct {
 	tag string // "{oncemq}:"
 
-	meta   string // hash: schema, identity, lanes
+	meta   string // hash: schema, identity, lanes; waited, see sendAndWait
 	totals string // hash: counters of the whole store
 	ids    string // hash: message ID to places, of messages that can be found by it
 	dead   string // stream: dead letters, by number

@@ -41,6 +41,11 @@ func (s *Store) sendAndWait(ctx context.Context, cmd goredis.Cmder) error {
 		}
 		return err
 	}
+	// A command that has changed nothing may have found what no replica has yet, and
+	// from Redis 7.2 on WAIT is for the last write of its connection.
+	if err := conn.HSet(ctx, s.keys.meta, "waited", 1).Err(); err != nil && !goredis.HasErrorPrefix(err, "OOM") {
+		return fmt.Errorf("%w: the change was made, and waiting for replicas failed: %w", persist.ErrUnknownOutcome, err)
+	}
 	n, err := waitFor(ctx, conn, s.opts.WaitReplicas, s.opts.WaitTimeout)
 	switch {
 	case err != nil:

@@ -41,6 +41,35 @@ func TestReplicasMissing(t *testing.T) {
 	require.Contains(t, s.Durability(), "1 replicas confirm")
 }
 
+// What is found may be a change that no replica has, since its caller gave up the wait:
+// who finds it waits too, for something that was written just then.
+func TestFoundIsOnReplica(t *testing.T) {
+	t.Parallel()
+	server := testenv.Redis(t, testenv.RedisOptions{})
+	replica := server.Replica(t)
+	s := openStore(t, server.URL(), Options{WaitReplicas: 1, WaitTimeout: 300 * time.Millisecond})
+	once := plainMessages("once", 1)
+	once[0].Idempotent = true
+	until(t, func(ctx context.Context) error {
+		_, err := s.Enqueue(ctx, plainMessages("m", 1))
+		return err
+	})
+	replica.Pause()
+	defer replica.Continue()
+	_, err := s.Enqueue(t.Context(), once)
+	require.ErrorIs(t, err, persist.ErrUnknownOutcome)
+	changes := func() string {
+		_, after, found := strings.Cut(server.Command("INFO", "persistence"), "rdb_changes_since_last_save:")
+		require.True(t, found)
+		n, _, _ := strings.Cut(after, "\r")
+		return n
+	}
+	before := changes()
+	_, err = s.Enqueue(t.Context(), once)
+	require.ErrorIs(t, err, persist.ErrUnknownOutcome)
+	require.NotEqual(t, before, changes(), "there is nothing to wait for")
+}
+
 // In a Cluster it is the node of the store's slot whose replicas count.
 func TestReplicasMissingInCluster(t *testing.T) {
 	t.Parallel()

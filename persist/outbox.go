@@ -304,7 +304,9 @@ type Lane interface { //nolint:interfacebloat // one lease, one handle
 	// [SESSION-5]. The session's own epoch does not tell all. A failover of the
 	// store may take changes back, and positions that were handed out may then be
 	// those of other messages; whoever goes on with the session would take these
-	// for sent.
+	// for sent. The lane numbers its calls, beginning with 1, as the saves' Number
+	// [SESSION-6]: one that is given up does not undo a later one, however late it
+	// arrives.
 	SaveSession(ctx context.Context, clientID string, states []PacketState) error
 
 	// Release ends the lease, so that another may take it at once. What was

@@ -33,6 +33,8 @@ type Session struct {
 	// Epoch is the epoch of the lane or of whatever else gives the right to
 	// use the client ID.
 	Epoch int64
+	// Number orders the saves of one epoch [SESSION-6]. It is from 0 to 1<<53 - 1.
+	Number int64
 	// States are the exchanges under way, in the order in which they began:
 	// retransmission keeps it [MQTT-4.6.0-1]. A packet identifier occurs at
 	// most once among those that this client began, and once among those that
@@ -45,7 +47,12 @@ type Session struct {
 // A session is saved as a whole, not by what has changed: who uses it has all of
 // it in memory, and all of it is small, since exchanges begin and end nearly in
 // order (see internal/wire). So a write is one row however many packets it is
-// about, a repetition of it does no harm, and an exchange ends by being left out.
+// about, and an exchange ends by being left out.
+//
+// A write whose caller has given up may still arrive, after later ones, which it would
+// undo: a message would be sent twice, or not at all. So the saves of one epoch are
+// numbered [SESSION-6]. Each attempt needs a number of its own, and a repetition of what
+// was given up a higher one than the first attempt.
 type Sessions interface {
 	// LoadSession returns the packet state of a client ID in the order in which
 	// it was saved; none if nothing is known. It raises the session's epoch
@@ -58,7 +65,11 @@ type Sessions interface {
 	// SaveSession replaces what is known of a client ID, all or nothing
 	// [SESSION-2]. It keeps neither the session nor its slice. The error wraps
 	// ErrLeaseLost if a higher epoch has loaded or saved the session
-	// [SESSION-3], and ErrInvalid for a step that there is not. For packet states
-	// of a lane see [Lane].
+	// [SESSION-3], and ErrInvalid for a step that there is not and for a negative
+	// number. For packet states of a lane see [Lane].
+	//
+	// A save is late if one with the same epoch and a higher number was stored
+	// before [SESSION-6]. It changes nothing, and that is no error: what replaced it
+	// is newer. With a higher epoch, loaded or saved, numbers begin anew.
 	SaveSession(ctx context.Context, session Session) error
 }

@@ -182,6 +182,7 @@ type lane struct {
 	store  *Store
 	number int
 	epoch  int64
+	saves  int64 // of sessions, under store.mu
 
 	sentUntil int64
 }

@@ -10,6 +10,7 @@ import (
 // session is the packet state of one client ID.
 type session struct {
 	epoch  int64
+	number int64 // of the save that states are of
 	states []persist.PacketState
 }
 
@@ -24,7 +25,9 @@ func (s *Store) session(op, clientID string, epoch int64) (*session, error) {
 	if epoch < known.epoch {
 		return nil, fail(op, "session", persist.ErrLeaseLost)
 	}
-	known.epoch = epoch
+	if epoch > known.epoch {
+		known.epoch, known.number = epoch, 0
+	}
 	return known, nil
 }
 
@@ -59,11 +62,15 @@ func (l *lane) SaveSession(ctx context.Context, clientID string, states []persis
 	if _, err := l.held(ctx, "save session"); err != nil {
 		return err
 	}
-	return l.store.save(persist.Session{ClientID: clientID, Epoch: l.epoch, States: states})
+	l.saves++
+	return l.store.save(persist.Session{ClientID: clientID, Epoch: l.epoch, Number: l.saves, States: states})
 }
 
 // save replaces what is known of a client ID. The caller holds s.mu.
 func (s *Store) save(session persist.Session) error {
+	if session.Number < 0 {
+		return refuse("save", "session", "number is %d, must not be negative", session.Number)
+	}
 	for i := range session.States {
 		if p := &session.States[i]; p.Step < persist.StepPublished || p.Step > persist.StepReceived {
 			return refuse("save", "session", "packet %d has step %d", p.PacketID, p.Step)
@@ -73,6 +80,10 @@ func (s *Store) save(session persist.Session) error {
 	if err != nil {
 		return err
 	}
+	if session.Number < known.number {
+		return nil // it is late [SESSION-6]
+	}
+	known.number = session.Number
 	known.states = append(known.states[:0], session.States...)
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 // modelSession is the packet state of one client ID.
 type modelSession struct {
 	epoch  int64
+	number int64 // of the save that states are of
 	states []persist.PacketState
 }
 
@@ -32,13 +33,13 @@ func (m *model) loadSession(t *rapid.T) {
 		return
 	}
 	require.NoError(m, err)
-	s.epoch = epoch
+	s.raise(epoch)
 	m.sameSession(s, states)
 }
 
 func (m *model) saveSession(t *rapid.T) {
 	client, s, epoch := m.drawSession(t)
-	session := persist.Session{ClientID: client, Epoch: epoch}
+	session := persist.Session{ClientID: client, Epoch: epoch, Number: s.drawNumber(t)}
 	id := rapid.Uint16Range(1, 8)
 	for _, id := range rapid.SliceOfNDistinct(id, 0, 6, rapid.ID[uint16]).Draw(t, "identifiers") {
 		session.States = append(session.States, persist.PacketState{
@@ -52,7 +53,22 @@ func (m *model) saveSession(t *rapid.T) {
 		return
 	}
 	require.NoError(m, err)
-	s.epoch, s.states = epoch, session.States
+	s.raise(epoch)
+	if session.Number >= s.number { // else it is late
+		s.number, s.states = session.Number, session.States
+	}
+}
+
+// raise raises the epoch, with which numbers begin anew.
+func (s *modelSession) raise(epoch int64) {
+	if epoch > s.epoch {
+		s.epoch, s.number = epoch, 0
+	}
+}
+
+// drawNumber draws the number of a save, about that of the last one.
+func (s *modelSession) drawNumber(t *rapid.T) int64 {
+	return max(s.number+int64(rapid.SampledFrom([]int{1, 1, 0, -1}).Draw(t, "number")), 0)
 }
 
 // sameSession compares packet states, which come in the order in which they were

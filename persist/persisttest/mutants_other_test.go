@@ -78,6 +78,42 @@ func sessionMutants() []mutant {
 				}
 			}
 		}},
+		{name: "knows no late save", caught: []string{"SESSION-6"}, model: true, bend: func(b *bent) {
+			b.save = func(ctx context.Context, session persist.Session) error {
+				if session.Number >= 0 {
+					session.Number = 0
+				}
+				return b.Store.SaveSession(ctx, session)
+			}
+		}},
+		{name: "refuses a late save", caught: []string{"SESSION-6"}, model: true, bend: func(b *bent) {
+			latest := make(map[string]persist.Session)
+			b.save = func(ctx context.Context, session persist.Session) error {
+				known := latest[session.ClientID]
+				if session.Epoch == known.Epoch && session.Number < known.Number {
+					return persist.ErrLeaseLost
+				}
+				latest[session.ClientID] = session
+				return b.Store.SaveSession(ctx, session)
+			}
+		}},
+		{name: "numbers go on with a higher epoch", caught: []string{"SESSION-6"}, model: true, bend: func(b *bent) {
+			highest := make(map[string]int64)
+			b.save = func(ctx context.Context, session persist.Session) error {
+				if session.Number >= 0 && session.Number < highest[session.ClientID] {
+					return nil
+				}
+				highest[session.ClientID] = session.Number
+				return b.Store.SaveSession(ctx, session)
+			}
+		}},
+		{name: "saves of a lane have no numbers", caught: []string{"SESSION-6"}, bend: func(b *bent) {
+			b.lane = func(l *bentLane) {
+				l.save = func(ctx context.Context, clientID string, states []persist.PacketState) error {
+					return l.b.Store.SaveSession(ctx, persist.Session{ClientID: clientID, Epoch: l.Epoch(), States: states})
+				}
+			}
+		}},
 		{name: "sorts by packet identifier", caught: []string{"Session"}, model: true, bend: func(b *bent) {
 			b.load = func(ctx context.Context, clientID string, epoch int64) ([]persist.PacketState, error) {
 				states, err := b.Store.LoadSession(ctx, clientID, epoch)

@@ -19,6 +19,8 @@ func sessionCases() []testCase {
 		{tag: "SESSION-3", name: "a lower epoch changes nothing", run: checkSessionFenced},
 		{tag: "SESSION-4", name: "an unreadable session", needs: needsCorruption, run: checkUnreadableSession},
 		{tag: "SESSION-5", name: "under a lease", run: checkSessionHeld},
+		{tag: "SESSION-6", name: "a late save changes nothing", run: checkSessionLate},
+		{tag: "SESSION-6", name: "a lane numbers its saves", run: checkLaneNumbers},
 		{tag: "Session", name: "order of exchanges", run: checkSessionOrder},
 		{tag: "Session", name: "extreme numbers", run: checkSessionNumbers},
 		{tag: "Session", name: "survives a crash", run: checkSessionCrash},
@@ -154,6 +156,76 @@ func checkSessionHeld(e *env) {
 	require.ErrorIs(e, err, persist.ErrLeaseLost, "taken over")
 	require.NotErrorIs(e, err, persist.ErrUnknownOutcome)
 	require.Equal(e, states, e.load("other", l.Epoch()))
+}
+
+func checkSessionLate(e *env) {
+	save := func(epoch, number int64, states ...persist.PacketState) {
+		e.Helper()
+		require.NoError(e, e.store.SaveSession(e.ctx, persist.Session{ClientID: "c", Epoch: epoch, Number: number, States: states}))
+	}
+	is := func(epoch int64, states ...persist.PacketState) {
+		e.Helper()
+		require.ElementsMatch(e, states, e.load("c", epoch))
+	}
+	released := persist.PacketState{PacketID: 1, Step: persist.StepReleased, Position: 101}
+	save(3, 8, published(1))
+	save(3, 10, released)
+	for range 2 { // whether it was loaded in between or not
+		save(3, 9, published(1))
+		save(3, 0)
+		is(3, released)
+	}
+	e.crash()
+	if e.h.Durable {
+		save(3, 9, published(1))
+		is(3, released)
+	}
+	save(3, 10, published(2))
+	is(3, published(2))
+	save(3, 1<<53-1, published(3))
+	save(3, 1<<53-2, published(4))
+	is(3, published(3))
+
+	// With a higher epoch they begin anew, whether it loads or saves.
+	is(4, published(3))
+	save(4, 1, published(5))
+	is(4, published(5))
+	save(5, 0, published(6))
+	is(5, published(6))
+	err := e.store.SaveSession(e.ctx, persist.Session{ClientID: "c", Epoch: 4, Number: 99})
+	require.ErrorIs(e, err, persist.ErrLeaseLost, "a lower epoch")
+	err = e.store.SaveSession(e.ctx, persist.Session{ClientID: "c", Epoch: 5, Number: -1})
+	require.ErrorIs(e, err, persist.ErrInvalid)
+	is(5, published(6))
+}
+
+// The lane's own saves that are late come to the store as any other does.
+func checkLaneNumbers(e *env) {
+	l := e.acquire(0)
+	late := func(number int64) {
+		e.Helper()
+		session := persist.Session{ClientID: "c", Epoch: l.Epoch(), Number: number, States: []persist.PacketState{published(9)}}
+		require.NoError(e, e.store.SaveSession(e.ctx, session))
+	}
+	var states []persist.PacketState
+	for n := range int64(3) {
+		states = append(states, published(uint16(n+1)))
+		require.NoError(e, l.SaveSession(e.ctx, "c", states))
+		late(n)
+		require.Equal(e, states, e.load("c", l.Epoch()))
+	}
+	late(3) // of the same number, and so not of an earlier call
+	require.Equal(e, []persist.PacketState{published(9)}, e.load("c", l.Epoch()))
+	late(5)
+	require.NoError(e, l.SaveSession(e.ctx, "c", states), "the fourth, which is late now")
+	require.Equal(e, []persist.PacketState{published(9)}, e.load("c", l.Epoch()))
+
+	// The next holder's first comes after all of them.
+	require.NoError(e, l.Release(e.ctx))
+	next := e.acquire(0)
+	require.Equal(e, []persist.PacketState{published(9)}, e.load("c", next.Epoch()))
+	require.NoError(e, next.SaveSession(e.ctx, "c", states))
+	require.Equal(e, states, e.load("c", next.Epoch()))
 }
 
 func checkSessionOrder(e *env) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/oncemq/oncemq/persist"
@@ -61,7 +62,8 @@ type lane struct {
 	number       int
 	epoch        int64
 	sentUntil    int64
-	below, above int64 // the positions of the lane lie between these
+	below, above int64        // the positions of the lane lie between these
+	saves        atomic.Int64 // how many of sessions were begun
 
 	cursors
 	folded time.Time // arrivals into the counters

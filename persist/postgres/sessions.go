@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/oncemq/oncemq/internal/wire"
 	"github.com/oncemq/oncemq/persist"
@@ -42,12 +43,15 @@ func (s *Store) SaveSession(ctx context.Context, session persist.Session) error 
 
 // SaveSession writes packet state under the lease; see [persist.Lane].
 func (l *lane) SaveSession(ctx context.Context, clientID string, states []persist.PacketState) error {
-	return l.s.save(ctx, persist.Session{ClientID: clientID, Epoch: l.epoch, States: states}, l.s.q.sessionSaveHeld, int16(l.number))
+	return l.s.save(ctx, persist.Session{ClientID: clientID, Epoch: l.epoch, Number: l.saves.Add(1), States: states}, l.s.q.sessionSaveHeld, int16(l.number))
 }
 
 // save runs a statement that saves a session, with more arguments of its own.
 func (s *Store) save(ctx context.Context, session persist.Session, stmt *statement, more ...any) error {
 	const op = "save session"
+	if session.Number < 0 {
+		return invalid(op, session.ClientID, fmt.Errorf("number is %d, must not be negative", session.Number))
+	}
 	states, err := wire.AppendSession([]byte{}, session.States) // not NULL
 	if err != nil {
 		return invalid(op, session.ClientID, err)
@@ -57,7 +61,7 @@ func (s *Store) save(ctx context.Context, session persist.Session, stmt *stateme
 		changed = 0
 		return []step{{
 			stmt:    stmt,
-			args:    append([]any{storedKey(session.ClientID), []byte(session.ClientID), session.Epoch, states}, more...),
+			args:    append([]any{storedKey(session.ClientID), []byte(session.ClientID), session.Epoch, session.Number, states}, more...),
 			changed: &changed,
 		}}
 	})

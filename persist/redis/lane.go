@@ -66,6 +66,7 @@ type lane struct {
 	epoch     int64
 	sentUntil int64
 	pages     atomic.Int64 // how many were read: Renew asks in the midst of Next
+	saves     atomic.Int64 // how many of sessions were begun
 	// plain has the bytes of the plain messages that were handed out and not settled:
 	// the server would have to read them to know.
 	plain map[int64]int64

@@ -34,19 +34,22 @@ func (l *lane) SaveSession(ctx context.Context, clientID string, states []persis
 	if err != nil {
 		return invalid(op, clientID, "%w", err)
 	}
-	_, err = l.do(ctx, op, l.s.run.sessionSaveHeld, []string{l.keys[0], l.s.keys.session(clientID)}, append(l.lease(1), stored)...)
+	_, err = l.do(ctx, op, l.s.run.sessionSaveHeld, []string{l.keys[0], l.s.keys.session(clientID)}, append(l.lease(2), l.saves.Add(1), stored)...)
 	return err
 }
 
 // SaveSession writes packet state; see [persist.Sessions].
 func (s *Store) SaveSession(ctx context.Context, session persist.Session) error {
 	const op = "save session"
+	if session.Number < 0 {
+		return invalid(op, session.ClientID, "number is %d, must not be negative", session.Number)
+	}
 	states, err := wire.AppendSession(nil, session.States)
 	if err != nil {
 		return invalid(op, session.ClientID, "%w", err)
 	}
 	answer, err := s.do(ctx, op, session.ClientID, s.run.sessionSave,
-		[]string{s.keys.session(session.ClientID)}, session.Epoch, states)
+		[]string{s.keys.session(session.ClientID)}, session.Epoch, session.Number, states)
 	if err == nil && asInt(answer) == statusStale {
 		err = refuse(op, session.ClientID, persist.ErrLeaseLost)
 	}

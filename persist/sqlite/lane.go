@@ -33,7 +33,7 @@ func (s *Store) AcquireLane(ctx context.Context, number int, owner string, ttl t
 	}
 	below, above := laneBounds(number)
 	return &lane{
-		s: s, number: number, epoch: t.epoch, sentUntil: t.sentUntil, sending: new(atomic.Bool), below: below, above: above,
+		s: s, number: number, epoch: t.epoch, sentUntil: t.sentUntil, sending: new(atomic.Bool), saves: new(atomic.Int64), below: below, above: above,
 		cursors: cursors{cursor: below, lateDue: math.MinInt64},
 	}, nil
 }
@@ -86,7 +86,8 @@ type lane struct {
 	epoch        int64
 	below, above int64 // the positions of the lane lie between these
 	sentUntil    int64
-	sending      *atomic.Bool // Renew has recorded that the holder sends
+	sending      *atomic.Bool  // Renew has recorded that the holder sends
+	saves        *atomic.Int64 // how many of sessions were begun
 
 	cursors
 }

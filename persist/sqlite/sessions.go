@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql/driver"
+	"fmt"
 
 	"github.com/oncemq/oncemq/internal/wire"
 	"github.com/oncemq/oncemq/persist"
@@ -50,17 +51,22 @@ func (s *Store) SaveSession(ctx context.Context, session persist.Session) error 
 
 // SaveSession writes packet state under the lease; see [persist.Lane].
 func (l *lane) SaveSession(ctx context.Context, clientID string, states []persist.PacketState) error {
-	return l.s.save(ctx, persist.Session{ClientID: clientID, Epoch: l.epoch, States: states}, l)
+	return l.s.save(ctx, persist.Session{ClientID: clientID, Epoch: l.epoch, Number: l.saves.Add(1), States: states}, l)
 }
 
 func (s *Store) save(ctx context.Context, session persist.Session, l *lane) error {
 	const op = "save session"
+	if session.Number < 0 {
+		err := fmt.Errorf("number is %d, must not be negative", session.Number)
+		return &persist.Error{Op: op, Object: session.ClientID, Kind: persist.ErrInvalid, Err: err}
+	}
 	states, err := wire.AppendSession(nil, session.States)
 	if err != nil {
 		return &persist.Error{Op: op, Object: session.ClientID, Kind: persist.ErrInvalid, Err: err}
 	}
 	return s.submit(ctx, &saveTask{
-		call: newCall(op, session.ClientID, 1), l: l, clientID: session.ClientID, epoch: session.Epoch, states: states,
+		call: newCall(op, session.ClientID, 1), l: l, clientID: session.ClientID,
+		epoch: session.Epoch, number: session.Number, states: states,
 	})
 }
 
@@ -69,6 +75,7 @@ type saveTask struct {
 	l        *lane // whose lease must be held; may be nil
 	clientID string
 	epoch    int64
+	number   int64
 	states   []byte
 }
 
@@ -80,7 +87,7 @@ func (t *saveTask) run(ctx context.Context, tx *txn) error {
 			return t.refuse(persist.ErrLeaseLost)
 		}
 	}
-	n, err := tx.exec(ctx, tx.q.sessionSave, t.clientID, t.epoch, t.states)
+	n, err := tx.exec(ctx, tx.q.sessionSave, t.clientID, t.epoch, t.number, t.states)
 	if err == nil && n == 0 {
 		return t.refuse(persist.ErrLeaseLost)
 	}

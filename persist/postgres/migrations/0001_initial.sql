@@ -158,10 +158,12 @@ INSERT INTO oncemq.sweep VALUES (0, 0, '');
 
 -- states is the encoding of internal/wire; empty if there are none. It is a few
 -- bytes, since exchanges begin and end nearly in order. A row is written again and
--- again, with room for that on its page.
+-- again, with room for that on its page. number is that of the save which the states
+-- are of.
 CREATE TABLE oncemq.sessions (
   id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   epoch     bigint NOT NULL,
+  number    bigint NOT NULL,
   key       bytea NOT NULL UNIQUE,
   client_id bytea NOT NULL,
   states    bytea NOT NULL

@@ -98,11 +98,13 @@ CREATE TABLE oncemq_processed (
 ) STRICT, WITHOUT ROWID;
 
 -- states is the encoding of internal/wire; NULL or empty if there are none. It is
--- a few bytes, since exchanges begin and end nearly in order.
+-- a few bytes, since exchanges begin and end nearly in order. number is that of the
+-- save which they are of.
 CREATE TABLE oncemq_sessions (
   id        INTEGER PRIMARY KEY,
   client_id TEXT NOT NULL UNIQUE,
   epoch     INTEGER NOT NULL,
+  number    INTEGER NOT NULL DEFAULT 0,
   states    BLOB
 ) STRICT;
 

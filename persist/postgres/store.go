@@ -32,7 +32,6 @@ type Store struct {
 	sequences  []int64 // of the lanes, as object identifiers
 	durability serverSettings
 
-	groups sync.Map // name to number, only committed ones
 	// plain gathers calls of Enqueue whose commit waits for nobody; conditional
 	// those that may have to wait for a transaction that has added the same ID.
 	plain, conditional collector

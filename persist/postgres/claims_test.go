@@ -2,7 +2,9 @@ package postgres
 
 import (
 	"context"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -90,6 +92,48 @@ func TestBeginNeedsNoSecondConnection(t *testing.T) {
 		require.NoError(t, beginIn(t, s, []string{"k"}, func([]persist.Claim) {}))
 	}
 	require.Equal(t, persist.ClaimCompleted, claimKeys(t, s, "k")[0].State)
+}
+
+// A crash takes a group back that was not on the disk yet, and another group gets its
+// number. A process that has used it before the crash saw the marks of the other.
+func TestGroupIsTakenBackByACrash(t *testing.T) {
+	t.Parallel()
+	pg := testenv.Postgres(t, testenv.PostgresOptions{NoFsync: true, SynchronousCommit: "off", Extra: []string{"wal_writer_delay = '10s'"}})
+	billing := openStore(t, pg.URL(), Options{NoListen: true})
+	claim := func(s *Store, group, key string) persist.Claim {
+		claims, err := s.Claim(t.Context(), persist.ClaimRequest{Group: group, Owner: "o", TTL: time.Hour, Keys: []string{key}})
+		require.NoError(t, err)
+		return claims[0]
+	}
+	pg.Exec("CHECKPOINT")
+	writer, err := strconv.Atoi(pg.Exec("SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'"))
+	require.NoError(t, err)
+	require.NoError(t, syscall.Kill(writer, syscall.SIGSTOP)) // it has no turn before the crash
+	lost := claim(billing, "billing", "invoice")
+	pg.Kill()
+	pg.Start()
+	require.Equal(t, "0", pg.Exec("SELECT count(*) FROM oncemq.groups"), "the premise")
+	shipping := openStore(t, pg.URL(), Options{NoListen: true})
+	for _, key := range []string{"order 1", "order 2"} {
+		done, err := shipping.Complete(t.Context(), "shipping", []persist.Completion{{Claim: claim(shipping, "shipping", key)}}, time.Hour)
+		require.NoError(t, err)
+		require.Equal(t, []bool{true}, done)
+	}
+	require.Eventually(t, func() bool { _, err := billing.Time(t.Context()); return err == nil }, 20*time.Second, 10*time.Millisecond)
+	done, err := billing.Complete(t.Context(), "billing", []persist.Completion{{Claim: lost}}, time.Hour)
+	require.NoError(t, err)
+	require.Equal(t, []bool{false}, done)
+	forgotten, err := billing.Forget(t.Context(), "billing", []string{"order 1", "order 2"})
+	require.NoError(t, err)
+	require.Zero(t, forgotten)
+	require.NoError(t, billing.ProcessTx(t.Context(), func(ctx context.Context, p persist.TxProcess[pgx.Tx]) error {
+		claims, err := p.Begin(ctx, "billing", []string{"order 1"}, time.Hour)
+		if err == nil {
+			require.Equal(t, persist.ClaimGranted, claims[0].State)
+		}
+		return err
+	}))
+	require.Equal(t, persist.ClaimGranted, claim(billing, "billing", "order 2").State)
 }
 
 // One claim twice in a call was told once that it was completed, and once that it

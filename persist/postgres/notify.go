@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
@@ -15,6 +16,10 @@ const tellPause = 5 * time.Millisecond
 
 // tellPatience is how long Close waits until the others are told.
 const tellPatience = time.Second
+
+// tellTimeout is how long one attempt to tell the others may take: a connection that died
+// without a word would never end it, and they would not be told of anything any more.
+const tellTimeout = 2 * time.Second
 
 // How long the listening connection waits before it is made anew.
 const (
@@ -32,6 +37,8 @@ const (
 type notifier struct {
 	s        *Store
 	instance string // tells our own notifications from others'
+	// timeout is for tests; zero is tellTimeout.
+	timeout time.Duration
 
 	mu        sync.Mutex // guards the rest
 	subs      map[chan struct{}]struct{}
@@ -136,7 +143,9 @@ func (n *notifier) tellOthers() {
 	s := n.s
 	for {
 		// A failure is of no interest: a wake-up may be missed.
-		_, _ = s.attempt(s.life, []step{{stmt: s.q.notify, args: []any{s.channel(), n.instance}}})
+		ctx, cancel := context.WithTimeout(s.life, cmp.Or(n.timeout, tellTimeout))
+		_, _ = s.attempt(ctx, []step{{stmt: s.q.notify, args: []any{s.channel(), n.instance}}})
+		cancel()
 		pause := time.NewTimer(tellPause)
 		select {
 		case <-pause.C:

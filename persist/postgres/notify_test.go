@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/oncemq/oncemq/fault"
 	"github.com/oncemq/oncemq/internal/testenv"
 )
 
@@ -33,4 +34,38 @@ func TestOthersAreToldBeforeClose(t *testing.T) {
 		require.NoError(t, s.Close(context.Background()))
 		await(fmt.Sprint("message ", i))
 	}
+}
+
+// The connection dies without a word as the others are told of a commit: they are told
+// of the next.
+func TestOthersAreToldAfterASilence(t *testing.T) {
+	t.Parallel()
+	pg := testenv.SharedPostgres(t)
+	proxy := fault.Start(t, pg.Addr())
+	s, other := openStore(t, pg.URLAt(proxy.Addr()), Options{NoListen: true}), openStore(t, pg.URL(), Options{})
+	wake, stop := other.Notify()
+	defer stop()
+	awaitWake(t, wake) // it listens
+	enqueue(t, s, "before")
+	awaitWake(t, wake)
+	told := func() <-chan struct{} {
+		s.notifier.mu.Lock()
+		defer s.notifier.mu.Unlock()
+		return s.notifier.told
+	}
+	<-told()
+	s.notifier.timeout = 200 * time.Millisecond
+	proxy.BlackHole(true)
+	s.notifier.tell()
+	select {
+	case <-told():
+	case <-time.After(20 * time.Second):
+		t.Error("it still waits for the connection that died")
+	}
+	proxy.BlackHole(false)
+	proxy.CutAll(fault.RST) // pgx asks on a connection of its own for the end of the call
+	<-told()
+	s.notifier.timeout = 0
+	enqueue(t, s, "after")
+	awaitWake(t, wake)
 }

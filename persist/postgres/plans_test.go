@@ -70,7 +70,7 @@ func TestPlans(t *testing.T) {
 		require.NoError(t, err)
 		// What earlier statements leave for later ones; the planner looks at it.
 		_, err = tx.Exec(t.Context(), `SELECT set_config('oncemq_saved.now', '1', true),
-			set_config('oncemq_saved.epoch', '1', true), set_config('oncemq_saved.rivals', '{}', true)`)
+			set_config('oncemq_saved.epoch', '1', true), set_config('oncemq_saved.group', '1', true), set_config('oncemq_saved.rivals', '{}', true)`)
 		require.NoError(t, err)
 		_, err = tx.Exec(t.Context(), "PREPARE p AS "+text)
 		require.NoError(t, err, name)

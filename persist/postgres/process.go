@@ -108,51 +108,37 @@ func (p *process) Begin(ctx context.Context, group string, keys []string, window
 	if len(keys) == 0 {
 		return nil, nil
 	}
-	id, err := p.group(ctx, op, group)
-	if err != nil {
-		return nil, err
+	for range maxAttempts {
+		a := answers{req: keys, keys: list}
+		// Nobody sees the lease.
+		steps := s.claimSteps(&a, group, int64(time.Hour/time.Millisecond), "")
+		steps = append(steps, step{stmt: s.q.mark, args: []any{list.keys, millis(window)}})
+		if _, err := (pgxRunner{p.tx}).run(ctx, s.steered(steps...)); err != nil {
+			return nil, translate(op, object, err)
+		}
+		if a.group {
+			return a.finish(), nil
+		}
+		if err := p.addGroup(ctx, group); err != nil {
+			return nil, translate(op, object, err)
+		}
 	}
-	a := answers{req: keys, keys: list}
-	// Nobody sees the lease.
-	steps := s.claimSteps(&a, id, int64(time.Hour/time.Millisecond), "")
-	steps = append(steps, step{stmt: s.q.mark, args: []any{id, list.keys, millis(window)}})
-	if _, err := (pgxRunner{p.tx}).run(ctx, s.steered(steps...)); err != nil {
-		return nil, translate(op, object, err)
-	}
-	return a.finish(), nil
+	return nil, translate(op, object, errNoGroup)
 }
 
-// group is the number of a group. It is looked for on our own connection: who
-// holds one and waits for another may wait for ever, if all do. One that is new is
-// added outside of this transaction, which may be rolled back, and on which others
-// that add it would wait; that connection is none of the pool's.
-func (p *process) group(ctx context.Context, op, name string) (int32, error) {
-	s := p.s
-	if id, ok := s.groups.Load(name); ok {
-		return id.(int32), nil
+// addGroup numbers a group that is new. That is done outside of this transaction,
+// which may be rolled back, and on which others that add it would wait; and on a
+// connection that is none of the pool's: who holds one of these and waits for another
+// may wait for ever, if all do.
+func (p *process) addGroup(ctx context.Context, name string) error {
+	c, err := pgx.ConnectConfig(ctx, p.s.pool.Config().ConnConfig)
+	if err != nil {
+		return err
 	}
-	id, found := int32(0), false
-	get := step{stmt: s.q.groupGet, args: []any{storedKey(name)}, row: func(r row) error {
-		found = true
-		return r.Scan(&id)
-	}}
-	if _, err := (pgxRunner{p.tx}).run(ctx, []step{get}); err != nil {
-		return 0, translate(op, groupName(name), err)
-	}
-	if !found {
-		c, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
-		if err == nil {
-			_, err = pgxRunner{c}.run(ctx, []step{{stmt: s.q.groupAdd, args: []any{storedKey(name), []byte(name)}}, get})
-			closing, cancel := s.undoing(ctx)
-			err = errors.Join(err, c.Close(closing))
-			cancel()
-		}
-		if err != nil {
-			return 0, translate(op, groupName(name), err)
-		}
-	}
-	s.groups.Store(name, id)
-	return id, nil
+	_, err = pgxRunner{c}.run(ctx, []step{p.s.groupAdding(name)})
+	closing, cancel := p.s.undoing(ctx)
+	defer cancel()
+	return errors.Join(err, c.Close(closing))
 }
 
 // Step runs fn so that it can fail alone; see [persist.Process].

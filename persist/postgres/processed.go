@@ -46,10 +46,6 @@ func (s *Store) Claim(ctx context.Context, req persist.ClaimRequest) ([]persist.
 	if len(req.Keys) == 0 {
 		return nil, nil
 	}
-	group, err := s.group(ctx, op, req.Group)
-	if err != nil {
-		return nil, err
-	}
 	claims := make([]persist.Claim, len(req.Keys))
 	places := make([]int, len(req.Keys)) // of those that are asked for, in req.Keys
 	for i, key := range req.Keys {
@@ -60,11 +56,7 @@ func (s *Store) Claim(ctx context.Context, req persist.ClaimRequest) ([]persist.
 		for i, place := range places {
 			asked[i] = req.Keys[place]
 		}
-		var a answers
-		err = s.transact(ctx, op, object, writes, func() []step {
-			a = answers{req: asked, keys: newKeyList(len(asked), func(i int) string { return asked[i] })}
-			return append([]step{{stmt: s.q.steer}, {stmt: s.q.claimLock}}, s.claimSteps(&a, group, millis(req.TTL), req.Owner)...)
-		})
+		a, err := s.claimOnce(ctx, op, &req, asked)
 		if err != nil {
 			return nil, claimed(round, err)
 		}
@@ -82,6 +74,23 @@ func (s *Store) Claim(ctx context.Context, req persist.ClaimRequest) ([]persist.
 	return claims, nil
 }
 
+// claimOnce asks for keys, and adds their group if it is new.
+func (s *Store) claimOnce(ctx context.Context, op string, req *persist.ClaimRequest, keys []string) (a answers, err error) {
+	for range maxAttempts {
+		err = s.transact(ctx, op, groupName(req.Group), writes, func() []step {
+			a = answers{req: keys, keys: newKeyList(len(keys), func(i int) string { return keys[i] })}
+			return append([]step{{stmt: s.q.steer}, {stmt: s.q.claimLock}}, s.claimSteps(&a, req.Group, millis(req.TTL), req.Owner)...)
+		})
+		if err != nil || a.group {
+			return a, err
+		}
+		if err = s.addGroup(ctx, op, req.Group); err != nil {
+			return a, err
+		}
+	}
+	return a, translate(op, groupName(req.Group), errNoGroup)
+}
+
 // claimRounds is how often keys are asked for again within a call.
 const claimRounds = 3
 
@@ -96,16 +105,16 @@ func claimed(round int, err error) error {
 
 var errTwice = errors.New("a key occurs twice")
 
-// claimSteps are the statements that take keys.
-func (s *Store) claimSteps(a *answers, group int32, ttl int64, owner string) []step {
+// claimSteps are the statements that take keys, if their group is there.
+func (s *Store) claimSteps(a *answers, group string, ttl int64, owner string) []step {
 	q := s.q
 	a.claims = make([]persist.Claim, len(a.req))
-	args := []any{group, a.keys.keys, ttl, []byte(owner)}
+	args := []any{a.keys.keys, ttl, []byte(owner)}
 	return []step{
-		{stmt: q.claimEpoch, row: func(r row) error { return r.Scan(&a.epoch) }},
+		{stmt: q.claimEpoch, args: []any{storedKey(group)}, row: func(r row) error { return r.Scan(&a.epoch, &a.group) }},
 		{stmt: q.claim, args: args, row: a.granted},
 		{stmt: q.claimTake, args: args, row: a.granted},
-		{stmt: q.claimLook, args: []any{group, a.keys.keys}, row: a.refused},
+		{stmt: q.claimLook, args: []any{a.keys.keys}, row: a.refused},
 		{stmt: q.standbyWait}, // for the keys that others have completed
 	}
 }
@@ -115,6 +124,7 @@ type answers struct {
 	req    []string
 	keys   keyList
 	epoch  int64
+	group  bool // it is there
 	claims []persist.Claim
 	key    []byte // of the latest row
 }
@@ -171,15 +181,15 @@ func (s *Store) RenewClaims(ctx context.Context, group string, claims []persist.
 	if ttl <= 0 {
 		return nil, invalidTTL(op, groupName(group), ttl)
 	}
-	return s.eachKey(ctx, op, group, len(claims), func(i int) *persist.Claim { return &claims[i] }, func(id int32, k *claimList) step {
-		return step{stmt: s.q.claimRenew, args: []any{id, k.keys.keys, k.epochs, millis(ttl), k.attempts}, row: k.mark}
+	return s.eachKey(ctx, op, group, len(claims), func(i int) *persist.Claim { return &claims[i] }, func(group []byte, k *claimList) step {
+		return step{stmt: s.q.claimRenew, args: []any{group, k.keys.keys, k.epochs, millis(ttl), k.attempts}, row: k.mark}
 	})
 }
 
 // Release gives keys back; see [persist.Processed].
 func (s *Store) Release(ctx context.Context, group string, claims []persist.Claim) error {
-	_, err := s.eachKey(ctx, "release claims", group, len(claims), func(i int) *persist.Claim { return &claims[i] }, func(id int32, k *claimList) step {
-		return step{stmt: s.q.claimRelease, args: []any{id, k.keys.keys, k.epochs, k.attempts}}
+	_, err := s.eachKey(ctx, "release claims", group, len(claims), func(i int) *persist.Claim { return &claims[i] }, func(group []byte, k *claimList) step {
+		return step{stmt: s.q.claimRelease, args: []any{group, k.keys.keys, k.epochs, k.attempts}}
 	})
 	return err
 }
@@ -221,7 +231,7 @@ func (k *claimList) mark(r row) error {
 
 // eachKey does one thing with each of many claims.
 func (s *Store) eachKey(ctx context.Context, op, group string, n int, claim func(i int) *persist.Claim,
-	build func(id int32, k *claimList) step,
+	build func(group []byte, k *claimList) step,
 ) ([]bool, error) {
 	if err := s.enter(op); err != nil {
 		return nil, err
@@ -230,17 +240,13 @@ func (s *Store) eachKey(ctx context.Context, op, group string, n int, claim func
 	if n == 0 {
 		return nil, nil
 	}
-	id, err := s.group(ctx, op, group)
-	if err != nil {
-		return nil, err
-	}
 	k := &claimList{keys: newKeyList(n, func(i int) string { return claim(i).Key }), epochs: make([]int64, n), attempts: make([]int32, n), done: make([]bool, n)}
 	for i, place := range k.keys.places {
 		k.epochs[i], k.attempts[i] = claim(place).Epoch, int32(max(0, claim(place).Attempts))
 	}
-	err = s.transact(ctx, op, groupName(group), writes, func() []step {
+	err := s.transact(ctx, op, groupName(group), writes, func() []step {
 		clear(k.done)
-		return []step{{stmt: s.q.steer}, build(id, k)}
+		return []step{{stmt: s.q.steer}, build(storedKey(group), k)}
 	})
 	if err != nil {
 		return nil, err
@@ -265,8 +271,8 @@ func (s *Store) Complete(ctx context.Context, group string, completions []persis
 		}
 	}
 	complete := func(marked bool) ([]bool, error) {
-		return s.eachKey(ctx, op, group, len(completions), func(i int) *persist.Claim { return &completions[i].Claim }, func(id int32, k *claimList) step {
-			args := []any{id, k.keys.keys, k.epochs, millis(window), int64(len(completions))}
+		return s.eachKey(ctx, op, group, len(completions), func(i int) *persist.Claim { return &completions[i].Claim }, func(group []byte, k *claimList) step {
+			args := []any{group, k.keys.keys, k.epochs, millis(window), int64(len(completions))}
 			if letters || marked {
 				return step{stmt: s.q.completeDead, args: append(args, lettersOf(completions, k)...), row: k.mark}
 			}
@@ -310,14 +316,10 @@ func (s *Store) Forget(ctx context.Context, group string, keys []string) (int, e
 	if len(keys) == 0 {
 		return 0, nil
 	}
-	id, err := s.group(ctx, op, group)
-	if err != nil {
-		return 0, err
-	}
 	list := newKeyList(len(keys), func(i int) string { return keys[i] })
 	var forgotten int64
-	err = s.transact(ctx, op, groupName(group), writes, func() []step {
-		return append(s.forgetting(forgetPatience), step{stmt: s.q.claimForget, args: []any{id, list.keys}, row: func(r row) error {
+	err := s.transact(ctx, op, groupName(group), writes, func() []step {
+		return append(s.forgetting(forgetPatience), step{stmt: s.q.claimForget, args: []any{storedKey(group), list.keys}, row: func(r row) error {
 			return r.Scan(&forgotten)
 		}})
 	})

@@ -41,7 +41,7 @@ type queries struct {
 	pageListed, pageByID                                *statement
 	settleDelivered, settleRetry, settleDead            *statement
 	receipts, purge                                     *statement
-	groupGet, groupAdd, groupList                       *statement
+	groupAdd, groupList                                 *statement
 	claimEpoch, claim, claimTake, claimLook, claimRenew *statement
 	claimLock, forgetLock, lockPatience                 *statement
 	claimRelease, claimForget                           *statement
@@ -130,7 +130,6 @@ func (q *queries) files() map[string]**statement {
 		"settle_dead":         &q.settleDead,
 		"receipts":            &q.receipts,
 		"purge":               &q.purge,
-		"group_get":           &q.groupGet,
 		"group_add":           &q.groupAdd,
 		"group_list":          &q.groupList,
 		"claim_epoch":         &q.claimEpoch,

@@ -47,10 +47,8 @@ func TestClaimDuringCompletion(t *testing.T) {
 	require.NoError(t, err)
 	tx, err := pool.Begin(t.Context())
 	require.NoError(t, err)
-	id, err := s.group(t.Context(), "test", "g")
-	require.NoError(t, err)
 	_, err = pgxRunner{tx}.run(t.Context(), []step{{stmt: s.q.complete, args: []any{
-		id, [][]byte{storedKey("k")}, []int64{claims[0].Epoch}, time.Hour.Milliseconds(), int64(1),
+		storedKey("g"), [][]byte{storedKey("k")}, []int64{claims[0].Epoch}, time.Hour.Milliseconds(), int64(1),
 	}}})
 	require.NoError(t, err)
 	got := claimBehind(t, pg, s, func() { require.NoError(t, tx.Commit(t.Context())) })
@@ -107,9 +105,7 @@ func TestCompleteOverAMark(t *testing.T) {
 	s := openStore(t, pg.URL(), Options{})
 	claims, err := s.Claim(t.Context(), persist.ClaimRequest{Group: "g", Owner: "o", TTL: time.Hour, Keys: []string{"a", "b"}})
 	require.NoError(t, err)
-	id, err := s.group(t.Context(), "test", "g")
-	require.NoError(t, err)
-	pg.Exec(fmt.Sprintf(`INSERT INTO oncemq.processed (epoch, until, group_id, key) VALUES (0, 1, %d, '\x%x')`, id, storedKey("a")))
+	pg.Exec(fmt.Sprintf(`INSERT INTO oncemq.processed (epoch, until, group_id, key) SELECT 0, 1, id, '\x%x' FROM oncemq.groups`, storedKey("a")))
 	done, err := s.Complete(t.Context(), "g", []persist.Completion{{Claim: claims[0]}, {Claim: claims[1]}}, time.Hour)
 	require.NoError(t, err)
 	require.Equal(t, []bool{true, true}, done)

@@ -82,3 +82,24 @@ func TestTransactionOutlivesWhoWaitsForIt(t *testing.T) {
 	})
 	require.NoError(t, err)
 }
+
+// Close does not wait longer for a connection that died without a word than it may.
+func TestCloseAfterASilence(t *testing.T) {
+	t.Parallel()
+	pg := testenv.SharedPostgres(t)
+	proxy := fault.Start(t, pg.Addr())
+	s := openStore(t, pg.URLAt(proxy.Addr()), Options{NoListen: true})
+	_, err := s.Time(t.Context())
+	require.NoError(t, err)
+	proxy.BlackHole(true)
+	short, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	_, err = s.Time(short)
+	require.Error(t, err)
+	require.ErrorIs(t, s.Close(short), context.DeadlineExceeded)
+	_, err = s.Time(t.Context())
+	require.ErrorIs(t, err, persist.ErrClosed)
+	proxy.BlackHole(false)
+	proxy.CutAll(fault.RST) // the rest is soon over
+	require.NoError(t, s.Close(t.Context()))
+}

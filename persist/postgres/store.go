@@ -32,7 +32,6 @@ type Store struct {
 	sequences  []int64 // of the lanes, as object identifiers
 	durability serverSettings
 
-	groups sync.Map // name to number, only committed ones
 	// plain gathers calls of Enqueue whose commit waits for nobody; conditional
 	// those that may have to wait for a transaction that has added the same ID.
 	plain, conditional collector
@@ -53,6 +52,7 @@ type Store struct {
 	// drained is closed once the store is closing and no call is under way.
 	drained chan struct{}
 	close   sync.Once
+	ended   chan struct{} // closed once the store has given up all that it holds
 }
 
 var (
@@ -63,7 +63,7 @@ var (
 )
 
 func newStore(pool *pgxpool.Pool, opts Options, name string) *Store {
-	s := &Store{pool: pool, opts: opts, log: opts.Logger, name: name, drained: make(chan struct{})}
+	s := &Store{pool: pool, opts: opts, log: opts.Logger, name: name, drained: make(chan struct{}), ended: make(chan struct{})}
 	s.life, s.end = context.WithCancel(context.Background())
 	s.plain = collector{s: s, limit: plainCommits}
 	s.conditional = collector{s: s, limit: conditionalCommits}
@@ -131,7 +131,8 @@ func (s *Store) leave() {
 // Close ends the store after the calls that are under way; see [persist.Store].
 // If ctx ends before they do, its error is returned, later calls are refused all
 // the same, shared commits are broken off, and Close may be called again to wait
-// for the rest.
+// for the rest. So it is, two seconds later, if ctx ends before all connections are closed:
+// one that died without a word takes up to 15 s.
 func (s *Store) Close(ctx context.Context) error {
 	s.mu.Lock()
 	if !s.closing {
@@ -151,9 +152,30 @@ func (s *Store) Close(ctx context.Context) error {
 			return translate("close", s.name, ctx.Err())
 		}
 	}
-	s.close.Do(s.shutdown)
-	return nil
+	s.close.Do(func() {
+		go func() {
+			defer close(s.ended)
+			s.shutdown()
+		}()
+	})
+	select {
+	case <-s.ended:
+		return nil
+	case <-ctx.Done():
+	}
+	patience := time.NewTimer(closePatience)
+	defer patience.Stop()
+	select {
+	case <-s.ended:
+		return nil
+	case <-patience.C:
+		return translate("close", s.name, ctx.Err())
+	}
 }
+
+// closePatience is how much longer than its context Close waits for what ends soon, as a
+// rule: a context that has ended is no reason to leave it behind.
+const closePatience = tellPatience + time.Second
 
 // shutdown gives up what the store holds, in the order: goroutines, the pool.
 func (s *Store) shutdown() {

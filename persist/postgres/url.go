@@ -18,8 +18,9 @@ import (
 // Options are schema, lanes, max_messages, max_bytes (such as 64MiB), max_age (such
 // as 24h), max_conns, migrate (auto or off) and listen (on or off); see [Options]. All others are PostgreSQL's and pgx's:
 // sslmode, connect_timeout, application_name, pool_max_conn_idle_time,
-// default_query_exec_mode and so on. Unless they say otherwise a connection is made
-// within 5 s, and one that was idle answers within 1 s (pool_ping_timeout) or is given up.
+// default_query_exec_mode and so on. Unless they say otherwise each address of the server
+// is tried for 3 s (connect_timeout), and a connection that was idle answers within 1 s
+// (pool_ping_timeout) or is given up.
 type Driver struct{}
 
 var _ persist.Driver = Driver{}

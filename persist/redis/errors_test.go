@@ -1,10 +1,14 @@
 package redis
 
 import (
+	"context"
+	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/oncemq/oncemq/fault"
 	"github.com/oncemq/oncemq/internal/testenv"
 	"github.com/oncemq/oncemq/persist"
 )
@@ -35,4 +39,28 @@ func TestKindsOfReplies(t *testing.T) {
 	}
 	server := testenv.Redis(t, testenv.RedisOptions{})
 	refused(t, "redis://"+server.Addr()+"/99", Options{}, persist.ErrInvalid, "DB index is out of range")
+}
+
+// A TLS handshake that fails comes before any command: what the call was to change has
+// certainly not happened.
+func TestFailedHandshakeSendsNothing(t *testing.T) {
+	t.Parallel()
+	server := testenv.Redis(t, testenv.RedisOptions{})
+	proxy := fault.Start(t, encrypted(t, server.Addr()))
+	s := openStore(t, "rediss://"+proxy.Addr()+"/0?skip_verify=true&dial_timeout=20s", Options{})
+	web := httptest.NewServer(nil) // it answers who begins with TLS
+	defer web.Close()
+	proxy.SetTarget(web.Listener.Addr().String())
+	proxy.CutAll(fault.RST)
+	until(t, func(ctx context.Context) error { // no connection of before is left
+		_, err := s.Time(ctx)
+		if err != nil && strings.Contains(err.Error(), "TLS handshake") {
+			return nil
+		}
+		return persist.ErrUnavailable
+	})
+	_, err := s.Enqueue(t.Context(), plainMessages("m", 1))
+	require.ErrorContains(t, err, "TLS handshake")
+	require.NotErrorIs(t, err, persist.ErrUnknownOutcome)
+	require.ErrorIs(t, err, persist.ErrUnavailable)
 }

@@ -327,6 +327,7 @@ func TestServerWithoutTLS(t *testing.T) {
 	server := testenv.SharedRedis(t)
 	_, err := Open(t.Context(), "rediss://"+server.Addr()+"/0?dial_timeout=2s", Options{})
 	require.ErrorContains(t, err, "TLS handshake: ")
+	require.ErrorIs(t, err, persist.ErrUnavailable)
 	_, err = Open(t.Context(), "rediss://127.0.0.1:1/0", Options{})
 	require.ErrorContains(t, err, "connection refused")
 	require.NotContains(t, err.Error(), "TLS handshake")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -165,7 +166,10 @@ func watched(timeout time.Duration, encryption *tls.Config) silence.Dial {
 		nc, err := dial(ctx, network, addr)
 		var op *net.OpError
 		if err != nil && encryption != nil && (!errors.As(err, &op) || op.Op != "dial") {
-			return nil, fmt.Errorf("TLS handshake: %w", err)
+			if errors.Is(err, context.DeadlineExceeded) {
+				err = os.ErrDeadlineExceeded // of the dialer itself: it does not look at ctx
+			}
+			return nil, &notSentError{fmt.Errorf("TLS handshake: %w", err)}
 		}
 		return nc, err
 	})

@@ -7,8 +7,9 @@ WITH t AS MATERIALIZED (
   SELECT oncemq.now_ms() AS now, current_setting('oncemq_saved.epoch')::bigint AS epoch
 )
 UPDATE oncemq.claims c
-SET epoch = t.epoch, until = t.now + $3::bigint, attempts = c.attempts + 1, released = false, owner = $4::bytea
-FROM t, unnest(array_fill($1::int, ARRAY[cardinality($2::bytea[])]), $2::bytea[]) AS k (group_id, key)
+SET epoch = t.epoch, until = t.now + $2::bigint, attempts = c.attempts + 1, released = false, owner = $3::bytea
+FROM t, unnest(array_fill(current_setting('oncemq_saved.group')::int, ARRAY[cardinality($1::bytea[])]), $1::bytea[])
+  AS k (group_id, key)
 WHERE current_setting('oncemq_saved.open')::bigint > 0
 AND c.group_id = k.group_id AND c.key = k.key AND (c.released OR c.until <= t.now) AND c.epoch < t.epoch
 AND NOT EXISTS (

@@ -5,18 +5,19 @@
 -- $17 last errors, $18 their times, $19 expiries, $20 bodies.
 -- Result: places in the parameters of the keys that were marked.
 WITH t AS MATERIALIZED (SELECT oncemq.now_ms() AS now), gone AS (
-  DELETE FROM oncemq.claims c USING unnest(array_fill($1::int, ARRAY[cardinality($2::bytea[])]), $2::bytea[], $3::bigint[])
+  DELETE FROM oncemq.claims c
+  USING unnest(array_fill((SELECT id FROM oncemq.groups WHERE key = $1::bytea), ARRAY[cardinality($2::bytea[])]), $2::bytea[], $3::bigint[])
     WITH ORDINALITY AS k (group_id, key, epoch, n)
   WHERE c.group_id = k.group_id AND c.key = k.key AND c.epoch = k.epoch AND NOT c.released
-  RETURNING k.n, c.key, c.epoch
+  RETURNING k.n, c.group_id, c.key, c.epoch
 ), marked AS (
   INSERT INTO oncemq.processed (group_id, key, epoch, until, dead)
-  SELECT $1::int, key, epoch, t.now + $4::bigint, n = ANY ($6::bigint[]) FROM gone, t
+  SELECT group_id, key, epoch, t.now + $4::bigint, n = ANY ($6::bigint[]) FROM gone, t
   ON CONFLICT (group_id, key) DO UPDATE SET epoch = excluded.epoch, until = excluded.until, dead = excluded.dead
 ), again AS (
   UPDATE oncemq.processed p SET until = t.now + $4::bigint
-  FROM t, unnest(array_fill($1::int, ARRAY[cardinality($2::bytea[])]), $2::bytea[], $3::bigint[])
-    WITH ORDINALITY AS k (group_id, key, epoch, n)
+  FROM t, unnest(array_fill((SELECT id FROM oncemq.groups WHERE key = $1::bytea), ARRAY[cardinality($2::bytea[])]), $2::bytea[],
+    $3::bigint[]) WITH ORDINALITY AS k (group_id, key, epoch, n)
   WHERE (SELECT count(*) FROM gone) < $5::bigint AND p.group_id = k.group_id AND p.key = k.key AND p.epoch = k.epoch
   RETURNING k.n
 ), letters AS (

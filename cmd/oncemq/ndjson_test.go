@@ -76,17 +76,26 @@ func TestPubNDJSONRefuses(t *testing.T) {
 		`{"topic":"a","id":""}`:        "id: is empty",
 		`{"topic":"a","qos":3}`:        "qos: is 3; use 0, 1 or 2",
 		`{"topic":"a","retain":"yes"}`: `retain: is "yes"; use 0 or 1`,
-		`{"topic":"a","payload":1,"payload_base64":""}`:                       "payload: cannot stand beside payload_base64; a message has one payload",
-		`{"topic":"a","payload_base64":"?"}`:                                  "payload_base64: is not base64",
-		`{"topic":"a","properties":7}`:                                        "properties: is 7, and must be a JSON object",
-		`{"topic":"a","properties":{"content-typ":""}}`:                       "properties.content-typ: is not a known key; did you mean content-type?",
-		`{"topic":"a","properties":{"message-expiry-interval":-1}}`:           "properties.message-expiry-interval: is -1; use 1 to 4294967295 seconds",
-		`{"topic":"a","properties":{"user-properties":{"n":1}}}`:              "properties.user-properties.n: is 1, and must be a string, or an array of strings",
-		`{"topic":"a","properties":{"user-properties":{"":"v"}}}`:             `properties.user-properties."": has an empty name; write NAME=VALUE`,
-		`{"topic":"a","properties":{"response-topic":"+"}}`:                   `properties.response-topic: "+" has the wildcard + at byte 0; a message goes to one topic, without # and +`,
-		`{"topic":"a","properties":{"correlation-data":[1]}}`:                 "properties.correlation-data: is [1], and must be a string",
-		`{"topic":"a","properties":{"payload-format-indicator":2}}`:           "properties.payload-format-indicator: is 2; use 0 or 1",
-		`{"topic":"a","payload":"` + strings.Repeat("x", maxPayload+1) + `"}`: "payload: 1048577 bytes are over the limit of 1048576",
+		`{"topic":"a","payload":1,"payload_base64":""}`:                           "payload: cannot stand beside payload_base64; a message has one payload",
+		`{"topic":"a","payload_base64":"?"}`:                                      "payload_base64: is not base64",
+		`{"topic":"a","properties":7}`:                                            "properties: is 7, and must be a JSON object",
+		`{"topic":"a","properties":{"content-typ":""}}`:                           "properties.content-typ: is not a known key; did you mean content-type?",
+		`{"topic":"a","properties":{"message-expiry-interval":-1}}`:               "properties.message-expiry-interval: is -1; use 1 to 4294967295 seconds",
+		`{"topic":"a","properties":{"user-properties":{"n":1}}}`:                  "properties.user-properties.n: is 1, and must be a string, or an array of strings",
+		`{"topic":"a","properties":{"user-properties":{"":"v"}}}`:                 `properties.user-properties."": has an empty name; write NAME=VALUE`,
+		`{"topic":"a","properties":{"response-topic":"+"}}`:                       `properties.response-topic: "+" has the wildcard + at byte 0; a message goes to one topic, without # and +`,
+		`{"topic":"a","properties":{"correlation-data":[1]}}`:                     "properties.correlation-data: is [1], and must be a string",
+		`{"topic":"a","properties":{"payload-format-indicator":2}}`:               "properties.payload-format-indicator: is 2; use 0 or 1",
+		"{\"topic\":\"a\",\"payload\":\"\\u0001\xff\x80A\"}":                      "payload: is not UTF-8; give it in base64, as payload_base64",
+		`{"topic":"a","payload":"\ud800x"}`:                                       "payload: has an escaped half of a surrogate pair without the other half, which is no UTF-8; give it in base64, as payload_base64",
+		"{\"topic\":\"t\xff\"}":                                                   "topic: is not UTF-8",
+		"{\"topic\":\"a\",\"payload_base64\":\"\xff\"}":                           "payload_base64: is not UTF-8",
+		"{\"topic\":\"a\",\"\xff\":1}":                                            `"�": the key is not UTF-8`,
+		"{\"topic\":\"a\",\"properties\":{\"correlation-data\":\"\xff\"}}":        "properties.correlation-data: is not UTF-8; give it in base64, as correlation-data_base64",
+		"{\"topic\":\"a\",\"properties\":{\"user-properties\":{\"n\":\"\xff\"}}}": "properties.user-properties.n: is not UTF-8",
+		`{"topic":"a","properties":{"user-properties":{"n":["","\udc00"]}}}`:      "properties.user-properties.n: has an escaped half of a surrogate pair without the other half, which is no UTF-8",
+		"{\"topic\":\"a\",\"properties\":{\"user-properties\":{\"\xff\":\"\"}}}":  `properties.user-properties."�": the key is not UTF-8`,
+		`{"topic":"a","payload":"` + strings.Repeat("x", maxPayload+1) + `"}`:     "payload: 1048577 bytes are over the limit of 1048576",
 	} {
 		number++
 		store := fmt.Sprintf("sqlite:%s/%d.db", dir, number)
@@ -103,6 +112,24 @@ func TestPubNDJSONRefuses(t *testing.T) {
 			require.Contains(t, got.stdout, `"topic":"before"`)
 		})
 	}
+}
+
+// U+FFFD is what a decoder puts in place of what is not UTF-8; a payload may have it all
+// the same, and surrogate pairs.
+func TestReadObjectIsExact(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"\uFFFD":                           "\uFFFD",
+		`\ufffd\uFFFD`:                     "\uFFFD\uFFFD",
+		"\uFFFD" + `\ud83d\ude00\\ud800\\`: "\uFFFD\U0001F600" + `\ud800\`,
+	} {
+		var m autopaho.Message
+		require.NoError(t, readObject([]byte(`{"topic":"a","payload":"`+in+`"}`), &m))
+		require.Equal(t, want, string(m.Payload))
+	}
+	var m autopaho.Message
+	require.NoError(t, readObject([]byte("{\"topic\":\"a\",\"payload\":{\"v\":\"\xff\"}}"), &m))
+	require.Equal(t, "{\"v\":\"\xff\"}", string(m.Payload), "what is not a string is taken byte by byte")
 }
 
 // What the line does not show, but the client refuses: an expiry in the line that

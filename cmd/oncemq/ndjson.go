@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +17,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/oncemq/oncemq/autopaho"
+	"github.com/oncemq/oncemq/persist"
 )
 
 // readObject reads a message from a JSON object as sub --json prints it, into what
@@ -29,7 +32,7 @@ func readObject(line []byte, m *autopaho.Message) error {
 		case "topic":
 			return true, textValue(value, topic(&m.Topic))
 		case "id":
-			return true, textValue(value, messageID(&m.ID))
+			return true, textValue(value, anyID(&m.ID))
 		case "qos":
 			return true, levelValue(value, &m.QoS)
 		case "retain":
@@ -65,7 +68,23 @@ func readObject(line []byte, m *autopaho.Message) error {
 	case len(m.Payload) > maxPayload:
 		return fmt.Errorf("payload: %w", errTooLong(len(m.Payload), maxPayload))
 	}
+	m.ID = shortID(m)
 	return nil
+}
+
+// shortID is the message's ID, or its hash if it is too long for an outbox: other
+// clients put what they like into the user property of that name, and what had the
+// same ID still has. Empty if the message has none, or none but in its properties.
+func shortID(m *autopaho.Message) string {
+	id := m.ID
+	if id == "" {
+		id, _ = m.Properties.Get(autopaho.PropertyMessageID)
+	}
+	if len(id) <= persist.MaxMessageID {
+		return m.ID
+	}
+	hash := sha256.Sum256([]byte(id))
+	return hex.EncodeToString(hash[:])
 }
 
 // objectKeys and propertyKeys are what a line may say.

@@ -92,6 +92,18 @@ func TestPubNDJSONCopiesWhatOthersPublish(t *testing.T) {
 	require.Len(t, first("copy/3").Payload, maxPayload)
 }
 
+// Lines of one ID are one message as long as it is in the outbox.
+func TestPubNDJSONDuplicates(t *testing.T) {
+	t.Parallel()
+	got := runOnce(t, invocation{
+		args:  []string{"pub", "-L", nobody, "--no-wait", "--ndjson", "--json", "--store", fileStore(t)},
+		stdin: strings.NewReader(strings.Repeat(`{"topic":"a","id":"same"}`+"\n", 3)),
+	})
+	require.Equal(t, exitDone, got.code, got.stderr)
+	require.Equal(t, "1 stored, 0 delivered, 0 failed, 0 expired, 2 duplicates\n", got.stderr)
+	require.Equal(t, 2, strings.Count(got.stdout, `{"event":"duplicate","id":"same","topic":"a"}`))
+}
+
 // A line that cannot be published ends the run, and says which and why. What came
 // before it is stored, and nothing after it.
 func TestPubNDJSONRefuses(t *testing.T) {

@@ -181,6 +181,30 @@ func TestTrouble(t *testing.T) {
 	require.Equal(t, 2, strings.Count(b.String(), "trying again"))
 }
 
+// A broker that refuses MQTT 5 in the way of MQTT 3.1.1 is a refusal to every command
+// that connects.
+func TestOldBroker(t *testing.T) {
+	t.Parallel()
+	for _, args := range []string{"pub -t a -m x", "sub -t a", "rr -t a -m x", "relay --store %", "status --store %", "bench e2e"} {
+		name, _, _ := strings.Cut(args, " ")
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			old := brokertest.Listen(t)
+			old.Script(func(c *brokertest.Conn) {
+				if _, err := c.ReadPacket(context.Background()); err == nil {
+					c.SendRaw([]byte{0x20, 2, 0, 1})
+				}
+				c.Close()
+			})
+			store := fileStore(t)
+			require.Equal(t, exitDone, runOnce(t, command("pub", "--store", store, "-t", "a", "-m", "x", "--no-wait")).code)
+			got := runOnce(t, command(append(strings.Fields(strings.ReplaceAll(args, "%", store)), "--broker", old.URL())...))
+			require.Equal(t, exitRefused, got.code, got.stderr)
+			require.Contains(t, got.lastLine(), old.URL()+": refused by the broker: broker speaks MQTT 3.1.1 only")
+		})
+	}
+}
+
 // TestPasswordFileIsReadAgain: a password that is changed while the command runs
 // is used for the next connection.
 func TestPasswordFileIsReadAgain(t *testing.T) {

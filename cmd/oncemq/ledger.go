@@ -21,6 +21,8 @@ const lookupChunk = 500
 // counts are the numbers of a run.
 type counts struct {
 	stored, delivered, failed, expired, dropped, superseded int64
+	// duplicates were not stored: the outbox held a message of their ID.
+	duplicates int64
 }
 
 func (c counts) settled() int64 {
@@ -35,6 +37,9 @@ func (c counts) String() string {
 	}
 	if c.superseded > 0 {
 		text += fmt.Sprintf(", %d superseded", c.superseded)
+	}
+	if c.duplicates > 0 {
+		text += fmt.Sprintf(", %d duplicate%s", c.duplicates, plural(int(c.duplicates)))
 	}
 	return text
 }
@@ -146,26 +151,35 @@ func (l *ledger) stored(q *autopaho.Enqueued, msgs []autopaho.Message) {
 
 // add takes messages in; l.mu is held.
 func (l *ledger) add(ids []string, refs []persist.Enqueued, msgs []autopaho.Message) {
-	l.counts.stored += int64(len(ids))
 	track := len(l.open)+len(ids) <= l.limit
 	for i, id := range ids {
-		ref := refs[i].Ref
+		ref, event := refs[i].Ref, "stored"
 		p, known := l.places[ref.Lane]
+		own := false // it was taken in before
+		if refs[i].Duplicate {
+			event = "duplicate"
+			l.counts.duplicates++
+			own = known && p.first <= ref.Position && ref.Position <= p.last
+		} else {
+			l.counts.stored++
+		}
+		if l.out != nil {
+			l.print(storedObject{event, id, msgs[i].Topic})
+		}
+		if own {
+			continue
+		}
 		if !known || ref.Position < p.first {
 			p.first = ref.Position
 		}
 		p.last = max(p.last, ref.Position)
 		l.places[ref.Lane] = p
-		if l.out != nil {
-			l.print(storedObject{"stored", id, msgs[i].Topic})
-		}
 		if track {
 			l.open[id] = ref
 			l.queue = append(l.queue, id)
+		} else {
+			l.untracked++
 		}
-	}
-	if !track {
-		l.untracked += int64(len(ids))
 	}
 	for len(l.queue) > 0 {
 		if _, ok := l.open[l.queue[0]]; ok {

@@ -136,6 +136,48 @@ func TestLedgerEarlyEvent(t *testing.T) {
 	require.Contains(t, printed[1], `"delivered"`)
 }
 
+// A message whose ID is in the outbox is a duplicate, and not stored: neither is one of
+// this run counted or awaited twice, nor is one of an earlier run forgotten.
+func TestLedgerDuplicates(t *testing.T) {
+	t.Parallel()
+	b := newBooks(t, false)
+	_, err := b.client.Enqueue(t.Context(), autopaho.Message{ID: "earlier", Topic: "a"})
+	require.NoError(t, err)
+	store := func(ids ...string) {
+		msgs := make([]autopaho.Message, len(ids))
+		for i, id := range ids {
+			msgs[i] = autopaho.Message{ID: id, Topic: "a"}
+		}
+		b.begin()
+		q, err := b.client.Enqueue(t.Context(), msgs...)
+		require.NoError(t, err)
+		b.stored(q, msgs)
+	}
+	store("same", "same")
+	store("same")
+	_, open, _ := b.tally()
+	require.Equal(t, 1, open)
+	b.begin()
+	msg := autopaho.Message{ID: "same", Topic: "a"}
+	q, err := b.client.Enqueue(t.Context(), msg)
+	require.NoError(t, err)
+	b.event(autopaho.Event{Kind: autopaho.EventDelivered, MessageID: "same"}) // before the duplicate is taken in
+	b.stored(q, []autopaho.Message{msg})
+	c, open, untracked := b.tally()
+	require.Equal(t, counts{stored: 1, delivered: 1, duplicates: 3}, c)
+	require.Zero(t, open)
+	require.Zero(t, untracked)
+
+	store("earlier")
+	_, open, _ = b.tally()
+	require.Equal(t, 1, open, "it is awaited")
+	b.settleNext(2, persist.OutcomeDelivered)
+	require.Equal(t, counts{stored: 1, delivered: 2, duplicates: 4}, b.look())
+	require.Equal(t, "1 stored, 2 delivered, 0 failed, 0 expired, 4 duplicates", b.look().String())
+	stored, duplicate := `{"event":"stored","id":"same","topic":"a"}`, `{"event":"duplicate","id":"same","topic":"a"}`
+	require.Equal(t, []string{stored, duplicate, duplicate}, b.printed()[:3])
+}
+
 // TestLedgerReceipts: a message that asked for a receipt is settled by it, and
 // not by the broker's acknowledgement.
 func TestLedgerReceipts(t *testing.T) {

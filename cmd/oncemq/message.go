@@ -99,11 +99,18 @@ func (o *messageOptions) options() []*option {
 // messageID takes a message ID.
 func messageID(dst *string) func(string) error {
 	return func(s string) error {
-		if err := name(dst)(s); err != nil {
-			return err
-		}
 		if len(s) > persist.MaxMessageID {
 			return errTooLong(len(s), persist.MaxMessageID)
+		}
+		return anyID(dst)(s)
+	}
+}
+
+// anyID takes a message ID that may be longer than ours.
+func anyID(dst *string) func(string) error {
+	return func(s string) error {
+		if err := name(dst)(s); err != nil {
+			return err
 		}
 		return utf8Text(dst)(s)
 	}

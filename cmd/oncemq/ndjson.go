@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,8 +13,11 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/oncemq/oncemq/autopaho"
+	"github.com/oncemq/oncemq/persist"
 )
 
 // readObject reads a message from a JSON object as sub --json prints it, into what
@@ -27,7 +32,7 @@ func readObject(line []byte, m *autopaho.Message) error {
 		case "topic":
 			return true, textValue(value, topic(&m.Topic))
 		case "id":
-			return true, textValue(value, messageID(&m.ID))
+			return true, textValue(value, anyID(&m.ID))
 		case "qos":
 			return true, levelValue(value, &m.QoS)
 		case "retain":
@@ -63,7 +68,23 @@ func readObject(line []byte, m *autopaho.Message) error {
 	case len(m.Payload) > maxPayload:
 		return fmt.Errorf("payload: %w", errTooLong(len(m.Payload), maxPayload))
 	}
+	m.ID = shortID(m)
 	return nil
+}
+
+// shortID is the message's ID, or its hash if it is too long for an outbox: other
+// clients put what they like into the user property of that name, and what had the
+// same ID still has. Empty if the message has none, or none but in its properties.
+func shortID(m *autopaho.Message) string {
+	id := m.ID
+	if id == "" {
+		id, _ = m.Properties.Get(autopaho.PropertyMessageID)
+	}
+	if len(id) <= persist.MaxMessageID {
+		return m.ID
+	}
+	hash := sha256.Sum256([]byte(id))
+	return hex.EncodeToString(hash[:])
 }
 
 // objectKeys and propertyKeys are what a line may say.
@@ -87,7 +108,7 @@ func readProperty(key string, value json.RawMessage, m *autopaho.Message) (known
 	case "response-topic":
 		err = textValue(value, topic(&p.ResponseTopic))
 	case "correlation-data":
-		err = textValue(value, data(&p.CorrelationData))
+		err = orBase64(textValue(value, data(&p.CorrelationData)), "correlation-data_base64")
 	case "correlation-data_base64":
 		err = base64Value(value, &p.CorrelationData)
 	case "payload-format-indicator":
@@ -124,11 +145,15 @@ func eachMember(text []byte, read func(key string, value json.RawMessage) (known
 	}
 	seen := make(map[string]bool, 8)
 	for d.More() {
+		from := d.InputOffset()
 		token, err := d.Token()
 		if err != nil {
 			return syntaxError(err)
 		}
 		key, _ := token.(string) // the decoder takes nothing else
+		if err := inexact(text[from:d.InputOffset()], key); err != nil {
+			return &memberError{member(key), fmt.Errorf("the key %w", err)}
+		}
 		var value json.RawMessage
 		if err := d.Decode(&value); err != nil {
 			return syntaxError(err)
@@ -206,7 +231,65 @@ func textValue(value json.RawMessage, set func(string) error) error {
 	if value[0] != '"' || json.Unmarshal(value, &s) != nil {
 		return fmt.Errorf("is %s, and must be a string", shownJSON(value))
 	}
+	if err := inexact(value, s); err != nil {
+		return err
+	}
 	return set(s)
+}
+
+// errNotUTF8 and errSurrogate are of strings that JSON cannot carry.
+var (
+	errNotUTF8   = errors.New("is not UTF-8")
+	errSurrogate = errors.New("has an escaped half of a surrogate pair without the other half, which is no UTF-8")
+)
+
+// inexact tells what decoding changed in the strings of a JSON text, whose content
+// came out as s: encoding/json puts U+FFFD in place of what is not UTF-8.
+func inexact(text []byte, s string) error {
+	switch {
+	case !strings.ContainsRune(s, utf8.RuneError): // nearly all
+		return nil
+	case !utf8.Valid(text):
+		return errNotUTF8
+	case loneSurrogate(text):
+		return errSurrogate
+	}
+	return nil
+}
+
+// loneSurrogate tells whether a JSON text that is sound escapes half of a surrogate
+// pair without the other half.
+func loneSurrogate(text []byte) bool {
+	unit := func(i int) rune { // that is escaped at i; 0 for none
+		if i+6 > len(text) || text[i] != '\\' || text[i+1] != 'u' {
+			return 0
+		}
+		n, _ := strconv.ParseUint(string(text[i+2:i+6]), 16, 16) // the decoder took it
+		return rune(n)
+	}
+	for i := 0; i < len(text); i++ {
+		if text[i] != '\\' {
+			continue
+		}
+		r := unit(i)
+		switch {
+		case !utf16.IsSurrogate(r):
+			i++ // what is escaped may be a backslash
+		case utf16.DecodeRune(r, unit(i+6)) == utf8.RuneError:
+			return true
+		default:
+			i += 11
+		}
+	}
+	return false
+}
+
+// orBase64 adds to the error of text that is none where to put it.
+func orBase64(err error, key string) error {
+	if errors.Is(err, errNotUTF8) || errors.Is(err, errSurrogate) {
+		return fmt.Errorf("%w; give it in base64, as %s", err, key)
+	}
+	return err
 }
 
 // payloadValue takes a string as the text that it is, null as nothing, and anything
@@ -214,10 +297,10 @@ func textValue(value json.RawMessage, set func(string) error) error {
 func payloadValue(value json.RawMessage, dst *[]byte) error {
 	switch {
 	case value[0] == '"':
-		return textValue(value, func(s string) error {
+		return orBase64(textValue(value, func(s string) error {
 			*dst = []byte(s)
 			return nil
-		})
+		}), "payload_base64")
 	case string(value) == "null":
 		*dst = nil
 	default:
@@ -272,6 +355,9 @@ func userValue(value json.RawMessage, dst *[]autopaho.UserProperty) error {
 			values = []string{one}
 		case value[0] != '[' || json.Unmarshal(value, &values) != nil:
 			return true, fmt.Errorf("is %s, and must be a string, or an array of strings", shownJSON(value))
+		}
+		if err := inexact(value, one+strings.Join(values, "")); err != nil {
+			return true, err
 		}
 		for _, v := range values {
 			p := autopaho.UserProperty{Name: name, Value: v}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
@@ -55,6 +57,53 @@ func TestPubNDJSONCopies(t *testing.T) {
 	require.Equal(t, []string{""}, payloads(b, "c"))
 }
 
+// What others publish is copied as well, though this client would not publish it: a
+// user property without a name, an ID that is too long for an outbox, and text of
+// which each byte is escaped.
+func TestPubNDJSONCopiesWhatOthersPublish(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("i", 300)
+	hash := fmt.Sprintf("%x", sha256.Sum256([]byte(long)))
+	var lines []byte
+	for i, m := range []autopaho.Message{
+		{Properties: persist.Properties{User: []autopaho.UserProperty{{Name: "", Value: "v"}, {Name: "", Value: "w"}}}},
+		{ID: long, Properties: persist.Properties{User: []autopaho.UserProperty{{Name: "message-id", Value: long}, {Name: "n", Value: "1"}}}},
+		{Properties: persist.Properties{User: []autopaho.UserProperty{{Name: "message-id", Value: long + "2"}}}},
+		{Payload: make([]byte, maxPayload)},
+	} {
+		m.Topic, m.QoS = fmt.Sprintf("copy/%d", i), 1
+		lines = append(appendObject(lines, &autopaho.Received{Message: m, At: time.Now()}, false), '\n')
+	}
+	b := startBroker(t, brokertest.Options{})
+	got := runOnce(t, invocation{args: []string{"pub", "-L", b.URL(), "--ndjson"}, stdin: bytes.NewReader(lines)})
+	require.Equal(t, exitDone, got.code, got.stderr)
+	require.Equal(t, "4 stored, 4 delivered, 0 failed, 0 expired\n", got.stderr)
+	first := func(topic string) *brokertest.Packet {
+		all := b.FirstArrivals(topic)
+		require.Len(t, all, 1, topic)
+		return all[0].Packet
+	}
+	require.Contains(t, first("copy/0").String(), `""="v"`)
+	require.Contains(t, first("copy/0").String(), `""="w"`)
+	require.Equal(t, hash, first("copy/1").MessageID())
+	require.Contains(t, first("copy/1").String(), `"n"="1"`)
+	require.Len(t, first("copy/2").MessageID(), len(hash))
+	require.NotEqual(t, hash, first("copy/2").MessageID())
+	require.Len(t, first("copy/3").Payload, maxPayload)
+}
+
+// Lines of one ID are one message as long as it is in the outbox.
+func TestPubNDJSONDuplicates(t *testing.T) {
+	t.Parallel()
+	got := runOnce(t, invocation{
+		args:  []string{"pub", "-L", nobody, "--no-wait", "--ndjson", "--json", "--store", fileStore(t)},
+		stdin: strings.NewReader(strings.Repeat(`{"topic":"a","id":"same"}`+"\n", 3)),
+	})
+	require.Equal(t, exitDone, got.code, got.stderr)
+	require.Equal(t, "1 stored, 0 delivered, 0 failed, 0 expired, 2 duplicates\n", got.stderr)
+	require.Equal(t, 2, strings.Count(got.stdout, `{"event":"duplicate","id":"same","topic":"a"}`))
+}
+
 // A line that cannot be published ends the run, and says which and why. What came
 // before it is stored, and nothing after it.
 func TestPubNDJSONRefuses(t *testing.T) {
@@ -76,17 +125,25 @@ func TestPubNDJSONRefuses(t *testing.T) {
 		`{"topic":"a","id":""}`:        "id: is empty",
 		`{"topic":"a","qos":3}`:        "qos: is 3; use 0, 1 or 2",
 		`{"topic":"a","retain":"yes"}`: `retain: is "yes"; use 0 or 1`,
-		`{"topic":"a","payload":1,"payload_base64":""}`:                       "payload: cannot stand beside payload_base64; a message has one payload",
-		`{"topic":"a","payload_base64":"?"}`:                                  "payload_base64: is not base64",
-		`{"topic":"a","properties":7}`:                                        "properties: is 7, and must be a JSON object",
-		`{"topic":"a","properties":{"content-typ":""}}`:                       "properties.content-typ: is not a known key; did you mean content-type?",
-		`{"topic":"a","properties":{"message-expiry-interval":-1}}`:           "properties.message-expiry-interval: is -1; use 1 to 4294967295 seconds",
-		`{"topic":"a","properties":{"user-properties":{"n":1}}}`:              "properties.user-properties.n: is 1, and must be a string, or an array of strings",
-		`{"topic":"a","properties":{"user-properties":{"":"v"}}}`:             `properties.user-properties."": has an empty name; write NAME=VALUE`,
-		`{"topic":"a","properties":{"response-topic":"+"}}`:                   `properties.response-topic: "+" has the wildcard + at byte 0; a message goes to one topic, without # and +`,
-		`{"topic":"a","properties":{"correlation-data":[1]}}`:                 "properties.correlation-data: is [1], and must be a string",
-		`{"topic":"a","properties":{"payload-format-indicator":2}}`:           "properties.payload-format-indicator: is 2; use 0 or 1",
-		`{"topic":"a","payload":"` + strings.Repeat("x", maxPayload+1) + `"}`: "payload: 1048577 bytes are over the limit of 1048576",
+		`{"topic":"a","payload":1,"payload_base64":""}`:                           "payload: cannot stand beside payload_base64; a message has one payload",
+		`{"topic":"a","payload_base64":"?"}`:                                      "payload_base64: is not base64",
+		`{"topic":"a","properties":7}`:                                            "properties: is 7, and must be a JSON object",
+		`{"topic":"a","properties":{"content-typ":""}}`:                           "properties.content-typ: is not a known key; did you mean content-type?",
+		`{"topic":"a","properties":{"message-expiry-interval":-1}}`:               "properties.message-expiry-interval: is -1; use 1 to 4294967295 seconds",
+		`{"topic":"a","properties":{"user-properties":{"n":1}}}`:                  "properties.user-properties.n: is 1, and must be a string, or an array of strings",
+		`{"topic":"a","properties":{"response-topic":"+"}}`:                       `properties.response-topic: "+" has the wildcard + at byte 0; a message goes to one topic, without # and +`,
+		`{"topic":"a","properties":{"correlation-data":[1]}}`:                     "properties.correlation-data: is [1], and must be a string",
+		`{"topic":"a","properties":{"payload-format-indicator":2}}`:               "properties.payload-format-indicator: is 2; use 0 or 1",
+		"{\"topic\":\"a\",\"payload\":\"\\u0001\xff\x80A\"}":                      "payload: is not UTF-8; give it in base64, as payload_base64",
+		`{"topic":"a","payload":"\ud800x"}`:                                       "payload: has an escaped half of a surrogate pair without the other half, which is no UTF-8; give it in base64, as payload_base64",
+		"{\"topic\":\"t\xff\"}":                                                   "topic: is not UTF-8",
+		"{\"topic\":\"a\",\"payload_base64\":\"\xff\"}":                           "payload_base64: is not UTF-8",
+		"{\"topic\":\"a\",\"\xff\":1}":                                            `"�": the key is not UTF-8`,
+		"{\"topic\":\"a\",\"properties\":{\"correlation-data\":\"\xff\"}}":        "properties.correlation-data: is not UTF-8; give it in base64, as correlation-data_base64",
+		"{\"topic\":\"a\",\"properties\":{\"user-properties\":{\"n\":\"\xff\"}}}": "properties.user-properties.n: is not UTF-8",
+		`{"topic":"a","properties":{"user-properties":{"n":["","\udc00"]}}}`:      "properties.user-properties.n: has an escaped half of a surrogate pair without the other half, which is no UTF-8",
+		"{\"topic\":\"a\",\"properties\":{\"user-properties\":{\"\xff\":\"\"}}}":  `properties.user-properties."�": the key is not UTF-8`,
+		`{"topic":"a","payload":"` + strings.Repeat("x", maxPayload+1) + `"}`:     "payload: 1048577 bytes are over the limit of 1048576",
 	} {
 		number++
 		store := fmt.Sprintf("sqlite:%s/%d.db", dir, number)
@@ -103,6 +160,24 @@ func TestPubNDJSONRefuses(t *testing.T) {
 			require.Contains(t, got.stdout, `"topic":"before"`)
 		})
 	}
+}
+
+// U+FFFD is what a decoder puts in place of what is not UTF-8; a payload may have it all
+// the same, and surrogate pairs.
+func TestReadObjectIsExact(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"\uFFFD":                           "\uFFFD",
+		`\ufffd\uFFFD`:                     "\uFFFD\uFFFD",
+		"\uFFFD" + `\ud83d\ude00\\ud800\\`: "\uFFFD\U0001F600" + `\ud800\`,
+	} {
+		var m autopaho.Message
+		require.NoError(t, readObject([]byte(`{"topic":"a","payload":"`+in+`"}`), &m))
+		require.Equal(t, want, string(m.Payload))
+	}
+	var m autopaho.Message
+	require.NoError(t, readObject([]byte("{\"topic\":\"a\",\"payload\":{\"v\":\"\xff\"}}"), &m))
+	require.Equal(t, "{\"v\":\"\xff\"}", string(m.Payload), "what is not a string is taken byte by byte")
 }
 
 // What the line does not show, but the client refuses: an expiry in the line that

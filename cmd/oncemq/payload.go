@@ -45,7 +45,8 @@ func (o *payloadOptions) options() []*option {
 		{
 			name: "ndjson", category: catPayload, set: on(&o.ndjson),
 			usage: "publish each line of standard input, which is a JSON object with the keys of oncemq sub --json: topic, payload or " +
-				"payload_base64, qos, retain, id, properties. What a line does not say is as the options say; qos 0 means --qos",
+				"payload_base64, qos, retain, id, properties. What a line does not say is as the options say; qos 0 means --qos. " +
+				"An id over 128 bytes, which others may have given, becomes its SHA-256",
 		},
 		{name: "stdin-file", also: []string{"s", "stdin"}, category: catPayload, set: on(&o.stdin), usage: "publish all of standard input as one message"},
 		{name: "null-message", also: []string{"n"}, category: catPayload, set: on(&o.null), usage: "publish an empty message"},
@@ -78,9 +79,9 @@ func (o *payloadOptions) check() error {
 // many tells whether standard input has as many messages as it has lines.
 func (o *payloadOptions) many() bool { return o.lines || o.ndjson }
 
-// maxObject is how long a line of --ndjson may be: a payload of the largest size in
-// base64, and properties.
-const maxObject = 2 * maxPayload
+// maxObject is how long a line of --ndjson may be: a payload of the largest size with
+// an escape of six bytes for each of its own, and properties.
+const maxObject = 8 * maxPayload
 
 // feed hands payloads to put until there are no more, ctx ends, or put returns
 // an error. A payload is put's to copy.

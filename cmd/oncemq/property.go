@@ -87,13 +87,13 @@ func parseUserProperty(s string) (autopaho.UserProperty, error) {
 	default:
 		p.Name, p.Value = s[:equals], s[equals+1:]
 	}
+	if p.Name == "" { // MQTT would take it, but here it is a slip
+		return p, errors.New("has an empty name; write NAME=VALUE")
+	}
 	return p, checkUserProperty(p)
 }
 
 func checkUserProperty(p autopaho.UserProperty) error {
-	if p.Name == "" {
-		return errors.New("has an empty name; write NAME=VALUE")
-	}
 	if err := qos.ValidateString("name", p.Name); err != nil {
 		return fmt.Errorf("the name %w", bare(err))
 	}

@@ -35,8 +35,8 @@ func (o *pubOptions) options() []*option {
 		{name: "no-wait", category: catDelivery, set: on(&o.noWait), usage: "end when the messages are stored, and leave delivering to oncemq relay or the next pub"},
 		{
 			name: "json", category: "Output", set: on(&o.json),
-			usage: "print an object when a message is stored, and one when it is settled: event (stored; delivered, acknowledged, " +
-				"failed, expired, dropped, superseded), id, topic, reason_code, reason",
+			usage: "print an object when a message is stored, and one when it is settled: event (stored, or duplicate if it " +
+				"was not since the outbox held one of its ID; delivered, acknowledged, failed, expired, dropped, superseded), id, topic, reason_code, reason",
 		},
 	})...)
 	options = append(options, o.store.options()...)

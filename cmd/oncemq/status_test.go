@@ -57,6 +57,10 @@ func TestStatusTrouble(t *testing.T) {
 	require.False(t, o.Broker.Reachable)
 	require.Equal(t, string(autopaho.ClassNetwork), o.Broker.ErrorClass)
 
+	got = runOnce(t, command("status", "--store", store, "-L", nobody, "-L", b.URL(), "-u", "ann", "-P", "secret", "--json"))
+	require.Equal(t, exitDone, got.code, got.stderr)
+	require.True(t, objects[lookObject](t, got.stdout)[0].Broker.Reachable, "the second of several brokers")
+
 	got = runOnce(t, command("status", "--store", store, "--broker", b.URL(), "-u", "ann", "-P", "wrong", "--json"))
 	require.Equal(t, exitRefused, got.code, got.stderr)
 	require.Equal(t, string(autopaho.ClassAuthentication), objects[lookObject](t, got.stdout)[0].Broker.ErrorClass)
@@ -69,6 +73,25 @@ func TestStatusTrouble(t *testing.T) {
 	got = runOnce(t, command("status", "--watch", "1ms"))
 	require.Equal(t, exitUsage, got.code)
 	require.Contains(t, got.lastLine(), "--watch: 1ms is too short; use 100ms or more")
+}
+
+// Of several servers each is tried before there is said to be none.
+func TestTriedAll(t *testing.T) {
+	t.Parallel()
+	failed := autopaho.Event{Kind: autopaho.EventError, ClientID: "c", Err: errStopped}
+	for name, events := range map[string][]autopaho.Event{
+		"all":       {failed, failed},
+		"second":    {failed, {Kind: autopaho.EventConnected}},
+		"refused":   {{Kind: autopaho.EventError, ClientID: "c", Err: autopaho.ErrRefused}},
+		"the store": {{Kind: autopaho.EventError, Err: errStopped}, failed, failed},
+	} {
+		onEvent, told := triedAll(2)
+		for _, e := range events {
+			require.Empty(t, told, name)
+			onEvent(e)
+		}
+		require.Len(t, told, 1, name)
+	}
 }
 
 // --watch prints again and again until it is stopped, and that is a good end.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -187,24 +188,15 @@ type brokerProbe struct {
 	asked   chan struct{} // closed when Subscribe has returned
 }
 
-// startProbe connects, and returns once that has succeeded or failed.
+// startProbe connects, and returns once that has succeeded, or failed at every server.
 func startProbe(ctx context.Context, sh *shell, o *connectionOptions) (*brokerProbe, error) {
 	cfg, _, err := o.config(ctx, sh)
 	if err != nil {
 		return nil, err
 	}
 	cfg.SessionExpiry, cfg.CleanStart = -1, true
-	told := make(chan struct{}, 1)
-	cfg.OnEvent = func(e autopaho.Event) {
-		switch e.Kind {
-		case autopaho.EventConnected, autopaho.EventError:
-			select {
-			case told <- struct{}{}:
-			default:
-			}
-		default:
-		}
-	}
+	var told <-chan struct{}
+	cfg.OnEvent, told = triedAll(len(cfg.Servers))
 	client, err := autopaho.New(ctx, cfg)
 	if err != nil {
 		return nil, err
@@ -226,6 +218,25 @@ func startProbe(ctx context.Context, sh *shell, o *connectionOptions) (*brokerPr
 	case <-ctx.Done():
 	}
 	return p, nil
+}
+
+// triedAll makes a function for a client's events, and the channel on which it tells
+// that there is a connection, or will be none, or that every server was tried once.
+func triedAll(servers int) (onEvent func(autopaho.Event), told <-chan struct{}) {
+	done := make(chan struct{}, 1)
+	var failed atomic.Int64
+	return func(e autopaho.Event) {
+		switch {
+		case e.Kind == autopaho.EventConnected, e.Kind == autopaho.EventError && forGood(e.Err):
+		case e.Kind == autopaho.EventError && e.ClientID != "" && failed.Add(1) >= int64(servers):
+		default:
+			return
+		}
+		select {
+		case done <- struct{}{}:
+		default:
+		}
+	}, done
 }
 
 // object is the broker at this moment.

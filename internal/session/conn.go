@@ -103,6 +103,9 @@ func (c *conn) Read(p []byte) (int, error) {
 			taken, err = c.engine.handle(c, first, c.in[c.r+header:c.r+size])
 		case typeConnack:
 			err = c.engine.checkConnack(c)
+			if err == nil && oldVersion(c.in[c.r:c.r+size]) {
+				return 0, errVersionRefused // without a DISCONNECT, which it would not know
+			}
 		case typeDisconnect:
 			c.engine.batchEnd() // paho ends the connection and does not read again
 		case typeUnsuback:

@@ -157,6 +157,20 @@ func TestConnackCodes(t *testing.T) {
 	}
 }
 
+// A server of MQTT 3.1.1 refuses the version in its own way, and will do so again.
+func TestOldServer(t *testing.T) {
+	t.Parallel()
+	l := brokertest.Listen(t)
+	p := start(t, l.URL())
+	c := l.Accept(t.Context())
+	c.ExpectConnect()
+	c.SendRaw([]byte{0x20, 2, 0, 1})
+	c.ExpectClosed()
+	require.ErrorIs(t, p.failure(0), ErrOldProtocol)
+	require.ErrorIs(t, p.done(), ErrRefused)
+	require.ErrorContains(t, p.link.Err(), l.URL()+": refused by the broker: broker speaks MQTT 3.1.1 only")
+}
+
 // Session Present after a clean start is a lie [MQTT-3.2.2-2]: whatever the
 // server holds is not what we know of.
 func TestSessionPresentAfterCleanStart(t *testing.T) {

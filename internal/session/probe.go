@@ -16,7 +16,7 @@ import (
 )
 
 // ErrOldProtocol is the error of a server that takes a connection of MQTT 3.1.1 and none
-// of MQTT 5.
+// of MQTT 5. An attempt of a link wraps ErrRefused as well.
 var ErrOldProtocol = errors.New("broker speaks MQTT 3.1.1 only")
 
 // Probe is one connection on which a caller speaks MQTT packet by packet, to find out
@@ -102,10 +102,10 @@ func (p *Probe) handshake(ctx context.Context, connect []byte, expiry uint32) er
 	if err != nil {
 		return err
 	}
+	if oldVersion(head) {
+		return errNoVersion
+	}
 	if head[0] == typeConnack<<4 && head[1] == 2 {
-		if head[3] == 1 {
-			return errNoVersion
-		}
 		return fmt.Errorf("%w: CONNACK is one of MQTT 3.1.1, with code %d", errNoVersion, head[3])
 	}
 	answer, err := p.read(ctx)
@@ -122,6 +122,16 @@ func (p *Probe) handshake(ctx context.Context, connect []byte, expiry uint32) er
 	asked := &packets.Connect{Properties: &packets.Properties{SessionExpiryInterval: &expiry}}
 	p.Limits, p.Present = limitsOf(asked, connack), connack.SessionPresent
 	return nil
+}
+
+// errVersionRefused is the same on a link, where it is a refusal for good.
+var errVersionRefused = fmt.Errorf("%w: %w", ErrRefused, ErrOldProtocol)
+
+// oldVersion tells whether a packet is the CONNACK with which a server of MQTT 3.1.1
+// refuses any other version: one without properties, with return code 1 [MQTT-3.1.2-2
+// of MQTT 3.1.1]. In MQTT 5 it would be malformed.
+func oldVersion(packet []byte) bool {
+	return len(packet) == 4 && packet[0] == typeConnack<<4 && packet[1] == 2 && packet[3] == 1
 }
 
 // takesOld tells whether the server takes a CONNECT of MQTT 3.1.1.

@@ -324,7 +324,10 @@ func (s *subscriber) until(ctx context.Context, client *autopaho.Client, subscri
 	go func() { // joined by client.Close, which ends both calls
 		err := client.Unsubscribe(waiting, s.o.unsubscribe...)
 		if err == nil && len(subscription.Filters) > 0 {
-			_, err = client.Subscribe(waiting, subscription)
+			// Handlers may be at work before the broker has agreed. Were it ended by the
+			// context they would have no time to see acknowledged what they have done;
+			// client.Close gives it to them.
+			_, err = client.Subscribe(context.WithoutCancel(ctx), subscription)
 		}
 		agreed <- err
 	}()

@@ -112,6 +112,31 @@ func TestOutCountBeforeAgreement(t *testing.T) {
 	require.Empty(t, b.Violations())
 }
 
+// TestOutRetainedOnly: a live message ends the run, and what came before it in its batch
+// is in the file. It stays with the broker, and so does what came after it.
+func TestOutRetainedOnly(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, brokertest.Options{})
+	args := []string{"sub", "-L", b.URL(), "-i", "s", "-c", "-t", "a", "--retain-as-published"}
+	got := runOnce(t, command(append(args, "-E")...))
+	require.Equal(t, exitDone, got.code, got.stderr)
+	want, _ := numbered(20)
+	for i, payload := range want { // they come at once, as one batch
+		b.Publish(brokertest.Packet{Topic: "a", Payload: []byte(payload), QoS: 1, Retain: i != 15})
+	}
+	file := filepath.Join(t.TempDir(), "out")
+	args = append(args, "-W", "20", "--out", file)
+	for range 2 { // the second has a live message first
+		got = runOnce(t, command(append(args, "--retained-only")...))
+		require.Equal(t, exitDone, got.code, got.stderr)
+		require.Equal(t, strings.Join(want[:15], "\n")+"\n", contents(t, file))
+	}
+	got = runOnce(t, command(append(args, "-C", "5")...))
+	require.Equal(t, exitDone, got.code, got.stderr)
+	require.Equal(t, strings.Join(want, "\n")+"\n", contents(t, file))
+	require.Empty(t, b.Violations())
+}
+
 // isClosed tells whether a client takes no more calls.
 func isClosed(c *autopaho.Client) bool {
 	ctx, cancel := context.WithCancel(context.Background())

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"time"
 )
@@ -13,8 +14,11 @@ import (
 // pendingLimit is how much may wait to be written before put blocks, in bytes.
 const pendingLimit = 1 << 20
 
+// writeMost is how much is written at once: of a slow reader it is seen that it reads.
+const writeMost = 64 << 10
+
 // output writes to stdout from one goroutine: what several others put while it
-// writes leaves in one write. An error stays, and every later call returns it.
+// writes leaves together. An error stays, and every later call returns it.
 type output struct {
 	w    io.Writer
 	done chan struct{} // closed when the goroutine has ended
@@ -25,6 +29,7 @@ type output struct {
 	spare   []byte // what was buf before, to be used again
 	queued  int64  // bytes that were ever put
 	written int64
+	began   time.Time // when the write that is under way did; zero if none is
 	closed  bool
 	err     error
 }
@@ -49,18 +54,22 @@ func (o *output) run() {
 		}
 		b := o.buf
 		o.buf, o.spare = o.spare[:0], nil
-		o.mu.Unlock()
-		_, err := o.w.Write(b)
-		o.mu.Lock()
+		for part := range slices.Chunk(b, writeMost) {
+			o.began = time.Now()
+			o.mu.Unlock()
+			_, err := o.w.Write(part)
+			o.mu.Lock()
+			o.began = time.Time{}
+			o.written += int64(len(part))
+			if err != nil {
+				o.err = err
+			}
+			o.changed.Broadcast()
+			if o.err != nil {
+				return
+			}
+		}
 		o.spare = b
-		o.written += int64(len(b))
-		if err != nil {
-			o.err = err
-		}
-		o.changed.Broadcast()
-		if err != nil {
-			return
-		}
 	}
 }
 
@@ -108,6 +117,16 @@ func (o *output) object(v any) error {
 	return o.put(b)
 }
 
+// idle is for how long the write that is under way has been.
+func (o *output) idle() time.Duration {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.began.IsZero() {
+		return 0
+	}
+	return time.Since(o.began)
+}
+
 // failure is the first error of a write; nil if there was none.
 func (o *output) failure() error {
 	o.mu.Lock()
@@ -118,17 +137,25 @@ func (o *output) failure() error {
 // errUnread ends an output that nobody reads.
 var errUnread = errors.New("nobody reads it, and the command was told to end")
 
+// lastPatience is what a reader has in any case once the command is to end.
+const lastPatience = time.Second
+
 // close writes what is queued, ends the goroutine and returns the first error. A
-// reader may take its time; but once ctx has ended, closePatience is all that it has.
+// reader may take its time; but once ctx has ended, a write has
+// closePatience, of which lastPatience is left even if it began long ago.
 func (o *output) close(ctx context.Context) error {
 	o.mu.Lock()
 	o.closed = true
 	o.changed.Broadcast()
+	failed := o.err
 	o.mu.Unlock()
+	if failed != nil {
+		return failed
+	}
 	select {
 	case <-o.done:
 	case <-ctx.Done():
-		timer := time.NewTimer(closePatience)
+		timer := time.NewTimer(max(lastPatience, closePatience-o.idle()))
 		defer timer.Stop()
 		select {
 		case <-o.done:
@@ -139,6 +166,25 @@ func (o *output) close(ctx context.Context) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.err
+}
+
+// endWith has writes fail that have not ended closePatience after ctx. Its stop is
+// called before the output is closed.
+func (o *output) endWith(ctx context.Context) (stop func()) {
+	stopped := make(chan struct{})
+	unregister := context.AfterFunc(ctx, func() {
+		timer := time.NewTimer(closePatience)
+		defer timer.Stop()
+		select {
+		case <-stopped:
+		case <-timer.C:
+			o.fail(errUnread)
+		}
+	})
+	return func() {
+		unregister()
+		close(stopped)
+	}
 }
 
 // fail has all calls return, but the write that is under way.

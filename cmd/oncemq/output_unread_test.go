@@ -20,7 +20,11 @@ type unread struct {
 }
 
 func (u *unread) Write(b []byte) (int, error) {
-	close(u.begun)
+	select {
+	case <-u.begun:
+	default:
+		close(u.begun)
+	}
 	<-u.end
 	return len(b), nil
 }
@@ -74,6 +78,41 @@ func TestSubUnread(t *testing.T) {
 			}
 			require.Zero(t, acks.Load(), "acknowledged, and nobody has read it")
 			close(out.end)
+		})
+	}
+}
+
+// TestUnreadTimeout: -W ends sub and rr also if nobody reads what they print.
+func TestUnreadTimeout(t *testing.T) {
+	t.Parallel()
+	for name, args := range map[string][]string{"sub": {"-t", "a"}, "rr": {"-t", "work", "-m", "x"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var b *brokertest.Broker
+			b = startBroker(t, brokertest.Options{Intercept: func(_ string, d brokertest.Direction, p *brokertest.Packet) brokertest.Action {
+				if d == brokertest.Out && p.Type == brokertest.SUBACK && name == "sub" {
+					go b.Publish(brokertest.Packet{Topic: "a", Payload: []byte("x"), QoS: 1})
+				}
+				return brokertest.Pass
+			}})
+			if name == "rr" {
+				answerRequests(t, b.URL(), "work", 1)
+			}
+			out := &unread{make(chan struct{}), make(chan struct{})}
+			defer close(out.end)
+			code := make(chan int, 1)
+			var stderr bytes.Buffer
+			go func() {
+				env := []string{"XDG_STATE_HOME=" + t.TempDir()}
+				code <- run(t.Context(), append([]string{"oncemq", name, "-L", b.URL(), "-W", "1"}, args...), env, bytes.NewReader(nil), out, &stderr)
+			}()
+			select {
+			case c := <-code:
+				require.Equal(t, exitTimeout, c, stderr.String())
+				require.Contains(t, stderr.String(), "timed out")
+			case <-within(t, 60*time.Second).Done():
+				require.FailNow(t, "it does not end")
+			}
 		})
 	}
 }

@@ -137,7 +137,7 @@ func sub(ctx context.Context, sh *shell, o *subOptions) error {
 		s.end(err) // if it has not begun
 		err = errors.Join(err, file.close())
 	}
-	if werr := out.close(ctx); err == nil && werr != nil {
+	if werr := out.close(starting); err == nil && werr != nil {
 		err = outputError(werr)
 	}
 	return err

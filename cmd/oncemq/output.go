@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"sync"
@@ -14,6 +15,10 @@ import (
 // pendingLimit is how much may wait to be written before put blocks, in bytes.
 const pendingLimit = 1 << 20
 
+// objectsLimit is how much may wait to be written before room waits, in bytes: the
+// events of some 80,000 messages.
+const objectsLimit = 16 << 20
+
 // writeMost is how much is written at once: of a slow reader it is seen that it reads.
 const writeMost = 64 << 10
 
@@ -22,6 +27,9 @@ const writeMost = 64 << 10
 type output struct {
 	w    io.Writer
 	done chan struct{} // closed when the goroutine has ended
+	// patience is how long its reader may read nothing before room and close give up;
+	// zero for any time. It is not changed once something is put.
+	patience time.Duration
 
 	mu      sync.Mutex // guards the following
 	changed sync.Cond
@@ -99,6 +107,11 @@ func (o *output) append(b []byte) (mark int64, err error) {
 	for len(o.buf) > pendingLimit && o.err == nil {
 		o.changed.Wait()
 	}
+	return o.queue(b)
+}
+
+// queue is append without waiting. o.mu is held.
+func (o *output) queue(b []byte) (mark int64, err error) {
 	if o.err != nil {
 		return 0, o.err
 	}
@@ -108,13 +121,45 @@ func (o *output) append(b []byte) (mark int64, err error) {
 	return o.queued, nil
 }
 
-// object queues a JSON object on a line.
+// object queues a JSON object on a line. It never blocks: who makes more of them
+// waits for room first.
 func (o *output) object(v any) error {
 	b, err := marshalLine(v)
 	if err != nil {
 		return err
 	}
-	return o.put(b)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_, err = o.queue(b)
+	return err
+}
+
+// room waits until little enough is waiting for more objects to be made, or until ctx
+// has ended. Its error is that the reader does not read; that there is no reader any
+// more is none.
+func (o *output) room(ctx context.Context) error {
+	if !o.full() {
+		return nil
+	}
+	look := time.NewTicker(roomInterval)
+	defer look.Stop()
+	for o.full() {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-look.C:
+			if o.stalled() {
+				return fmt.Errorf("standard output: %w", o.unread())
+			}
+		}
+	}
+	return nil
+}
+
+func (o *output) full() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err == nil && len(o.buf) > objectsLimit
 }
 
 // idle is for how long the write that is under way has been.
@@ -126,6 +171,11 @@ func (o *output) idle() time.Duration {
 	}
 	return time.Since(o.began)
 }
+
+// stalled tells whether the reader has read nothing for too long.
+func (o *output) stalled() bool { return o.patience > 0 && o.idle() >= o.patience }
+
+func (o *output) unread() error { return fmt.Errorf("nobody has read it for %s", o.patience) }
 
 // failure is the first error of a write; nil if there was none.
 func (o *output) failure() error {
@@ -141,7 +191,7 @@ var errUnread = errors.New("nobody reads it, and the command was told to end")
 const lastPatience = time.Second
 
 // close writes what is queued, ends the goroutine and returns the first error. A
-// reader may take its time; but once ctx has ended, a write has
+// reader may take its time, within patience; but once ctx has ended, a write has
 // closePatience, of which lastPatience is left even if it began long ago.
 func (o *output) close(ctx context.Context) error {
 	o.mu.Lock()
@@ -152,15 +202,26 @@ func (o *output) close(ctx context.Context) error {
 	if failed != nil {
 		return failed
 	}
-	select {
-	case <-o.done:
-	case <-ctx.Done():
-		timer := time.NewTimer(max(lastPatience, closePatience-o.idle()))
-		defer timer.Stop()
+	look := time.NewTicker(watchInterval)
+	defer look.Stop()
+	for waiting := true; waiting; {
 		select {
 		case <-o.done:
-		case <-timer.C:
-			o.fail(errUnread)
+			waiting = false
+		case <-look.C:
+			if o.stalled() {
+				o.fail(o.unread())
+				waiting = false
+			}
+		case <-ctx.Done():
+			timer := time.NewTimer(max(lastPatience, closePatience-o.idle()))
+			defer timer.Stop()
+			select {
+			case <-o.done:
+			case <-timer.C:
+				o.fail(errUnread)
+			}
+			waiting = false
 		}
 	}
 	o.mu.Lock()

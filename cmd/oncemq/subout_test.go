@@ -95,8 +95,13 @@ func TestOutCountBeforeAgreement(t *testing.T) {
 		Filters: []string{"a"},
 		BatchHandler: func(ctx context.Context, msgs []*autopaho.Received) error {
 			err := f.handle(ctx, msgs)
+			look := time.NewTicker(time.Millisecond)
+			defer look.Stop()
 			for err != nil && ctx.Err() == nil && !isClosed(s.client) { // the end of the run is under way
-				time.Sleep(time.Millisecond)
+				select {
+				case <-look.C:
+				case <-ctx.Done():
+				}
 			}
 			return err
 		},

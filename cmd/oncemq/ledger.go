@@ -253,6 +253,15 @@ type settledObject struct {
 	Reason     string `json:"reason,omitempty"`
 }
 
+// room waits until the objects of more messages may be made, or until ctx has ended.
+// The relay does not wait: what is delivered is told of as it comes.
+func (l *ledger) room(ctx context.Context) error {
+	if l.out == nil {
+		return nil
+	}
+	return l.out.room(ctx)
+}
+
 // print queues an object; l.mu is held. The first error is kept.
 func (l *ledger) print(v any) {
 	if err := l.out.object(v); err != nil && l.writeErr == nil {

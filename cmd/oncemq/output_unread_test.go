@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,7 +22,11 @@ type unread struct {
 }
 
 func (u *unread) Write(b []byte) (int, error) {
-	close(u.begun)
+	select {
+	case <-u.begun:
+	default:
+		close(u.begun)
+	}
 	<-u.end
 	return len(b), nil
 }
@@ -76,6 +82,115 @@ func TestSubUnread(t *testing.T) {
 			close(out.end)
 		})
 	}
+}
+
+// TestUnreadTimeout: -W ends sub and rr also if nobody reads what they print.
+func TestUnreadTimeout(t *testing.T) {
+	t.Parallel()
+	for name, args := range map[string][]string{"sub": {"-t", "a"}, "rr": {"-t", "work", "-m", "x"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var b *brokertest.Broker
+			b = startBroker(t, brokertest.Options{Intercept: func(_ string, d brokertest.Direction, p *brokertest.Packet) brokertest.Action {
+				if d == brokertest.Out && p.Type == brokertest.SUBACK && name == "sub" {
+					go b.Publish(brokertest.Packet{Topic: "a", Payload: []byte("x"), QoS: 1})
+				}
+				return brokertest.Pass
+			}})
+			if name == "rr" {
+				answerRequests(t, b.URL(), "work", 1)
+			}
+			out := &unread{make(chan struct{}), make(chan struct{})}
+			defer close(out.end)
+			code := make(chan int, 1)
+			var stderr bytes.Buffer
+			go func() {
+				env := []string{"XDG_STATE_HOME=" + t.TempDir()}
+				code <- run(t.Context(), append([]string{"oncemq", name, "-L", b.URL(), "-W", "1"}, args...), env, bytes.NewReader(nil), out, &stderr)
+			}()
+			select {
+			case c := <-code:
+				require.Equal(t, exitTimeout, c, stderr.String())
+				require.Contains(t, stderr.String(), "timed out")
+			case <-within(t, 60*time.Second).Done():
+				require.FailNow(t, "it does not end")
+			}
+		})
+	}
+}
+
+// TestPubUnread: what pub -l --json reads is delivered also if nobody reads of it, and
+// pub ends by a signal and by --timeout.
+func TestPubUnread(t *testing.T) {
+	t.Parallel()
+	for name, args := range map[string][]string{"signal": nil, "timeout": {"--timeout", "1"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := startBroker(t, brokertest.Options{})
+			out := &unread{make(chan struct{}), make(chan struct{})}
+			defer close(out.end)
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			code := make(chan int, 1)
+			var stderr bytes.Buffer
+			const lines = 3000
+			_, text := numbered(lines)
+			topic := strings.Repeat("t", 1000) // so that their objects are more than put would take
+			go func() {
+				env := []string{"XDG_STATE_HOME=" + t.TempDir()}
+				code <- run(ctx, append([]string{"oncemq", "pub", "-L", b.URL(), "--store", "memory:", "-t", topic, "-l", "--json"}, args...), env,
+					strings.NewReader(text), out, &stderr)
+			}()
+			patience := within(t, 60*time.Second)
+			require.NoError(t, b.WaitFirstArrivals(patience, lines), "delivery waits for the reader")
+			if name == "signal" {
+				cancel(signalError{syscall.SIGINT})
+			}
+			select {
+			case c := <-code:
+				require.NotEqual(t, exitDone, c)
+				require.Contains(t, stderr.String(), "3000 stored")
+			case <-patience.Done():
+				require.FailNow(t, "it does not end")
+			}
+		})
+	}
+}
+
+// gated is an output that nobody reads until the gate is open.
+type gated struct {
+	bytes.Buffer
+	gate chan struct{}
+}
+
+func (g *gated) Write(b []byte) (int, error) {
+	<-g.gate
+	return g.Buffer.Write(b)
+}
+
+// TestObjectsUnread: objects never wait for the reader, and there is no room for more
+// of them before it reads on. Then all of them come, in their order.
+func TestObjectsUnread(t *testing.T) {
+	t.Parallel()
+	g := &gated{gate: make(chan struct{})}
+	o := newOutput(g)
+	o.patience = time.Millisecond
+	var want strings.Builder
+	for i := range 2 + objectsLimit>>20 {
+		object := strings.Repeat(string(rune('a'+i)), 1<<20)
+		require.NoError(t, o.object(object))
+		want.WriteString(strconv.Quote(object) + "\n")
+	}
+	require.ErrorContains(t, o.room(t.Context()), "nobody has read it")
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.NoError(t, o.room(ended), "what was read is stored when the run ends")
+	o.patience = 0
+	close(g.gate)
+	require.NoError(t, o.room(within(t, 60*time.Second)))
+	require.False(t, o.full())
+	require.NoError(t, o.close(t.Context()))
+	require.True(t, want.String() == g.String(), "all is there, in its order")
 }
 
 // TestNobodyReads: a command whose reader has gone ends with 1 and says nothing.

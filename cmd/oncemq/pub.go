@@ -18,6 +18,7 @@ type pubOptions struct {
 	message    messageOptions
 	payload    payloadOptions
 	timeout    time.Duration
+	timeoutSet func() bool // whether it was given
 	noWait     bool
 	json       bool
 }
@@ -25,13 +26,15 @@ type pubOptions struct {
 func (o *pubOptions) options() []*option {
 	o.timeout = 30 * time.Second
 	o.message.connection = &o.connection
+	timeout := &option{
+		name: "timeout", category: catDelivery, set: span(&o.timeout), def: "30s",
+		usage: "`TIME` to wait for delivery once all is stored; 0 waits for ever. What is not delivered by then stays in " +
+			"the store, for oncemq relay or the next pub. If it is given, --json also gives up once nobody has read for that time",
+	}
+	o.timeoutSet = timeout.IsSet
 	options := append(o.message.options(), o.payload.options()...)
 	options = append(options, withEnv([]*option{
-		{
-			name: "timeout", category: catDelivery, set: span(&o.timeout), def: "30s",
-			usage: "`TIME` to wait for delivery once all is stored; 0 waits for ever. What is not delivered by then stays in " +
-				"the store, for oncemq relay or the next pub",
-		},
+		timeout,
 		{name: "no-wait", category: catDelivery, set: on(&o.noWait), usage: "end when the messages are stored, and leave delivering to oncemq relay or the next pub"},
 		{
 			name: "json", category: "Output", set: on(&o.json),
@@ -76,6 +79,15 @@ input was read.`,
 		Flags:  toFlags(options),
 		Action: action(sh, func(ctx context.Context, _ []string) error { return pub(ctx, sh, o) }),
 	}
+}
+
+// readerPatience is how long the reader of --json may read nothing: as long as delivery
+// may take, but who has said nothing of that may page through it.
+func (o *pubOptions) readerPatience() time.Duration {
+	if o.timeout == 0 || !o.timeoutSet() {
+		return 0
+	}
+	return max(o.timeout, closePatience)
 }
 
 // pub checks everything that can be checked before anything is stored.

@@ -34,6 +34,7 @@ func (p *publication) run(ctx context.Context, cfg autopaho.Config, source feed)
 	var out *output
 	if p.o.json {
 		out = newOutput(p.sh.stdout)
+		out.patience = p.o.readerPatience()
 	}
 	receipt := p.template.Receipt || p.template.Topic != "" && cfg.Policies.For(p.template.Topic).Receipt
 	p.ledger = newLedger(out, receipt)
@@ -218,6 +219,9 @@ func (p *publication) storeBatch(ctx context.Context, msgs []autopaho.Message, l
 }
 
 func (p *publication) enqueue(ctx context.Context, msgs []autopaho.Message) error {
+	if err := p.ledger.room(ctx); err != nil {
+		return err
+	}
 	p.ledger.begin()
 	q, err := p.client.Enqueue(context.WithoutCancel(ctx), msgs...)
 	p.ledger.stored(q, msgs)

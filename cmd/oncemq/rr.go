@@ -130,11 +130,15 @@ func rr(ctx context.Context, sh *shell, o *rrOptions) error {
 		return err
 	}
 	out := newOutput(sh.stdout)
+	stopWrites := out.endWith(starting)
 	err = sendRequest(asking, client, o, m, print, out)
+	stopWrites()
 	patience, stop := context.WithTimeout(context.WithoutCancel(ctx), closePatience)
 	defer stop()
 	_ = client.Close(patience) // nothing of it is to be kept
-	if werr := out.close(ctx); werr != nil {
+	if werr := out.close(starting); errors.Is(werr, errUnread) && ctx.Err() == nil {
+		return errTimedOut
+	} else if werr != nil {
 		return outputError(werr)
 	}
 	var unreachable *unreachableError

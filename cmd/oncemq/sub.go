@@ -137,7 +137,7 @@ func sub(ctx context.Context, sh *shell, o *subOptions) error {
 		s.end(err) // if it has not begun
 		err = errors.Join(err, file.close())
 	}
-	if werr := out.close(ctx); err == nil && werr != nil {
+	if werr := out.close(starting); err == nil && werr != nil {
 		err = outputError(werr)
 	}
 	return err
@@ -324,7 +324,10 @@ func (s *subscriber) until(ctx context.Context, client *autopaho.Client, subscri
 	go func() { // joined by client.Close, which ends both calls
 		err := client.Unsubscribe(waiting, s.o.unsubscribe...)
 		if err == nil && len(subscription.Filters) > 0 {
-			_, err = client.Subscribe(waiting, subscription)
+			// Handlers may be at work before the broker has agreed. Were it ended by the
+			// context they would have no time to see acknowledged what they have done;
+			// client.Close gives it to them.
+			_, err = client.Subscribe(context.WithoutCancel(ctx), subscription)
 		}
 		agreed <- err
 	}()

@@ -21,7 +21,7 @@ type filer struct {
 	file *outFile
 
 	// Used by the one goroutine that runs the handler. kept are those of a batch that
-	// went beyond -C that are through.
+	// went beyond the end of the run that are through.
 	buf  []byte
 	kept map[*autopaho.Received]bool
 }
@@ -29,7 +29,7 @@ type filer struct {
 // outRetry is how often a file that could not be written is tried again.
 const outRetry = time.Second
 
-var errBeyondCount = errors.New("the batch goes beyond the count")
+var errBeyondEnd = errors.New("the batch goes beyond the end of the run")
 
 // openFiler opens the file of --out, and opens it anew at every SIGHUP.
 func openFiler(ctx context.Context, s *subscriber) (*filer, error) {
@@ -87,15 +87,20 @@ func (f *filer) handle(ctx context.Context, msgs []*autopaho.Received) error {
 		delete(f.kept, msgs[0])
 		return nil
 	}
-	wanted := make([]*autopaho.Received, 0, len(msgs))
-	for _, m := range msgs {
+	wanted, ends := make([]*autopaho.Received, 0, len(msgs)), len(msgs)
+	for i, m := range msgs {
 		skip, end := f.o.skips(m)
-		if end {
-			f.end(nil)
+		if end { // what came before it counts
+			ends = i
+			break
 		}
 		if !skip {
 			wanted = append(wanted, m)
 		}
+	}
+	if ends == 0 {
+		f.end(nil)
+		return autopaho.ErrRelease
 	}
 	n := f.reserve(len(wanted))
 	if n == 0 && len(wanted) > 0 {
@@ -109,23 +114,26 @@ func (f *filer) handle(ctx context.Context, msgs []*autopaho.Received) error {
 		f.giveBack(n)
 		return err
 	}
-	beyond := wanted[n:]
+	beyond := slices.Concat(wanted[n:], msgs[ends:])
 	through := slices.DeleteFunc(slices.Clone(msgs), func(m *autopaho.Received) bool { return slices.Contains(beyond, m) })
 	if err := f.clear(ctx, through...); err != nil {
 		f.giveBack(n)
 		return err
 	}
 	f.through(n)
+	if ends < len(msgs) {
+		f.end(nil)
+	}
 	if len(beyond) == 0 {
 		return nil
 	}
 	// A batch is completed or given back as one. This one is handed over again,
-	// message by message, and those that are beyond the count are given back then.
+	// message by message, and those that are beyond the end are given back then.
 	f.kept = make(map[*autopaho.Received]bool, len(through))
 	for _, m := range through {
 		f.kept[m] = true
 	}
-	return errBeyondCount
+	return errBeyondEnd
 }
 
 // write appends f.buf. It tries until it can, and acknowledges nothing meanwhile; its

@@ -1,18 +1,22 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/oncemq/oncemq/autopaho"
 	"github.com/oncemq/oncemq/internal/brokertest"
 	"github.com/oncemq/oncemq/internal/testenv"
 )
@@ -57,6 +61,92 @@ func TestOutCount(t *testing.T) {
 			require.Empty(t, b.Violations())
 		})
 	}
+}
+
+// TestOutCountBeforeAgreement: what comes of a kept session before the broker's SUBACK
+// counts as well, and is acknowledged once it is in the file, also if that ends the run.
+func TestOutCountBeforeAgreement(t *testing.T) {
+	t.Parallel()
+	var agreed atomic.Int32
+	b := startBroker(t, brokertest.Options{Intercept: func(_ string, d brokertest.Direction, p *brokertest.Packet) brokertest.Action {
+		if d == brokertest.Out && p.Type == brokertest.SUBACK && agreed.Add(1) == 2 {
+			return brokertest.Drop
+		}
+		return brokertest.Pass
+	}})
+	args := []string{"sub", "-L", b.URL(), "-i", "s", "-c", "-t", "a"}
+	got := runOnce(t, command(append(args, "-E")...))
+	require.Equal(t, exitDone, got.code, got.stderr)
+	want, _ := numbered(20)
+	for _, payload := range want { // they come at once, as one batch
+		b.Publish(brokertest.Packet{Topic: "a", Payload: []byte(payload), QoS: 1})
+	}
+
+	file := filepath.Join(t.TempDir(), "out")
+	o := &subOptions{out: file, count: 10, wait: 20 * time.Second, chance: 100}
+	print, err := o.print.printer()
+	require.NoError(t, err)
+	sh := &shell{stdout: io.Discard, stderr: io.Discard, log: newReporter(io.Discard, "oncemq sub")}
+	s := &subscriber{sh: sh, o: o, print: print, out: newOutput(io.Discard), ended: make(chan struct{})}
+	ctx := within(t, 60*time.Second)
+	f, err := openFiler(ctx, s)
+	require.NoError(t, err)
+	err = s.run(ctx, autopaho.Config{Servers: []string{b.URL()}, ClientID: "s", SessionExpiry: time.Hour}, autopaho.SubscribeConfig{
+		Filters: []string{"a"},
+		BatchHandler: func(ctx context.Context, msgs []*autopaho.Received) error {
+			err := f.handle(ctx, msgs)
+			look := time.NewTicker(time.Millisecond)
+			defer look.Stop()
+			for err != nil && ctx.Err() == nil && !isClosed(s.client) { // the end of the run is under way
+				select {
+				case <-look.C:
+				case <-ctx.Done():
+				}
+			}
+			return err
+		},
+	})
+	require.NoError(t, err)
+	require.NoError(t, f.close())
+	require.NoError(t, s.out.close(ctx))
+	require.Equal(t, strings.Join(want[:10], "\n")+"\n", contents(t, file))
+
+	got = runOnce(t, command(append(args, "-C", "10", "-W", "20", "--out", file)...))
+	require.Equal(t, exitDone, got.code, got.stderr)
+	require.Equal(t, strings.Join(want, "\n")+"\n", contents(t, file))
+	require.Empty(t, b.Violations())
+}
+
+// TestOutRetainedOnly: a live message ends the run, and what came before it in its batch
+// is in the file. It stays with the broker, and so does what came after it.
+func TestOutRetainedOnly(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, brokertest.Options{})
+	args := []string{"sub", "-L", b.URL(), "-i", "s", "-c", "-t", "a", "--retain-as-published"}
+	got := runOnce(t, command(append(args, "-E")...))
+	require.Equal(t, exitDone, got.code, got.stderr)
+	want, _ := numbered(20)
+	for i, payload := range want { // they come at once, as one batch
+		b.Publish(brokertest.Packet{Topic: "a", Payload: []byte(payload), QoS: 1, Retain: i != 15})
+	}
+	file := filepath.Join(t.TempDir(), "out")
+	args = append(args, "-W", "20", "--out", file)
+	for range 2 { // the second has a live message first
+		got = runOnce(t, command(append(args, "--retained-only")...))
+		require.Equal(t, exitDone, got.code, got.stderr)
+		require.Equal(t, strings.Join(want[:15], "\n")+"\n", contents(t, file))
+	}
+	got = runOnce(t, command(append(args, "-C", "5")...))
+	require.Equal(t, exitDone, got.code, got.stderr)
+	require.Equal(t, strings.Join(want, "\n")+"\n", contents(t, file))
+	require.Empty(t, b.Violations())
+}
+
+// isClosed tells whether a client takes no more calls.
+func isClosed(c *autopaho.Client) bool {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return errors.Is(c.Unsubscribe(ctx, "none"), autopaho.ErrClosed)
 }
 
 // TestOutKilled: whatever was acknowledged is in the file, of a process that is

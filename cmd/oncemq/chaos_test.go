@@ -206,6 +206,16 @@ func TestChaosRefused(t *testing.T) {
 	}
 }
 
+// A restart command that fails is the reason, with what it has said, and its exit code
+// is not ours: 27 would be the time-out of -W.
+func TestChaosRestartCommandFails(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, brokertest.Options{})
+	got := runOnce(t, command("chaos", "run", "broker-restart", "--scale", "0.01", "-L", b.URL(), "--restart-command", "echo boo >&2; exit 27"))
+	require.Equal(t, exitFailed, got.code, got.stderr)
+	require.Contains(t, got.lastLine(), "restart command: exit status 27: boo")
+}
+
 // A broker that cannot be used is known at once, with its own address and the reason.
 func TestChaosBrokerOfNoUse(t *testing.T) {
 	t.Parallel()

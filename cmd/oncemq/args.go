@@ -185,6 +185,7 @@ func unknownOption(options []*option, word string) error {
 		problem += fmt.Sprintf("; did you mean --%s?", near)
 	}
 	const most = 60
+	word = redacted(word)
 	if len(word) > most { // -t and a long topic, without a space
 		word = strings.ToValidUTF8(word[:most], "") + "…"
 	}

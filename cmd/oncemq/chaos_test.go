@@ -216,6 +216,19 @@ func TestChaosRestartCommandFails(t *testing.T) {
 	require.Contains(t, got.lastLine(), "restart command: exit status 27: boo")
 }
 
+// A run in which nothing was sent shows nothing, and is no success.
+func TestChaosOfNothing(t *testing.T) {
+	t.Parallel()
+	got := runOnce(t, command("chaos", "run", "cut", "--scale", "0.01", "--rate", "1", "--json", "--store", "memory:"))
+	require.Equal(t, exitFailed, got.code, got.stderr)
+	require.Contains(t, got.lastLine(), "cut: nothing was sent, which shows nothing; raise --rate or --scale")
+	r := objects[drill.Result](t, got.stdout)
+	require.Len(t, r, 1)
+	require.Zero(t, r[0].Sent)
+	require.False(t, r[0].OK)
+	require.Equal(t, "idle", r[0].State)
+}
+
 // A broker that cannot be used is known at once, with its own address and the reason.
 func TestChaosBrokerOfNoUse(t *testing.T) {
 	t.Parallel()

@@ -310,8 +310,15 @@ func (s *Store) Forget(ctx context.Context, group string, keys []string) (int, e
 	if len(keys) == 0 {
 		return 0, nil
 	}
-	id, err := s.group(ctx, op, group)
-	if err != nil {
+	// It is not added: one that never claimed has no keys [CLAIM-13].
+	id, known := int32(0), false
+	err := s.transact(ctx, op, groupName(group), reads, func() []step {
+		return []step{{stmt: s.q.groupGet, args: []any{storedKey(group)}, row: func(r row) error {
+			known = true
+			return r.Scan(&id)
+		}}}
+	})
+	if err != nil || !known {
 		return 0, err
 	}
 	list := newKeyList(len(keys), func(i int) string { return keys[i] })

@@ -103,6 +103,20 @@ func TestQoSAdvise(t *testing.T) {
 	require.EqualValues(t, 2, b.FirstArrivals("alerts/1")[0].Packet.QoS)
 }
 
+// A broker that takes the connection and says nothing is named.
+func TestQoSSilentBroker(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{nil, {"--persistent-session"}} {
+		silent := brokertest.Listen(t)
+		silent.Script(func(c *brokertest.Conn) { _, _ = c.ReadPacket(t.Context()) })
+		args = append([]string{"qos", "-L", silent.URL(), "--timeout", "0.2", "--quiet-time", "0.1"}, args...)
+		got := runOnce(t, command(args...))
+		require.Equal(t, exitFailed, got.code, got.stderr)
+		require.Contains(t, got.lastLine(), silent.Addr())
+		require.Contains(t, got.lastLine(), "200ms")
+	}
+}
+
 func TestQoSBadInput(t *testing.T) {
 	t.Parallel()
 	needs := filepath.Join(t.TempDir(), "needs.yaml")

@@ -72,7 +72,7 @@ func (o *benchOptions) options() []*option {
 		usage: "`MILLISECONDS` between two messages of a client, in place of --rate",
 	})
 	add(true, &option{name: "count", also: []string{"L", "limit"}, set: o.setCount(connects), usage: "end after this `NUMBER` of messages, of all clients together"})
-	add(true, &option{name: "duration", set: span(&o.duration), def: "10s without --count", usage: "end after this `TIME`"})
+	add(true, &option{name: "duration", set: positiveSpan(&o.duration), def: "10s without --count", usage: "end after this `TIME`"})
 	add(publishes, &option{
 		name: "size", also: []string{"S", "payload-size"}, set: number(&o.size, load.HeaderSize, 256<<20), def: "256",
 		usage: fmt.Sprintf("payload in `BYTES`, %d at least: its head has a number and a time", load.HeaderSize),
@@ -85,7 +85,7 @@ func (o *benchOptions) options() []*option {
 		usage: "with --no-store, `NUMBER` of messages of a client that wait for an answer at a time",
 	})
 	add(connects && publishes, &option{
-		name: "settle", set: span(&o.settle), def: "10s", usage: "`TIME` to wait at the end for what has not arrived",
+		name: "settle", set: positiveSpan(&o.settle), def: "10s", usage: "`TIME` to wait at the end for what has not arrived",
 	})
 	options = append(options, []*option{
 		{name: "json", category: catOutput, set: on(&o.json), usage: "print one JSON object"},

@@ -34,6 +34,7 @@ func TestChaosBadInput(t *testing.T) {
 		{"run cut --scale 0", "--scale: 0 is not a factor; use a number from 0.01 to 100"},
 		{"run cut --scale NaN", `--scale: "NaN" is not a factor`},
 		{"run cut --seed -1", "--seed: -1 is not a seed"},
+		{"run cut --limit 0", "--limit: is zero; use a time above it"},
 		{"run cut --limit 10ms", "--limit: 10ms is too short"},
 		{"run cut --sabotage=broker", `--sabotage: "broker" is not a choice; use receipts, dedup or all`},
 		{"run cut --store redis://a --store redis://b", "--store: is given twice, and not with the same value"},

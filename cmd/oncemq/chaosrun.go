@@ -68,7 +68,7 @@ func (o *chaosOptions) options() []*option {
 			usage: "multiply all times by a `FACTOR`: 0.5 is twice as fast",
 		},
 		{
-			name: "limit", category: catCourse, set: span(&o.limit), def: "60s",
+			name: "limit", category: catCourse, set: positiveSpan(&o.limit), def: "60s",
 			usage: "`TIME` that everything may take to come to rest after the faults",
 		},
 		{

@@ -118,7 +118,7 @@ func (o *connectionOptions) options(relay bool) []*option {
 	clientID.excludes = []*option{prefix}
 	options = append(options, withEnv([]*option{
 		{
-			name: "connect-timeout", category: catConnection, set: span(&o.connectTimeout), def: "10s",
+			name: "connect-timeout", category: catConnection, set: positiveSpan(&o.connectTimeout), def: "10s",
 			usage: "`TIME` for one attempt to connect; attempts go on until the command's own time is over",
 		},
 		clientID, prefix, keepSession,

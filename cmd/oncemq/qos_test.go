@@ -129,6 +129,8 @@ func TestQoSBadInput(t *testing.T) {
 		{[]string{"--rate", "x"}, `--rate: "x" is not a whole number`},
 		{[]string{"--cut-every", "2"}, "--cut-every: 2 is out of range; use 10 to 1000000"},
 		{[]string{"--link", "slow"}, `--link: "slow" is not a choice; use plain, faulty or both`},
+		{[]string{"--timeout", "0"}, "--timeout: is zero; use a time above it"},
+		{[]string{"--quiet-time", "0s"}, "--quiet-time: is zero; use a time above it"},
 		{[]string{"--timeout", "1ms"}, "timeout: 1ms is too short; use 100ms or more"},
 		{[]string{"--broker", "mqtt://a", "--broker", "mqtt://b"}, "broker: there are several; packets are counted on the way to one, so name one"},
 		{[]string{"-t", "a/+"}, "has the wildcard"},

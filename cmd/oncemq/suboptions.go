@@ -63,10 +63,10 @@ func (o *subOptions) options() []*option {
 			usage: "`KEY` that makes two deliveries the same message: id, property:NAME, cloudevents, json:FIELD, correlation, content or none",
 		},
 		{
-			name: "window", category: catGroup, set: span(&o.window), def: "25h, or more if --session-expiry is longer",
+			name: "window", category: catGroup, set: positiveSpan(&o.window), def: "25h, or more if --session-expiry is longer",
 			usage: "`TIME` since its first transmission for which a printed message is remembered; an older message is not printed, and becomes a dead letter",
 		},
-		{name: "lease", category: catGroup, set: span(&o.lease), def: "30s", usage: "`TIME` after which the work of a replica that died passes to another"},
+		{name: "lease", category: catGroup, set: positiveSpan(&o.lease), def: "30s", usage: "`TIME` after which the work of a replica that died passes to another"},
 	}
 	options := withEnv([]*option{
 		{name: "topic", also: []string{"t"}, category: catSubscription, many: true, set: filter(&o.topics), usage: "topic `FILTER` to subscribe to; may be given several times"},

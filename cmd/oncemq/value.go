@@ -132,6 +132,21 @@ func span(dst *time.Duration) func(string) error {
 	}
 }
 
+// positiveSpan is span without zero, for what has a default other than that.
+func positiveSpan(dst *time.Duration) func(string) error {
+	return func(s string) error {
+		d, err := parseSpan(s)
+		if err == nil && d == 0 {
+			err = errors.New("is zero; use a time above it")
+		}
+		if err != nil {
+			return err
+		}
+		*dst = d
+		return nil
+	}
+}
+
 // wholeSpan is span, in whole seconds from low to high.
 func wholeSpan(dst *time.Duration, low, high int) func(string) error {
 	return func(s string) error {

@@ -75,14 +75,15 @@ func (r *Report) judge() {
 		}
 		missing := slices.ContainsFunc(p.needs, func(id string) bool { return r.Finding(id) == nil })
 		switch {
+		case promise.ID == promiseTx && !missing && r.Finding("store.transactions").Severity == Info:
+			// What is not there at all nothing else makes worse.
+			promise.State, promise.Because, promise.Change = Unavailable, nil, nil
 		case worst == Bad:
 			promise.State = Broken
 			broken = append(broken, promise.ID)
 		case worst == Warn:
 			promise.State = Weakened
 			weak = append(weak, promise.ID)
-		case promise.ID == promiseTx && !missing && r.Finding("store.transactions").Severity == Info:
-			promise.State = Unavailable
 		case missing:
 			promise.State = Untested
 			untested = append(untested, promise.ID)

@@ -105,6 +105,7 @@ type Processed interface {
 	ExpireProcessed(ctx context.Context, limit int) (forgotten int, err error)
 
 	// Forget removes completed keys of the group, as if their window had
-	// closed, and tells how many there were. Keys in work stay.
+	// closed, and tells how many there were. Keys in work stay. A group that has
+	// never claimed has none, and is not known for it afterwards [CLAIM-13].
 	Forget(ctx context.Context, group string, keys []string) (forgotten int, err error)
 }

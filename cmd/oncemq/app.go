@@ -55,7 +55,6 @@ func (sh *shell) finish(err error) int {
 	var (
 		usage *usageError
 		exit  *exitError
-		coder cli.ExitCoder
 	)
 	switch {
 	case err == nil:
@@ -70,11 +69,6 @@ func (sh *shell) finish(err error) int {
 			sh.log.failure(oneLine(exit))
 		}
 		return exit.code
-	case errors.As(err, &coder):
-		if text := coder.Error(); text != "" {
-			sh.log.failure(text)
-		}
-		return coder.ExitCode()
 	}
 	sh.log.failure(oneLine(err))
 	return exitCode(err)

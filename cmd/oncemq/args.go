@@ -94,11 +94,16 @@ func (r *request) readOptions(rest []string) error {
 			return nil
 		case arg == "--" && len(rest) == 0:
 			continue
+		case arg == "--" && r.command() != nil && r.command().ArgsUsage != "":
+			r.words = append(r.words, rest...) // whatever they look like
+			return nil
+		case arg == "--":
+			return unexpectedArgument(rest[0])
 		case dashed == word && r.command() != nil && r.command().ArgsUsage != "":
 			r.words = append(r.words, arg)
 			continue
 		case dashed == word || dashed == "" || len(word)-len(dashed) > 2:
-			return &usageError{problem: fmt.Sprintf("unexpected argument %s; every value belongs to an option, such as -t TOPIC", shown(arg))}
+			return unexpectedArgument(arg)
 		}
 		o := findOption(options, dashed)
 		if o == nil {
@@ -122,6 +127,10 @@ func (r *request) readOptions(rest []string) error {
 		r.args = append(r.args, "--"+o.name+"="+value)
 	}
 	return nil
+}
+
+func unexpectedArgument(arg string) error {
+	return &usageError{problem: fmt.Sprintf("unexpected argument %s; every value belongs to an option, such as -t TOPIC", shown(arg))}
 }
 
 // wordSeparator stands between the words of an option that takes several. No
@@ -185,6 +194,7 @@ func unknownOption(options []*option, word string) error {
 		problem += fmt.Sprintf("; did you mean --%s?", near)
 	}
 	const most = 60
+	word = redacted(word)
 	if len(word) > most { // -t and a long topic, without a space
 		word = strings.ToValidUTF8(word[:most], "") + "…"
 	}

@@ -71,8 +71,8 @@ func (o *benchOptions) options() []*option {
 		name: "message-interval", also: []string{"im"}, set: thousandths(&o.every),
 		usage: "`MILLISECONDS` between two messages of a client, in place of --rate",
 	})
-	add(true, &option{name: "count", also: []string{"L", "limit"}, set: number(&o.count, 0, math.MaxInt32), usage: "end after this `NUMBER` of messages, of all clients together"})
-	add(true, &option{name: "duration", set: span(&o.duration), def: "10s without --count", usage: "end after this `TIME`"})
+	add(true, &option{name: "count", also: []string{"L", "limit"}, set: o.setCount(connects), usage: "end after this `NUMBER` of messages, of all clients together"})
+	add(true, &option{name: "duration", set: positiveSpan(&o.duration), def: "10s without --count", usage: "end after this `TIME`"})
 	add(publishes, &option{
 		name: "size", also: []string{"S", "payload-size"}, set: number(&o.size, load.HeaderSize, 256<<20), def: "256",
 		usage: fmt.Sprintf("payload in `BYTES`, %d at least: its head has a number and a time", load.HeaderSize),
@@ -85,7 +85,7 @@ func (o *benchOptions) options() []*option {
 		usage: "with --no-store, `NUMBER` of messages of a client that wait for an answer at a time",
 	})
 	add(connects && publishes, &option{
-		name: "settle", set: span(&o.settle), def: "10s", usage: "`TIME` to wait at the end for what has not arrived",
+		name: "settle", set: positiveSpan(&o.settle), def: "10s", usage: "`TIME` to wait at the end for what has not arrived",
 	})
 	options = append(options, []*option{
 		{name: "json", category: catOutput, set: on(&o.json), usage: "print one JSON object"},
@@ -113,6 +113,19 @@ func (o *benchOptions) options() []*option {
 	stores[0].env = "ONCEMQ_BENCH_STORE"
 	stores[0].usage = strings.ReplaceAll(stores[0].usage, "ONCEMQ_STORE", stores[0].env)
 	return append(append(options, stores...), o.report.options()...)
+}
+
+// setCount takes the number of messages. For all other commands -L is the URL of a
+// broker.
+func (o *benchOptions) setCount(connects bool) func(string) error {
+	count := number(&o.count, 0, math.MaxInt32)
+	return func(s string) error {
+		err := count(s)
+		if err != nil && connects && strings.Contains(s, "://") {
+			return fmt.Errorf("%w; the broker's URL is --url's here", err)
+		}
+		return err
+	}
 }
 
 // thousandths takes milliseconds, as MQTTX's bench does, or a duration with a unit.

@@ -114,6 +114,8 @@ func TestBenchExitCodes(t *testing.T) {
 		"two rates":         {[]string{"pub", "--rate", "3", "-im", "5"}, exitUsage, "--message-interval: cannot stand beside --rate"},
 		"bad rate":          {[]string{"pub", "--rate", "-3"}, exitUsage, "--rate: "},
 		"small":             {[]string{"pub", "--size", "3"}, exitUsage, "--size: 3 is out of range"},
+		"settle":            {[]string{"pub", "--settle", "0"}, exitUsage, "--settle: is zero; use a time above it"},
+		"duration":          {[]string{"store", "--duration", "0"}, exitUsage, "--duration: is zero; use a time above it"},
 		"a picture":         {[]string{"store", "--plot", "x.png"}, exitUsage, `--plot: "x.png" does not end in .svg or .html`},
 		"no folder":         {[]string{"store", "--plot", filepath.Join(none, "x.svg")}, exitUsage, "--plot: stat "},
 		"nothing there":     {[]string{"store", "--compare", none}, exitUsage, "--compare: "},

@@ -34,6 +34,7 @@ func TestChaosBadInput(t *testing.T) {
 		{"run cut --scale 0", "--scale: 0 is not a factor; use a number from 0.01 to 100"},
 		{"run cut --scale NaN", `--scale: "NaN" is not a factor`},
 		{"run cut --seed -1", "--seed: -1 is not a seed"},
+		{"run cut --limit 0", "--limit: is zero; use a time above it"},
 		{"run cut --limit 10ms", "--limit: 10ms is too short"},
 		{"run cut --sabotage=broker", `--sabotage: "broker" is not a choice; use receipts, dedup or all`},
 		{"run cut --store redis://a --store redis://b", "--store: is given twice, and not with the same value"},
@@ -204,6 +205,29 @@ func TestChaosRefused(t *testing.T) {
 			require.Contains(t, r[0].Reason, "not authorized")
 		})
 	}
+}
+
+// A restart command that fails is the reason, with what it has said, and its exit code
+// is not ours: 27 would be the time-out of -W.
+func TestChaosRestartCommandFails(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, brokertest.Options{})
+	got := runOnce(t, command("chaos", "run", "broker-restart", "--scale", "0.01", "-L", b.URL(), "--restart-command", "echo boo >&2; exit 27"))
+	require.Equal(t, exitFailed, got.code, got.stderr)
+	require.Contains(t, got.lastLine(), "restart command: exit status 27: boo")
+}
+
+// A run in which nothing was sent shows nothing, and is no success.
+func TestChaosOfNothing(t *testing.T) {
+	t.Parallel()
+	got := runOnce(t, command("chaos", "run", "cut", "--scale", "0.01", "--rate", "1", "--json", "--store", "memory:"))
+	require.Equal(t, exitFailed, got.code, got.stderr)
+	require.Contains(t, got.lastLine(), "cut: nothing was sent, which shows nothing; raise --rate or --scale")
+	r := objects[drill.Result](t, got.stdout)
+	require.Len(t, r, 1)
+	require.Zero(t, r[0].Sent)
+	require.False(t, r[0].OK)
+	require.Equal(t, "idle", r[0].State)
 }
 
 // A broker that cannot be used is known at once, with its own address and the reason.

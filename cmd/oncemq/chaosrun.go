@@ -68,7 +68,7 @@ func (o *chaosOptions) options() []*option {
 			usage: "multiply all times by a `FACTOR`: 0.5 is twice as fast",
 		},
 		{
-			name: "limit", category: catCourse, set: span(&o.limit), def: "60s",
+			name: "limit", category: catCourse, set: positiveSpan(&o.limit), def: "60s",
 			usage: "`TIME` that everything may take to come to rest after the faults",
 		},
 		{
@@ -132,7 +132,8 @@ Prints a line for each scenario: how long it took; how many messages were sent, 
 delivered to a handler; copies that reached the subscribers on the wire, and those of
 them that were suppressed; what was lost and doubled, by a table that handlers write
 to; and how long after the last fault everything sent until then had been processed.
-The exit code is 1 if something was lost or doubled, or did not come to rest.
+The exit code is 1 if something was lost or doubled, or did not come to rest, or if
+nothing was sent.
 
 Where the broker forgets (session-forgotten, broker-restart) messages ask for
 receipts; otherwise the broker's acknowledgement is enough.
@@ -301,6 +302,15 @@ func (o *chaosOptions) playAll(ctx context.Context, sh *shell, opts drill.Option
 	if !o.json {
 		if err := table.Verdict(results, *o.seed); err != nil {
 			return outputError(err)
+		}
+	}
+	for _, r := range results {
+		if r.State == drill.StateIdle {
+			text := r.Scenario + ": nothing was sent, which shows nothing"
+			if r.Errors["store"] == 0 {
+				text += "; raise --rate or --scale"
+			}
+			return &exitError{code: exitFailed, text: text}
 		}
 	}
 	if slices.ContainsFunc(results, func(r *drill.Result) bool { return !r.OK }) {

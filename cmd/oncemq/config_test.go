@@ -63,6 +63,12 @@ profiles:
 		"URL of the variable":   {[]string{"--profile", "nobody"}, []string{"ONCEMQ_BROKER=" + b.URL()}, "file from the file\n"},
 		"form":                  {[]string{"-v"}, nil, "file x\n"},
 		"form by variable":      {[]string{"-o", "raw"}, []string{"ONCEMQ_JSON=true", "ONCEMQ_VERBOSE=true"}, "x"},
+		"prefix before ID":      {[]string{"-I", "pre-"}, []string{"ONCEMQ_CLIENT_ID=w1"}, "file from the file\n"},
+		"ID before prefix":      {[]string{"-i", "w1"}, []string{"ONCEMQ_ID_PREFIX=pre-"}, "file from the file\n"},
+		"group's, without one":  {nil, []string{"ONCEMQ_WINDOW=0.1", "ONCEMQ_LEASE=1ms", "ONCEMQ_DEDUP_KEY=colour", "ONCEMQ_UNSHARED=1"}, "file from the file\n"},
+		"exec before out":       {[]string{"--exec", "cat; echo"}, []string{"ONCEMQ_OUT=/nowhere/f", "ONCEMQ_FORMAT=%t"}, "x\n"},
+		"pretty, of others":     {nil, []string{"ONCEMQ_PRETTY=true"}, "file from the file\n"},
+		"exec's, without it":    {nil, []string{"ONCEMQ_EXEC_TIMEOUT=5", "ONCEMQ_EXEC_GRACE=5"}, "file from the file\n"},
 		"host of the variables": {[]string{"--profile", "nobody"}, []string{"ONCEMQ_HOST=" + host, "ONCEMQ_PORT=" + port}, "file from the file\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -74,6 +80,30 @@ profiles:
 			require.Equal(t, test.want, got.stdout)
 		})
 	}
+	t.Run("another command's", func(t *testing.T) {
+		t.Parallel()
+		env, _ := configHome(t, text)
+		for _, env := range []string{env, "ONCEMQ_TIMEOUT=60s"} {
+			// memory: is refused after what --timeout belongs to was looked at.
+			got := runOnce(t, invocation{args: []string{"relay", "--store", "memory:"}, env: []string{env}})
+			require.Contains(t, got.stderr, "--store: memory: begins empty")
+		}
+	})
+	t.Run("pretty before out", func(t *testing.T) {
+		t.Parallel()
+		env, _ := configHome(t, text)
+		args := []string{"sub", "-C", "1", "-W", "20", "--json", "--pretty"}
+		got := runOnce(t, invocation{args: args, env: []string{env, "ONCEMQ_OUT=/nowhere/f"}})
+		require.Equal(t, exitDone, got.code, got.stderr)
+		require.Contains(t, got.stdout, `"topic": "file"`)
+	})
+	t.Run("both of the environment", func(t *testing.T) {
+		t.Parallel()
+		env, _ := configHome(t, text)
+		got := runOnce(t, invocation{args: []string{"sub"}, env: []string{env, "ONCEMQ_CLIENT_ID=w1", "ONCEMQ_ID_PREFIX=pre-"}})
+		require.Equal(t, exitUsage, got.code)
+		require.Contains(t, got.stderr, "--client-id: cannot stand beside --id-prefix")
+	})
 	t.Run("named file", func(t *testing.T) {
 		t.Parallel()
 		env, _ := configHome(t, "topic: wrong")

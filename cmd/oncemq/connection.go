@@ -102,23 +102,26 @@ func (o *connectionOptions) options(relay bool) []*option {
 	})
 	options = append(options, o.password.options()...)
 	options = append(options, o.network.options()...)
+	clientID := &option{
+		name: "client-id", also: []string{"i", "id", "identifier"}, category: catSession, set: name(&o.clientID),
+		def: idDefault, usage: "`ID` under which the broker knows this client; " + idHint,
+	}
+	keepSession := &option{
+		name: "keep-session", also: []string{"c", "no-clean", "disable-clean-session"}, category: catSession, set: on(&o.keepSession),
+		usage: keepUsage,
+	}
+	// The session of an ID that is made for one run is kept for nobody.
+	prefix := &option{
+		name: "id-prefix", also: []string{"I"}, category: catSession, set: name(&o.idPrefix), excludes: []*option{clientID, keepSession},
+		usage: prefixUsage,
+	}
+	clientID.excludes = []*option{prefix}
 	options = append(options, withEnv([]*option{
 		{
-			name: "connect-timeout", category: catConnection, set: span(&o.connectTimeout), def: "10s",
+			name: "connect-timeout", category: catConnection, set: positiveSpan(&o.connectTimeout), def: "10s",
 			usage: "`TIME` for one attempt to connect; attempts go on until the command's own time is over",
 		},
-		{
-			name: "client-id", also: []string{"i", "id", "identifier"}, category: catSession, set: name(&o.clientID),
-			def: idDefault, usage: "`ID` under which the broker knows this client; " + idHint,
-		},
-		{
-			name: "id-prefix", also: []string{"I"}, category: catSession, set: name(&o.idPrefix),
-			usage: prefixUsage,
-		},
-		{
-			name: "keep-session", also: []string{"c", "no-clean", "disable-clean-session"}, category: catSession, set: on(&o.keepSession),
-			usage: keepUsage,
-		},
+		clientID, prefix, keepSession,
 		{
 			name: "clean-start", category: catSession, set: on(&o.cleanStart),
 			usage: "drop the session that the broker may have kept",

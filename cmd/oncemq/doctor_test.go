@@ -65,6 +65,16 @@ func TestDoctorJSON(t *testing.T) {
 	require.Len(t, r.Promises, 8)
 }
 
+// TestDoctorColumns: the longest name leaves a gap before the text.
+func TestDoctorColumns(t *testing.T) {
+	t.Parallel()
+	for _, id := range []string{"store.synchronous-standby-names", "a.name-that-is-longer-than-the-column-is-wide"} {
+		table := table{}
+		table.row("warn", id, "none")
+		require.Regexp(t, `^warn +`+id+` +none\n$`, table.b.String())
+	}
+}
+
 // TestDoctorTable: lines fit into 40 columns, and colour does not count.
 func TestDoctorTable(t *testing.T) {
 	t.Parallel()

@@ -45,14 +45,14 @@ func writeDoctor(w io.Writer, r *doctor.Report) error {
 // The columns of a wide table.
 const (
 	doctorSign = 15 // "does not hold" and two blanks
-	doctorID   = 29
+	doctorID   = 33 // store.synchronous-standby-names and two blanks
 )
 
 // row has a sign, a name and a text: side by side, or below each other where there is
 // no room for that.
 func (t *table) row(sign, id, text string) {
 	if t.width == 0 || t.width >= 100 {
-		t.line(t.colour(sign, fmt.Sprintf("%-*s", doctorSign, sign))+fmt.Sprintf("%-*s", doctorID, id), text, doctorSign+doctorID)
+		t.line(t.colour(sign, fmt.Sprintf("%-*s", doctorSign, sign))+fmt.Sprintf("%-*s ", doctorID-1, id), text, doctorSign+doctorID)
 		return
 	}
 	switch head := fmt.Sprintf("%-5s", sign); {

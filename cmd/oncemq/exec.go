@@ -51,7 +51,7 @@ func (o *execOptions) options() []*option {
 func (o *execOptions) check(print *printOptions) error {
 	if o.command == "" {
 		for _, b := range o.beside {
-			if b.given {
+			if b.near {
 				return &usageError{option: "--" + b.name, problem: "needs --exec beside it"}
 			}
 		}

@@ -45,6 +45,23 @@ func pseudoTerminal(t *testing.T, columns uint16) (tty *os.File, printed func() 
 	}
 }
 
+// TestPayloadOnTerminal: what a terminal would act on in a payload is replaced there, and
+// nowhere else.
+func TestPayloadOnTerminal(t *testing.T) {
+	t.Setenv("TERM", "xterm") // the process's, so that nothing else runs meanwhile
+	store := fileStore(t)
+	got := runOnce(t, command("pub", "-L", nobody, "--no-wait", "--store", store, "-t", "a", "-m", "one\x1b]0;title\a\n\ttwo\u009b\r", "--message-id", "m"))
+	require.Equal(t, exitDone, got.code, got.stderr)
+	tty, printed := pseudoTerminal(t, 80)
+	words := []string{"oncemq", "outbox", "show", "m", "--store", store}
+	code := run(within(t, 60e9), words, nil, strings.NewReader(""), tty, io.Discard)
+	text := printed()
+	require.Equal(t, exitDone, code)
+	require.Contains(t, text, "\n\none\ufffd]0;title\ufffd\n")
+	require.Regexp(t, `\n\s+two\x{fffd}\x{fffd}\n$`, text, "the terminal makes blanks of a tab perhaps")
+	require.Contains(t, runOnce(t, command(words[1:]...)).stdout, "\n\none\x1b]0;title\a\n\ttwo\u009b\r\n")
+}
+
 // TestNarrowTerminal: what commands print to a terminal of 40 columns is no wider, but
 // for a payload, which is shown as it is.
 func TestNarrowTerminal(t *testing.T) {

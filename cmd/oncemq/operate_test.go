@@ -61,6 +61,35 @@ func TestOutboxShowAndPurge(t *testing.T) {
 	})
 }
 
+// What stands behind -- is no option, whatever it begins with.
+func TestArgumentsBehindDashes(t *testing.T) {
+	t.Parallel()
+	store := fileStore(t)
+	got := runOnce(t, command("pub", "-L", nobody, "--no-wait", "--store", store, "-t", "a", "-m", "x", "--message-id", "-5"))
+	require.Equal(t, exitDone, got.code, got.stderr)
+	for _, c := range []struct {
+		args   []string
+		code   int
+		stdout string
+		stderr string
+	}{
+		{[]string{"outbox", "show", "--store", store, "-F", "%i", "--", "-5"}, exitDone, "-5\n", ""},
+		{[]string{"outbox", "show", "--store", store, "--", "-5", "-6"}, exitUsage, "", `unexpected argument -6; one ID is enough`},
+		{[]string{"outbox", "show", "--store", store, "--"}, exitUsage, "", "the ID of a message is missing"},
+		{[]string{"dedup", "forget", "--store", store, "--group", "g", "--", "-5", "--json", "--"}, exitDone, "forgotten 0 of 3\n", ""},
+		{[]string{"dedup", "forget", "--store", store, "--group", "g", "a", "--", "-5"}, exitDone, "forgotten 0 of 2\n", ""},
+		{[]string{"outbox", "list", "--store", store, "--", "-5"}, exitUsage, "", "unexpected argument -5; every value belongs to an option"},
+		{[]string{"version", "--"}, exitDone, "", ""},
+	} {
+		got := runOnce(t, command(c.args...))
+		require.Equal(t, c.code, got.code, "%s: %s", c.args, got.stderr)
+		if c.stdout != "" {
+			require.Equal(t, c.stdout, got.stdout, c.args)
+		}
+		require.Contains(t, got.stderr, c.stderr)
+	}
+}
+
 // A key that was forgotten is processed again.
 func TestDedupForget(t *testing.T) {
 	t.Parallel()

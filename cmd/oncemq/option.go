@@ -54,7 +54,10 @@ type option struct {
 	// set takes the value; "true" or "false" for a switch.
 	set func(value string) error
 
-	given  bool // on the command line, in the environment or in the file
+	given bool // on the command line, in the environment or in the file
+	// near tells that it was given on the command line. What stands in the environment or
+	// in the file may be meant for other calls: where it means nothing it is ignored.
+	near   bool
 	closed bool // one that excludes it was given nearer by
 	fault  *usageError
 }
@@ -94,7 +97,7 @@ func (o *option) Set(value string) error {
 		}
 		return o.fault
 	}
-	o.given = true
+	o.given, o.near = true, true
 	return nil
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 
 	"github.com/oncemq/oncemq/autopaho"
 )
@@ -49,6 +50,11 @@ func (o *printOptions) options() []*option {
 	return o.all
 }
 
+// near tells whether an option was given on the command line.
+func (o *printOptions) near(name string) bool {
+	return slices.ContainsFunc(o.all, func(p *option) bool { return p.name == name && p.near })
+}
+
 // given is the name of an option that was given; empty if none was.
 func (o *printOptions) given() string {
 	for _, p := range o.all {
@@ -75,7 +81,11 @@ func (o *printOptions) printer() (printer, error) {
 	if o.json || o.mode == "json" {
 		o.mode = "json"
 	}
-	if o.pretty && o.mode != "json" {
+	switch {
+	case !o.pretty || o.mode == "json":
+	case !o.near("pretty"):
+		o.pretty = false
+	default:
 		return printer{}, &usageError{option: "--pretty", problem: "needs --json beside it"}
 	}
 	if o.format != "" && (o.verbose || o.mode == "json" || o.mode == "raw") {

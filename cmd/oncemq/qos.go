@@ -64,11 +64,11 @@ func (o *qosOptions) options() []*option {
 		},
 		delay,
 		{
-			name: "quiet-time", category: catComparison, set: span(&o.quiet), def: comparison.DefaultQuiet.String(),
+			name: "quiet-time", category: catComparison, set: positiveSpan(&o.quiet), def: comparison.DefaultQuiet.String(),
 			usage: "`TIME` without a message after which what is missing is lost",
 		},
 		{
-			name: "timeout", category: catComparison, set: span(&o.timeout), def: comparison.DefaultTimeout.String(),
+			name: "timeout", category: catComparison, set: positiveSpan(&o.timeout), def: comparison.DefaultTimeout.String(),
 			usage: "`TIME` for one level over one link; what has no answer by then is pending",
 		},
 		{

@@ -103,6 +103,20 @@ func TestQoSAdvise(t *testing.T) {
 	require.EqualValues(t, 2, b.FirstArrivals("alerts/1")[0].Packet.QoS)
 }
 
+// A broker that takes the connection and says nothing is named.
+func TestQoSSilentBroker(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{nil, {"--persistent-session"}} {
+		silent := brokertest.Listen(t)
+		silent.Script(func(c *brokertest.Conn) { _, _ = c.ReadPacket(t.Context()) })
+		args = append([]string{"qos", "-L", silent.URL(), "--timeout", "0.2", "--quiet-time", "0.1"}, args...)
+		got := runOnce(t, command(args...))
+		require.Equal(t, exitFailed, got.code, got.stderr)
+		require.Contains(t, got.lastLine(), silent.Addr())
+		require.Contains(t, got.lastLine(), "200ms")
+	}
+}
+
 func TestQoSBadInput(t *testing.T) {
 	t.Parallel()
 	needs := filepath.Join(t.TempDir(), "needs.yaml")
@@ -115,6 +129,8 @@ func TestQoSBadInput(t *testing.T) {
 		{[]string{"--rate", "x"}, `--rate: "x" is not a whole number`},
 		{[]string{"--cut-every", "2"}, "--cut-every: 2 is out of range; use 10 to 1000000"},
 		{[]string{"--link", "slow"}, `--link: "slow" is not a choice; use plain, faulty or both`},
+		{[]string{"--timeout", "0"}, "--timeout: is zero; use a time above it"},
+		{[]string{"--quiet-time", "0s"}, "--quiet-time: is zero; use a time above it"},
 		{[]string{"--timeout", "1ms"}, "timeout: 1ms is too short; use 100ms or more"},
 		{[]string{"--broker", "mqtt://a", "--broker", "mqtt://b"}, "broker: there are several; packets are counted on the way to one, so name one"},
 		{[]string{"-t", "a/+"}, "has the wildcard"},

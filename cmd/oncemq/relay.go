@@ -20,15 +20,18 @@ type relayOptions struct {
 	stats      statsOptions
 	once       bool
 	timeout    time.Duration
+
+	given struct{ timeout *option }
 }
 
 func (o *relayOptions) options() []*option {
+	o.given.timeout = &option{
+		name: "timeout", category: catDelivery, set: span(&o.timeout), def: "for ever",
+		usage: "`TIME` after which --once gives up, with exit code 3; 0 is for ever",
+	}
 	options := withEnv([]*option{
 		{name: "once", category: catDelivery, set: on(&o.once), usage: "end when the outbox is empty"},
-		{
-			name: "timeout", category: catDelivery, set: span(&o.timeout), def: "for ever",
-			usage: "`TIME` after which --once gives up, with exit code 3; 0 is for ever",
-		},
+		o.given.timeout,
 	})
 	options = append(options, o.store.options()...)
 	options = append(options, o.connection.options(true)...)
@@ -66,7 +69,11 @@ cannot be used.`,
 }
 
 func relay(ctx context.Context, sh *shell, o *relayOptions) error {
-	if o.timeout > 0 && !o.once {
+	switch {
+	case o.once:
+	case !o.given.timeout.near:
+		o.timeout = 0 // pub's, perhaps
+	case o.timeout > 0:
 		return &usageError{option: "--timeout", problem: "belongs to --once; a relay without it runs until it is stopped"}
 	}
 	cfg, _, err := o.connection.config(ctx, sh)

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/oncemq/oncemq/autopaho"
@@ -100,7 +101,8 @@ func messageRows(row func(name string, value any), m *persist.Message) {
 	}
 }
 
-// showPayload ends a table and shows the payload below it, if it is text.
+// showPayload ends a table and shows the payload below it, if it is text: as it is, but
+// for what a terminal would act on.
 func showPayload(w io.Writer, t *rows, m *persist.Message) error {
 	if _, err := io.WriteString(w, t.String()); err != nil {
 		return err
@@ -108,6 +110,23 @@ func showPayload(w io.Writer, t *rows, m *persist.Message) error {
 	if len(m.Payload) == 0 || !utf8.Valid(m.Payload) {
 		return nil
 	}
-	_, err := fmt.Fprintf(w, "\n%s\n", m.Payload)
+	payload := string(m.Payload)
+	if is, _, _ := terminal(w); is {
+		payload = visibleLines(payload)
+	}
+	_, err := fmt.Fprintf(w, "\n%s\n", payload)
 	return err
+}
+
+// visibleLines is visible for a text of several lines.
+func visibleLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, line := range lines {
+		cells := strings.Split(line, "\t")
+		for j := range cells {
+			cells[j] = visible(cells[j])
+		}
+		lines[i] = strings.Join(cells, "\t")
+	}
+	return strings.Join(lines, "\n")
 }

@@ -63,10 +63,10 @@ func (o *subOptions) options() []*option {
 			usage: "`KEY` that makes two deliveries the same message: id, property:NAME, cloudevents, json:FIELD, correlation, content or none",
 		},
 		{
-			name: "window", category: catGroup, set: span(&o.window), def: "25h, or more if --session-expiry is longer",
+			name: "window", category: catGroup, set: positiveSpan(&o.window), def: "25h, or more if --session-expiry is longer",
 			usage: "`TIME` since its first transmission for which a printed message is remembered; an older message is not printed, and becomes a dead letter",
 		},
-		{name: "lease", category: catGroup, set: span(&o.lease), def: "30s", usage: "`TIME` after which the work of a replica that died passes to another"},
+		{name: "lease", category: catGroup, set: positiveSpan(&o.lease), def: "30s", usage: "`TIME` after which the work of a replica that died passes to another"},
 	}
 	options := withEnv([]*option{
 		{name: "topic", also: []string{"t"}, category: catSubscription, many: true, set: filter(&o.topics), usage: "topic `FILTER` to subscribe to; may be given several times"},
@@ -108,12 +108,22 @@ func (o *subOptions) options() []*option {
 		{name: "wait", also: []string{"W"}, category: catOutput, set: span(&o.wait), bound: &o.wait, usage: "end after that `TIME`, with exit code 27"},
 		{name: "exit-after-suback", also: []string{"E"}, category: catOutput, set: on(&o.exitAfter), usage: "end when the broker has agreed to the subscriptions"},
 	}, "count", "wait", "exit-after-suback", "unsubscribe", "property", "remove-retained")
-	options = append(options, o.print.options()...)
-	options = append(options, withEnv([]*option{{
+	out := &option{
 		name: "out", also: []string{"output-to-file"}, category: catOutput, set: name(&o.out),
 		usage: "append to a `FILE` in place of printing, and acknowledge what is on the disk; see above",
-	}})...)
-	options = append(options, o.exec.options()...)
+	}
+	printing, executing := o.print.options(), o.exec.options()
+	// What is said nearer by of where messages go is all that is said of it.
+	exec, pretty := only(executing, "exec"), only(printing, "pretty")
+	exec[0].excludes = append([]*option{out}, printing...)
+	out.excludes = append(pretty, exec...)
+	for _, p := range printing {
+		p.excludes = append(p.excludes, exec...)
+	}
+	pretty[0].excludes = append(pretty[0].excludes, out)
+	options = append(options, printing...)
+	options = append(options, withEnv([]*option{out})...)
+	options = append(options, executing...)
 	options = append(options, withEnv(append([]*option{
 		{
 			name: "group", category: catGroup, set: name(&o.group),
@@ -155,10 +165,11 @@ func (o *subOptions) check(urlTopic string) error {
 	}
 	if o.group == "" {
 		for _, f := range o.forGroup {
-			if f.given {
+			if f.near {
 				return &usageError{option: "--" + f.name, problem: "needs --group beside it"}
 			}
 		}
+		o.unshared, o.dedupKey, o.window, o.lease = false, "", 0, 0 // for another call
 	} else if _, err := qos.JoinShared(o.group, "a"); err != nil {
 		return &usageError{option: "--group", problem: bare(err).Error()}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -68,6 +69,30 @@ func (sh *shell) trace(ctx context.Context, cfg *autopaho.Config) {
 	}
 	t.provider = trace.NewTracerProvider(trace.WithBatcher(t.exporter), trace.WithResource(about))
 	cfg.TracerProvider, sh.traces = t.provider, t
+	if err := tracesPassedOver(sh.lookup); err != nil {
+		t.warn(err)
+	}
+}
+
+// tracesPassedOver is what the SDK passes over without a word: a number or a compression
+// that it does not know.
+func tracesPassedOver(lookup func(string) (string, bool)) error {
+	for _, name := range []string{
+		"OTEL_BSP_SCHEDULE_DELAY", "OTEL_BSP_EXPORT_TIMEOUT", "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+	} {
+		value, _ := lookup(name)
+		if _, err := strconv.Atoi(strings.TrimSpace(value)); err != nil && strings.TrimSpace(value) != "" {
+			return fmt.Errorf("%s: %s is not a whole number; the default is taken", name, shown(value))
+		}
+	}
+	for _, name := range []string{"OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"} {
+		switch value, _ := lookup(name); strings.TrimSpace(value) {
+		case "", "gzip", "none":
+		default:
+			return fmt.Errorf("%s: %s is not known here; use gzip or none, which is taken", name, shown(value))
+		}
+	}
+	return nil
 }
 
 // tracesWanted tells whether there is an endpoint that can be used. Its error names the

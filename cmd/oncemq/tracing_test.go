@@ -208,6 +208,8 @@ func TestTracesOfWrongValues(t *testing.T) {
 	for value, problem := range map[string]string{
 		"OTEL_TRACES_SAMPLER=some":            "unsupported sampler: some",
 		"OTEL_EXPORTER_OTLP_HEADERS=secret-1": "parse headers: ",
+		"OTEL_BSP_SCHEDULE_DELAY=abc":         `OTEL_BSP_SCHEDULE_DELAY: "abc" is not a whole number; the default is taken`,
+		"OTEL_EXPORTER_OTLP_COMPRESSION=zip":  `OTEL_EXPORTER_OTLP_COMPRESSION: "zip" is not known here; use gzip or none, which is taken`,
 	} {
 		pub := testenv.Start(t, tracedTo(t, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + s.URL, value}, "pub", "-L", m.URL(), "-t", "a", "-m", "x"))
 		require.Equal(t, exitDone, pub.Wait(60*time.Second), pub.Stderr.String())

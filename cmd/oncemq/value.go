@@ -47,7 +47,7 @@ func on(dst *bool) func(string) error {
 		case "false", "0", "no", "off":
 			*dst = false
 		default:
-			return fmt.Errorf("%q is neither true nor false", s)
+			return fmt.Errorf("%q is neither true nor false", redacted(s))
 		}
 		return nil
 	}
@@ -59,7 +59,7 @@ func number(dst *int, low, high int) func(string) error {
 		n, err := strconv.Atoi(s)
 		switch {
 		case err != nil && !errors.Is(err, strconv.ErrRange):
-			return fmt.Errorf("%q is not a whole number", s)
+			return fmt.Errorf("%q is not a whole number", redacted(s))
 		case err != nil || n < low || n > high:
 			return fmt.Errorf("%s is out of range; use %d to %d", s, low, high)
 		}
@@ -116,7 +116,7 @@ func oneOf(dst *string, words ...string) func(string) error {
 			}
 		}
 		last := len(words) - 1
-		return fmt.Errorf("%q is not a choice; use %s or %s", s, strings.Join(words[:last], ", "), words[last])
+		return fmt.Errorf("%q is not a choice; use %s or %s", redacted(s), strings.Join(words[:last], ", "), words[last])
 	}
 }
 
@@ -124,6 +124,21 @@ func oneOf(dst *string, words ...string) func(string) error {
 func span(dst *time.Duration) func(string) error {
 	return func(s string) error {
 		d, err := parseSpan(s)
+		if err != nil {
+			return err
+		}
+		*dst = d
+		return nil
+	}
+}
+
+// positiveSpan is span without zero, for what has a default other than that.
+func positiveSpan(dst *time.Duration) func(string) error {
+	return func(s string) error {
+		d, err := parseSpan(s)
+		if err == nil && d == 0 {
+			err = errors.New("is zero; use a time above it")
+		}
 		if err != nil {
 			return err
 		}
@@ -179,6 +194,7 @@ func parseSpan(s string) (time.Duration, error) {
 // shown is a value in an error message: quoted and cut.
 func shown(s string) string {
 	const most = 60
+	s = redacted(s)
 	if len(s) > most {
 		return strconv.Quote(strings.ToValidUTF8(s[:most], "")) + "…"
 	}
@@ -186,4 +202,16 @@ func shown(s string) string {
 		return s
 	}
 	return strconv.Quote(s)
+}
+
+// redacted is a value without what may be credentials in it: what stands between :// and
+// the last @ of a URL, wherever the URL begins.
+func redacted(s string) string {
+	const before = "://"
+	begin := strings.Index(s, before)
+	end := strings.LastIndex(s, "@")
+	if begin < 0 || end < begin+len(before) {
+		return s
+	}
+	return s[:begin+len(before)] + "…" + s[end:]
 }

@@ -66,7 +66,7 @@ func (o *willOptions) options() []*option {
 func (o *willOptions) message(ctx context.Context) (*autopaho.Message, time.Duration, error) {
 	if o.what.Topic == "" {
 		for _, other := range o.all {
-			if other.given {
+			if other.near {
 				return nil, 0, &usageError{option: "--" + other.name, problem: "needs --will-topic beside it"}
 			}
 		}

@@ -182,10 +182,13 @@ func wrap(text string, width int) []string {
 
 // Verdict says in a sentence how it went altogether.
 func Verdict(results []*Result, seed uint64) string {
-	lost, doubled, failed, unsettled := 0, 0, 0, 0
+	lost, doubled, failed, idle, unsettled := 0, 0, 0, 0, 0
 	for _, r := range results {
 		lost, doubled, failed = lost+r.Lost, doubled+r.Doubled, failed+r.Failed
-		if !r.OK && !r.Damage() && r.State != StateFailed {
+		switch {
+		case r.State == StateIdle:
+			idle++
+		case !r.OK && !r.Damage() && r.State != StateFailed:
 			unsettled++
 		}
 	}
@@ -199,11 +202,18 @@ func Verdict(results []*Result, seed uint64) string {
 	if unsettled > 0 {
 		text += fmt.Sprintf("; %d did not come to rest", unsettled)
 	}
-	plural := "s"
+	plural, left := "s", ""
 	if len(results) == 1 {
 		plural = ""
 	}
-	return fmt.Sprintf("%s in %d scenario%s; seed %d.", text, len(results), plural, seed)
+	switch {
+	case idle == 0:
+	case idle == len(results):
+		return fmt.Sprintf("Nothing was sent in %d scenario%s, which shows nothing; seed %d.", idle, plural, seed)
+	default:
+		left = fmt.Sprintf("; nothing was sent in %d of them, which shows nothing", idle)
+	}
+	return fmt.Sprintf("%s in %d scenario%s%s; seed %d.", text, len(results), plural, left, seed)
 }
 
 func colourOf(r *Result) string {

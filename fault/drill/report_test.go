@@ -77,6 +77,15 @@ func TestVerdict(t *testing.T) {
 	require.Equal(t, "Nothing lost, nothing doubled; 1 did not come to rest in 2 scenarios; seed 7.", Verdict(all, 7))
 }
 
+// A drill in which nothing was sent has shown nothing, and is not called a success.
+func TestVerdictOfNothing(t *testing.T) {
+	t.Parallel()
+	good := results()[0]
+	idle := &Result{Scenario: "cut", State: StateIdle}
+	require.Equal(t, "Nothing was sent in 1 scenario, which shows nothing; seed 7.", Verdict([]*Result{idle}, 7))
+	require.Equal(t, "Nothing lost, nothing doubled in 2 scenarios; nothing was sent in 1 of them, which shows nothing; seed 7.", Verdict([]*Result{good, idle}, 7))
+}
+
 func TestResultJSON(t *testing.T) {
 	t.Parallel()
 	b, err := json.Marshal(results()[0])

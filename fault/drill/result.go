@@ -12,6 +12,9 @@ const (
 	StateFailed = "failed"
 	// StateOpen: messages were left in the outbox when the limit had passed.
 	StateOpen = "open"
+	// StateIdle: the same, and nothing had been sent, which shows nothing: the rate was
+	// too low for the time, or nothing could be stored.
+	StateIdle = "idle"
 	// StateDisconnected: somebody was not connected when the limit had passed.
 	StateDisconnected = "disconnected"
 )
@@ -60,9 +63,10 @@ type Result struct {
 	SessionsLost int            `json:"sessions_lost"`
 	Errors       map[string]int `json:"errors"`
 
-	// State is in which it ended: settled, failed, open or disconnected.
+	// State is in which it ended: settled, failed, open, idle or disconnected.
 	State string `json:"state"`
-	// OK tells that nothing was lost or doubled, nothing failed, and all came to rest.
+	// OK tells that something was sent, that nothing of it was lost or doubled, nothing
+	// failed, and all came to rest.
 	OK bool `json:"ok"`
 }
 

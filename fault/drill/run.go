@@ -287,6 +287,8 @@ func (r *run) count(ctx context.Context) error {
 		res.State = StateOpen
 	case res.Failed > 0:
 		res.State = StateFailed
+	case res.Sent == 0:
+		res.State = StateIdle
 	default:
 		res.State = StateSettled
 	}

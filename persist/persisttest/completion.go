@@ -25,6 +25,7 @@ func completionCases() []testCase {
 		{tag: "CLAIM-8", name: "all keys in turn", run: checkExpireInTurn},
 		{tag: "CLAIM-8", name: "a forgotten key's old claim", run: checkForgottenEpoch},
 		{tag: "Forget", name: "completed keys", run: checkForget},
+		{tag: "CLAIM-13", name: "a group that never claimed stays unknown", run: checkForgetUnknown},
 	}
 }
 
@@ -276,4 +277,17 @@ func checkForget(e *env) {
 	require.NoError(e, err)
 	require.Zero(e, forgotten)
 	require.Equal(e, []bool{true, true}, e.complete(time.Hour, again, claims[2]))
+}
+
+func checkForgetUnknown(e *env) {
+	e.complete(time.Hour, e.claim("k"))
+	forgotten, err := e.store.Forget(e.ctx, "unknown", []string{"k", "l"})
+	require.NoError(e, err)
+	require.Zero(e, forgotten)
+	require.Equal(e, []string{"g"}, e.stats().Groups)
+	// It claims afterwards like any other.
+	claims := e.claims("unknown", lease, "k")
+	granted(e, claims[0], 1)
+	require.Equal(e, []string{"g", "unknown"}, e.stats().Groups)
+	require.Equal(e, persist.ClaimCompleted, e.claim("k").State)
 }

@@ -337,6 +337,18 @@ func claimMutants() []mutant {
 				return b.Store.ExpireProcessed(ctx, limit)
 			}
 		}},
+		{name: "adds the group that it is to forget keys of", caught: []string{"CLAIM-13"}, bend: func(b *bent) {
+			b.forget = func(ctx context.Context, group string, keys []string) (int, error) {
+				claims, err := b.Store.Claim(ctx, persist.ClaimRequest{Group: group, Keys: []string{"none of the cases'"}, Owner: "o", TTL: time.Hour})
+				if err != nil {
+					return 0, err
+				}
+				if err := b.Store.Release(ctx, group, claims); err != nil {
+					return 0, err
+				}
+				return b.Store.Forget(ctx, group, keys)
+			}
+		}},
 		{name: "forgets keys in work", caught: []string{"Forget"}, model: true, bend: func(b *bent) {
 			h := remember(b)
 			b.forget = func(ctx context.Context, group string, keys []string) (int, error) {

@@ -242,11 +242,17 @@ func (s *Store) submitKeys(ctx context.Context, group string, t *keysTask) (_ []
 	if t.rows == 0 {
 		return nil, nil
 	}
-	if t.group, err = s.group(ctx, t.op, group); err != nil {
-		return nil, err
+	if id, ok := s.groups.Load(group); ok {
+		t.group = id.(int64)
+	} else {
+		// It is not added: one that never claimed has no keys [CLAIM-13].
+		t.name, t.lookUp = group, true
 	}
 	if err := s.submit(ctx, t); err != nil {
 		return nil, err
+	}
+	if t.lookUp && t.group != 0 {
+		s.groups.Store(group, t.group)
 	}
 	return t.done, nil
 }
@@ -263,9 +269,11 @@ const (
 // keysTask does one thing with each of many keys.
 type keysTask struct {
 	call
-	kind  keysKind
-	group int64
-	until time.Duration // from now
+	kind   keysKind
+	group  int64 // zero for one that is not known
+	name   string
+	lookUp bool          // the group by its name
+	until  time.Duration // from now
 	// One of these, by kind.
 	claims      []persist.Claim
 	completions []persist.Completion
@@ -277,6 +285,16 @@ type keysTask struct {
 func (t *keysTask) run(ctx context.Context, tx *txn) error {
 	if t.done == nil {
 		t.done = make([]bool, t.rows)
+	}
+	if t.lookUp {
+		var dest [1]driver.Value
+		if _, err := queryRow(ctx, tx, dest[:], tx.q.groupGet, t.name); err != nil {
+			return err
+		}
+		if t.group = asInt(dest[0]); t.group == 0 {
+			clear(t.done)
+			return nil
+		}
 	}
 	until := tx.now + millis(t.until)
 	for i := range t.done {

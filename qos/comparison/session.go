@@ -91,7 +91,7 @@ func Sessions(ctx context.Context, o Options, each func(*SessionResult) error) e
 	}()
 	for _, s := range subscribers {
 		if err := s.connect(ctx, r.opts.Timeout); err != nil {
-			return err
+			return r.unanswered(ctx, err)
 		}
 	}
 	if err := r.phase(ctx, publisher, root, whileConnected, subscribers); err != nil {
@@ -105,7 +105,7 @@ func Sessions(ctx context.Context, o Options, each func(*SessionResult) error) e
 	}
 	for _, s := range subscribers {
 		if err := s.connect(ctx, r.opts.Timeout); err != nil {
-			return err
+			return r.unanswered(ctx, err)
 		}
 	}
 	if err := r.phase(ctx, publisher, root, afterReturn, subscribers); err != nil {

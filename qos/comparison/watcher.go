@@ -2,6 +2,8 @@ package comparison
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -39,9 +41,21 @@ func (r *run) watch(ctx context.Context) (*watcher, error) {
 	})
 	if err != nil {
 		w.close()
-		return nil, err
+		return nil, r.unanswered(ctx, err)
 	}
 	return w, nil
+}
+
+// unanswered names the broker in the error of a subscription that took too long.
+func (r *run) unanswered(ctx context.Context, err error) error {
+	if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	server := r.server.Host
+	if server == "" {
+		server = r.server.Path // of a socket
+	}
+	return fmt.Errorf("%s did not take a subscription within %s: %w", server, r.opts.Timeout, err)
 }
 
 // follow has later messages below a root counted by a tally.

@@ -39,7 +39,7 @@ func (l *lookups) answered(err error) {
 func (l *lookups) end() {
 	if l.answer != nil {
 		l.cancel()
-		<-l.answer
+		l.answered(<-l.answer)
 	}
 }
 

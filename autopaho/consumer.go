@@ -52,6 +52,7 @@ type consumer struct {
 	finishing []*Subscription
 
 	dropping sync.Mutex // held while what is unrouted is put aside
+	letters  patience   // for that
 }
 
 // ensureConsumer starts the link at the first Subscribe.
@@ -78,7 +79,7 @@ func (c *Client) ensureConsumer() (*consumer, error) {
 
 // startConsumer starts a link of subscriptions.
 func (c *Client) startConsumer(cfg session.Config) (*consumer, error) {
-	in := &consumer{client: c, wake: make(chan struct{}, 1), joined: make(chan struct{})}
+	in := &consumer{client: c, letters: patience{client: c}, wake: make(chan struct{}, 1), joined: make(chan struct{})}
 	in.ctx, in.cancel = context.WithCancel(context.Background()) // ended by close
 	cfg.Engine.Received = in.received
 	cfg.OnUp = in.up

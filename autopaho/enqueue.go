@@ -47,7 +47,8 @@ type Enqueued struct {
 	client   *Client
 	ids      []string
 	refs     []persist.Enqueued
-	yielding bool // some may give way to others
+	yielding bool     // some may give way to others
+	patience patience // of look-ups
 
 	mu        sync.Mutex
 	results   []Result
@@ -84,7 +85,8 @@ func (q *Enqueued) Refs() []persist.Enqueued { return q.refs }
 // The error wraps the context's if that ends first, ErrRefused or
 // ErrDuplicateClientID if this client's relay will not connect any more, or
 // ErrClosed; the messages stay in the outbox in each case, and the results are
-// those known so far.
+// those known so far. When this client has ended the store is asked once more, for
+// 30 s at most if it does not answer.
 func (q *Enqueued) Wait(ctx context.Context) ([]Result, error) {
 	return q.wait(ctx, func() bool { return q.delivered == len(q.results) })
 }
@@ -109,9 +111,11 @@ func (q *Enqueued) wait(ctx context.Context, done func() bool) ([]Result, error)
 	poll := time.NewTicker(lookupInterval)
 	defer poll.Stop()
 	polls := 0
+	look := lookups{of: q}
+	defer look.end()
 	if q.yielding {
 		// What gave way in the store was reported to nobody.
-		q.ask(ctx)
+		look.begin(ctx)
 	}
 	for {
 		q.mu.Lock()
@@ -125,7 +129,7 @@ func (q *Enqueued) wait(ctx context.Context, done func() bool) ([]Result, error)
 		case <-ctx.Done():
 			return q.Results(), fmt.Errorf("wait for delivery: %w", ctx.Err())
 		case <-q.client.ended():
-			if err := q.lookup(ctx); err == nil {
+			if err := q.lookupLast(ctx); err == nil {
 				q.mu.Lock()
 				ok = done()
 				q.mu.Unlock()
@@ -134,64 +138,17 @@ func (q *Enqueued) wait(ctx context.Context, done func() bool) ([]Result, error)
 				}
 			}
 			return q.Results(), fmt.Errorf("wait for delivery: %w", q.client.endError())
+		case err := <-look.answer:
+			look.answered(err)
 		case <-poll.C:
 			// What this client's relay delivers is reported to it. But the lane
 			// may have been elsewhere for a while, so now and then the store is
 			// asked all the same.
-			if polls++; !q.client.tracks(q) || polls%slowLookups == 0 {
-				q.ask(ctx)
+			if polls++; look.answer == nil && (look.again || !q.client.tracks(q) || polls%slowLookups == 0) {
+				look.begin(ctx)
 			}
 		}
 	}
-}
-
-// lookupInterval is how often the store is asked about messages that another
-// process may deliver.
-const lookupInterval = 200 * time.Millisecond
-
-// slowLookups is how many intervals pass between look-ups of what this client's
-// own relay is expected to report.
-const slowLookups = 10
-
-// ask looks up; an error is only told.
-func (q *Enqueued) ask(ctx context.Context) {
-	if err := q.lookup(ctx); err != nil && ctx.Err() == nil {
-		q.client.cfg.Logger.WarnContext(ctx, "cannot look up messages", "error", err)
-	}
-}
-
-// lookup asks the store for what is not known yet.
-func (q *Enqueued) lookup(ctx context.Context) error {
-	q.mu.Lock()
-	var open []int
-	var flags []resultFlag // of the open
-	var refs []persist.Ref
-	for i := range q.results {
-		if q.flags[i]&flagFinal == 0 {
-			open, flags = append(open, i), append(flags, q.flags[i])
-			refs = append(refs, q.refs[i].Ref)
-		}
-	}
-	q.mu.Unlock()
-	fates, err := q.client.cfg.Store.Lookup(ctx, refs)
-	if err != nil {
-		return err
-	}
-	for n, fate := range fates {
-		r := Result{ID: q.ids[open[n]], State: fate.State, ReasonCode: fate.ReasonCode, Reason: fate.LastError}
-		switch {
-		case fate.State == persist.StatePending, fate.Gone && flags[n]&flagDoubt != 0:
-			continue
-		case fate.Gone && flags[n]&flagReceipt != 0:
-			r.State = persist.StateAcknowledged
-		}
-		final := fate.Gone || fate.State != persist.StateDelivered
-		q.resolve(open[n], r, final)
-		if final {
-			q.client.tracker.report(outcome{result: r, final: true}) // nobody else will
-		}
-	}
-	return nil
 }
 
 // resolve records a result; final tells that nothing comes after it.
@@ -298,7 +255,7 @@ func (c *Client) enqueue(ctx context.Context, inTx bool, msgs []Message, store f
 	}
 	defer c.calls.Done()
 	q := &Enqueued{
-		client: c, ids: make([]string, len(prepared)), results: make([]Result, len(prepared)),
+		client: c, patience: patience{client: c}, ids: make([]string, len(prepared)), results: make([]Result, len(prepared)),
 		flags: make([]resultFlag, len(prepared)), changed: make(chan struct{}),
 	}
 	for i := range prepared {

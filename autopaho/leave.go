@@ -132,13 +132,14 @@ func (in *consumer) linger(ctx context.Context, s *Subscription, stop <-chan str
 // tell has the broker told that a subscription ends, and tells whether it was: so that
 // there is nothing on its way any more that was sent before.
 func (in *consumer) tell(ctx context.Context, s *Subscription, stop <-chan struct{}) bool {
+	connected := in.link.Engine().Snapshot().Connected // it may be lost as the broker is told
 	in.mu.Lock()
 	told, waits := make(chan struct{}), !in.closed
 	s.told, s.gone = told, false
 	in.unwanted = append(in.unwanted, s.wireFilters...)
 	in.mu.Unlock()
 	in.signal()
-	if !waits || !in.link.Engine().Snapshot().Connected {
+	if !waits || !connected {
 		return false
 	}
 	select {

@@ -2,7 +2,9 @@ package autopaho_test
 
 import (
 	"context"
+	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,7 +33,21 @@ func TestMemberLeavesGroupOverLostConnection(t *testing.T) {
 		},
 	})
 	ctx := within(t, 60*time.Second)
-	c := client(t, autopaho.Config{Servers: []string{b.URL()}, ClientID: "sub"})
+	var dials atomic.Int32
+	goOn := make(chan struct{}) // there may be another connection
+	c := client(t, autopaho.Config{
+		Servers: []string{b.URL()}, ClientID: "sub",
+		Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if dials.Add(1) > 1 {
+				select {
+				case <-goOn:
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				}
+			}
+			return new(net.Dialer).DialContext(ctx, network, addr)
+		},
+	})
 	got := make(chan struct{}, 1)
 	s, err := c.Subscribe(ctx, autopaho.SubscribeConfig{
 		Filters: []string{"a"}, Group: "g", Handler: func(context.Context, *autopaho.Received) error {
@@ -43,7 +59,9 @@ func TestMemberLeavesGroupOverLostConnection(t *testing.T) {
 	closed := make(chan error, 1)
 	go func() { closed <- s.Close(ctx) }()
 	<-lost
+	eventually(t, func() bool { return len(b.Connected()) == 0 }, 20*time.Second, time.Millisecond, "the connection is gone")
 	b.Publish(brokertest.Packet{Topic: "a", QoS: 1})
+	close(goOn)
 	require.NoError(t, <-closed)
 	require.Len(t, got, 1)
 }

@@ -10,9 +10,10 @@ import (
 
 const (
 	// storeTimeout is how long the relay and its drains wait for a call of the store,
-	// whatever the lease. A connection whose other side has vanished without a word
-	// never answers, and what comes after the call has to wait: so it bounds, with the
-	// pause after a failure, how long after the store's return work resumes.
+	// whatever the lease, and others for a look-up or for a dead letter without a claim.
+	// A connection whose other side has vanished without a word never answers, and what
+	// comes after the call has to wait: so it bounds, with the pause after a failure, how
+	// long after the store's return work resumes.
 	storeTimeout = 1500 * time.Millisecond
 	// storeTimeoutMost is what the wait for a slow store grows to.
 	storeTimeoutMost = 30 * time.Second
@@ -21,11 +22,11 @@ const (
 	impatientCalls = storeFailures
 )
 
-// patience is how long a relay, or a drain, waits for the store. A store that does
-// answer, but slowly, must not be asked for the same in vain for ever: after some
-// time-outs in a row the wait doubles each time, until a call is quick. It does not
-// while the breaker says that nothing answers: then the store is away, and a long
-// wait would outlast its return.
+// patience is how long a relay, a drain, or who makes calls of one kind, waits for the
+// store. A store that does answer, but slowly, must not be asked for the same in vain
+// for ever: after some time-outs in a row the wait doubles each time, until a call is
+// quick. It does not while the breaker says that nothing answers: then the store is
+// away, and a long wait would outlast its return.
 type patience struct {
 	client   *Client
 	timeouts atomic.Int32 // in a row, while the breaker was closed

@@ -31,6 +31,8 @@ type Subscription struct {
 	qos0   chan struct{}   // counts QoS 0 messages in work
 	solo   chan struct{}   // holds one: a message that may kill is in its handler
 
+	letters patience // for its dead letters, without a group
+
 	filters []filterCounters // one for each of cfg.Filters
 	live    atomic.Bool      // the broker has agreed, and the connection is up
 
@@ -54,7 +56,7 @@ type Subscription struct {
 func newSubscription(in *consumer, cfg SubscribeConfig) (*Subscription, error) {
 	c := in.client
 	s := &Subscription{
-		consumer: in, client: c, cfg: cfg, made: make(chan error, 1), pending: true,
+		consumer: in, client: c, cfg: cfg, letters: patience{client: c}, made: make(chan error, 1), pending: true,
 		qos0: make(chan struct{}, qos0Most(&c.cfg)),
 		idle: make(chan struct{}, 1), empty: make(chan struct{}), closed: make(chan struct{}), solo: make(chan struct{}, 1), filters: newFilterCounters(&cfg, in.temporary),
 	}

@@ -174,7 +174,9 @@ func (in *consumer) dropUnrouted() {
 				letters[i].Reason += ", and its handler failed: " + u.failed.Error()
 			}
 		}
-		if err := store.AddDeadLetters(in.ctx, letters); err != nil {
+		// As in addLetter, an unknown outcome may store them twice.
+		err := in.letters.call(in.ctx, func(ctx context.Context) error { return store.AddDeadLetters(ctx, letters) })
+		if err != nil {
 			in.client.event(Event{Kind: EventError, ClientID: in.board.clientID, Err: err})
 			in.holdAgain(dropped)
 			return

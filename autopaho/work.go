@@ -222,9 +222,10 @@ func (s *Subscription) giveUp(it *item) {
 // buryWait is how long to wait before a dead letter is stored again.
 const buryWait = time.Second
 
-// addLetter stores a dead letter whose times are this process's.
-func (s *Subscription) addLetter(store persist.Store, dead persist.DeadLetter) error {
-	now, err := store.Time(s.ctx)
+// addLetter stores a dead letter whose times are this process's. There is no claim to
+// hang it on, so that an unknown outcome may store it twice.
+func addLetter(ctx context.Context, store persist.Store, dead persist.DeadLetter) error {
+	now, err := store.Time(ctx)
 	if err != nil {
 		return err
 	}
@@ -233,7 +234,7 @@ func (s *Subscription) addLetter(store persist.Store, dead persist.DeadLetter) e
 			f.At = now.Add(-time.Since(f.At)).Truncate(time.Millisecond)
 		}
 	}
-	return store.AddDeadLetters(s.ctx, []persist.DeadLetter{dead})
+	return store.AddDeadLetters(ctx, []persist.DeadLetter{dead})
 }
 
 // bury stores a dead letter of a subscription without a group. Without a store
@@ -242,7 +243,7 @@ func (s *Subscription) addLetter(store persist.Store, dead persist.DeadLetter) e
 // closes the message is given back instead.
 func (s *Subscription) bury(it *item) (again time.Duration) {
 	if store := s.client.cfg.Store; store != nil {
-		err := s.addLetter(store, *it.dead)
+		err := s.letters.call(s.ctx, func(ctx context.Context) error { return addLetter(ctx, store, *it.dead) })
 		switch {
 		case err != nil && s.isClosing():
 			s.settled(it, dedup.OutcomeReleased)

@@ -50,12 +50,11 @@ func TestReceiptKeyFile(t *testing.T) {
 			if test.pub != nil {
 				publisher = append(publisher, "--receipt-key-file", keyFile(t, test.pub...))
 			}
+			subscriber = append(subscriber, "-C", "1")
 			if test.code == exitDone {
-				subscriber = append(subscriber, "-C", "1")
 				publisher = append(publisher, "--timeout", "20")
-			} else {
-				subscriber = append(subscriber, "-W", "4")
-				publisher = append(publisher, "--timeout", "1")
+			} else { // long enough for the message to arrive
+				publisher = append(publisher, "--timeout", "8")
 			}
 			l := listen(t, brokertest.Options{}, subscriber...)
 			got := runOnce(t, command(append([]string{"pub", "-L", l.broker.URL()}, publisher...)...))

@@ -26,7 +26,7 @@ import (
 
 // noteTTL is for how long the claim of a note lasts if its process dies before it is
 // released. If the answer to either call is lost, the note is taken again meanwhile: it
-// names its owner, and counts once.
+// names its owner, and counts once, unless the store is away for longer than this.
 const noteTTL = 10 * time.Second
 
 // noteAttempts counts the attempts of those deliveries in w that are seen again.

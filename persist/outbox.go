@@ -244,7 +244,7 @@ type Fate struct {
 
 // Lane is a leased lane: the right to drain it, for as long as the lease is
 // renewed. It is used by one goroutine at a time, but for Renew, which may be
-// called at any time.
+// called at any time, and SaveSession, which another one may call beside.
 type Lane interface { //nolint:interfacebloat // one lease, one handle
 	// Number is the lane's number, from zero.
 	Number() int

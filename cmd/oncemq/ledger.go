@@ -69,7 +69,6 @@ type ledger struct {
 	places    map[int]places         // of own messages, by lane
 	progress  bool                   // something was settled since the last lookup
 	first     []*autopaho.DeliveryError
-	writeErr  error
 }
 
 // places are the lowest and the highest position in a lane.
@@ -262,11 +261,10 @@ func (l *ledger) room(ctx context.Context) error {
 	return l.out.room(ctx)
 }
 
-// print queues an object; l.mu is held. The first error is kept.
+// print queues an object; l.mu is held. The output keeps its first error, for who
+// closes it.
 func (l *ledger) print(v any) {
-	if err := l.out.object(v); err != nil && l.writeErr == nil {
-		l.writeErr = err
-	}
+	_ = l.out.object(v)
 }
 
 // failures takes the failures that are to be told, each once.

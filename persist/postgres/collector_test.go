@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/oncemq/oncemq/fault"
@@ -14,15 +15,22 @@ import (
 	"github.com/oncemq/oncemq/persist"
 )
 
+// lockArrivals has every commit of messages hang until the transaction is rolled back.
+func lockArrivals(t *testing.T, pg *testenv.PostgresServer) pgx.Tx {
+	t.Helper()
+	tx, err := openPool(t, pg.URL()).Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), "LOCK TABLE oncemq.arrivals IN ACCESS EXCLUSIVE MODE")
+	require.NoError(t, err)
+	return tx
+}
+
 // The store hangs while calls come in and time out. What was withdrawn is not kept.
 func TestStoreHangsUnderLoad(t *testing.T) {
 	t.Parallel()
 	pg := testenv.SharedPostgres(t)
-	s, pool := openStore(t, pg.URL(), Options{NoListen: true}), openPool(t, pg.URL())
-	tx, err := pool.Begin(t.Context())
-	require.NoError(t, err)
-	_, err = tx.Exec(t.Context(), "LOCK TABLE oncemq.arrivals IN ACCESS EXCLUSIVE MODE")
-	require.NoError(t, err)
+	s := openStore(t, pg.URL(), Options{NoListen: true})
+	tx := lockArrivals(t, pg)
 	s.plain.timeout, s.plain.patience = time.Hour, time.Hour
 	hanging := make(chan error, plainCommits)
 	for i := range plainCommits {
@@ -55,13 +63,10 @@ func TestStoreHangsUnderLoad(t *testing.T) {
 func TestCommitTakesTooLong(t *testing.T) {
 	t.Parallel()
 	pg := testenv.SharedPostgres(t)
-	s, pool := openStore(t, pg.URL(), Options{NoListen: true}), openPool(t, pg.URL())
-	tx, err := pool.Begin(t.Context())
-	require.NoError(t, err)
-	_, err = tx.Exec(t.Context(), "LOCK TABLE oncemq.arrivals IN ACCESS EXCLUSIVE MODE")
-	require.NoError(t, err)
+	s := openStore(t, pg.URL(), Options{NoListen: true})
+	tx := lockArrivals(t, pg)
 	s.plain.timeout = time.Second
-	_, err = s.Enqueue(t.Context(), []persist.Message{plainMessage("late")})
+	_, err := s.Enqueue(t.Context(), []persist.Message{plainMessage("late")})
 	require.ErrorIs(t, err, persist.ErrUnknownOutcome)
 	require.NoError(t, tx.Rollback(t.Context()))
 	enqueue(t, s, "next")
@@ -128,11 +133,8 @@ func TestAbandonedCommitEnds(t *testing.T) {
 func TestCommitGoesOnForOne(t *testing.T) {
 	t.Parallel()
 	pg := testenv.SharedPostgres(t)
-	s, pool := openStore(t, pg.URL(), Options{NoListen: true}), openPool(t, pg.URL())
-	tx, err := pool.Begin(t.Context())
-	require.NoError(t, err)
-	_, err = tx.Exec(t.Context(), "LOCK TABLE oncemq.arrivals IN ACCESS EXCLUSIVE MODE")
-	require.NoError(t, err)
+	s := openStore(t, pg.URL(), Options{NoListen: true})
+	tx := lockArrivals(t, pg)
 	s.plain.limit, s.plain.patience = 1, time.Hour
 	s.plain.running = 1 // all that come are in one commit
 	ctx, cancel := context.WithCancel(t.Context())
